@@ -1,0 +1,1 @@
+"""Licensed deliveries in, packed token shards out."""

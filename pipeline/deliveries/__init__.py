@@ -1,0 +1,1 @@
+"""One module for each accepted form of delivery."""

@@ -1,0 +1,1 @@
+"""Embeddings to neighbours. Arrays in, arrays out."""

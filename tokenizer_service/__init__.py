@@ -1,0 +1,1 @@
+"""Images and text to token ids, and back. Arrays in, arrays out."""

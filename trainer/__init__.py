@@ -1,0 +1,1 @@
+"""Packed token shards in, a model out, and samples from it."""
