@@ -1,0 +1,271 @@
+"""One interface to bytes, local or on S3: whole objects, written once, under names with slashes.
+
+Two rules hold on both. :meth:`Store.write` is atomic: a reader sees the old object or the new one. And
+:meth:`Store.create` succeeds for exactly one of many callers, which is all that versions and leases need
+(a hard link locally, ``If-None-Match: *`` on S3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import boto3
+import botocore.config
+import botocore.exceptions
+from pyarrow import fs
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/pardalis``, else ``~/.cache/pardalis``: everything in it can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pardalis"
+
+
+class Missing(FileNotFoundError):
+    """There is no object of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store(ABC):
+    """A folder of objects. ``root`` is an absolute path, or ``bucket/prefix``."""
+
+    root: str
+
+    @staticmethod
+    def at(uri: str | Path) -> Store:
+        """``s3://bucket/prefix`` or a local path; a relative path is taken from the working directory."""
+        text = str(uri)
+        if text.startswith("s3://"):
+            bucket, _, prefix = text.removeprefix("s3://").strip("/").partition("/")
+            if not bucket:
+                raise ValueError(f"{text!r} names no bucket; write s3://BUCKET/PREFIX")
+            return S3Store(f"{bucket}/{prefix}" if prefix else bucket)
+        if "://" in text:
+            raise ValueError(f"{text!r} is neither a local path nor an s3:// address")
+        return LocalStore(str(Path(text).expanduser().absolute()))
+
+    @property
+    @abstractmethod
+    def uri(self) -> str: ...
+
+    def child(self, prefix: str) -> Store:
+        return type(self)(f"{self.root}/{prefix}")
+
+    def where(self, name: str) -> str:
+        """The object's full address, for messages."""
+        return f"{self.uri}/{name}"
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The whole object; :class:`Missing` if there is none."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """A seekable stream over the object, read in ranges."""
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Put the object, whole or not at all."""
+
+    @abstractmethod
+    def create(self, name: str, data: bytes) -> bool:
+        """Put the object if there is none; False if somebody was first."""
+
+    @abstractmethod
+    def exists(self, name: str) -> bool: ...
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """In bytes."""
+
+    @abstractmethod
+    def names(self, prefix: str = "") -> list[str]:
+        """Every object whose name starts with ``prefix``, sorted."""
+
+    @abstractmethod
+    def delete(self, names: Sequence[str]) -> None:
+        """Remove objects; one that is gone already is no error."""
+
+    @abstractmethod
+    def local(self, name: str) -> Path:
+        """A file to memory-map. From S3 it is kept in the cache folder, so the object must be immutable."""
+
+
+class LocalStore(Store):
+    __slots__ = ()
+
+    @property
+    def uri(self) -> str:
+        return self.root
+
+    def _path(self, name: str) -> Path:
+        return Path(self.root, name)
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self._path(name).read_bytes()
+        except FileNotFoundError:
+            raise Missing(self.where(name)) from None
+
+    def open(self, name: str) -> BinaryIO:
+        try:
+            return self._path(name).open("rb")
+        except FileNotFoundError:
+            raise Missing(self.where(name)) from None
+
+    def write(self, name: str, data: bytes) -> None:
+        with self._aside(name, data) as partial:
+            partial.replace(self._path(name))
+
+    def create(self, name: str, data: bytes) -> bool:
+        with self._aside(name, data) as partial:
+            try:
+                self._path(name).hardlink_to(partial)
+            except FileExistsError:
+                return False
+        return True
+
+    @contextlib.contextmanager
+    def _aside(self, name: str, data: bytes) -> Any:
+        """The bytes in a file of their own beside the target, on disk before anybody can see them."""
+        folder = self._path(name).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=folder, prefix=".partial-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield Path(path)
+        finally:
+            Path(path).unlink(missing_ok=True)
+
+    def exists(self, name: str) -> bool:
+        return self._path(name).is_file()
+
+    def size(self, name: str) -> int:
+        try:
+            return self._path(name).stat().st_size
+        except FileNotFoundError:
+            raise Missing(self.where(name)) from None
+
+    def names(self, prefix: str = "") -> list[str]:
+        folder = self._path(prefix) if prefix.endswith("/") or not prefix else self._path(prefix).parent
+        files = (Path(at, file) for at, _, inside in os.walk(folder) for file in inside)
+        found = (path.relative_to(self.root).as_posix() for path in files if path.name[:9] != ".partial-")
+        return sorted(name for name in found if name.startswith(prefix))
+
+    def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder still holds something
+                self._path(name).parent.rmdir()
+
+    def local(self, name: str) -> Path:
+        return self._path(name)
+
+
+class S3Store(Store):
+    """Any S3 server: ``AWS_ENDPOINT_URL`` and the usual credentials are taken from the environment."""
+
+    __slots__ = ()
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.root}"
+
+    def _at(self, name: str) -> dict[str, str]:
+        bucket, _, prefix = self.root.partition("/")
+        return {"Bucket": bucket, "Key": f"{prefix}/{name}" if prefix else name}
+
+    def read(self, name: str) -> bytes:
+        with self._named(name):
+            return cast("bytes", s3().get_object(**self._at(name))["Body"].read())
+
+    def open(self, name: str) -> BinaryIO:
+        where = self._at(name)
+        return cast("BinaryIO", arrow_s3().open_input_file(f"{where['Bucket']}/{where['Key']}"))
+
+    def write(self, name: str, data: bytes) -> None:
+        s3().put_object(**self._at(name), Body=data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        try:
+            s3().put_object(**self._at(name), Body=data, IfNoneMatch="*")
+        except botocore.exceptions.ClientError as error:
+            # 412: somebody was first. 409: somebody is writing it now, and one of the two will be first.
+            if status(error) in (409, 412):
+                return False
+            raise
+        return True
+
+    def exists(self, name: str) -> bool:
+        try:
+            self.size(name)
+        except Missing:
+            return False
+        return True
+
+    def size(self, name: str) -> int:
+        with self._named(name):
+            return int(s3().head_object(**self._at(name))["ContentLength"])
+
+    def names(self, prefix: str = "") -> list[str]:
+        where = self._at(prefix)
+        skip = len(self._at("")["Key"])
+        pages = s3().get_paginator("list_objects_v2").paginate(Bucket=where["Bucket"], Prefix=where["Key"])
+        return sorted(item["Key"][skip:] for page in pages for item in page.get("Contents", ()))
+
+    def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            s3().delete_object(**self._at(name))
+
+    def local(self, name: str) -> Path:
+        path = cache_folder() / "objects" / hashlib.sha256(self.where(name).encode()).hexdigest()
+        if not path.exists():
+            LocalStore(str(path.parent)).write(path.name, self.read(name))
+        return path
+
+    @contextlib.contextmanager
+    def _named(self, name: str) -> Any:
+        try:
+            yield
+        except botocore.exceptions.ClientError as error:
+            if status(error) == 404:
+                raise Missing(self.where(name)) from None
+            raise
+
+
+def status(error: botocore.exceptions.ClientError) -> int:
+    """The HTTP status that the server answered."""
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+@functools.cache
+def s3() -> Any:
+    """One client a process; it is safe to share among threads and never pickled."""
+    retries = {"mode": "adaptive", "max_attempts": 8}
+    return boto3.client("s3", config=botocore.config.Config(retries=retries, s3={"addressing_style": "path"}))
+
+
+@functools.cache
+def arrow_s3() -> fs.S3FileSystem:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    scheme, _, host = endpoint.partition("://")
+    if not host:
+        return fs.S3FileSystem()
+    return fs.S3FileSystem(endpoint_override=host, scheme=scheme)
+
+
+def buffered(data: bytes) -> BinaryIO:
+    """Bytes at hand, as the stream that readers expect."""
+    return io.BytesIO(data)
