@@ -2,7 +2,7 @@
 
 ``versions/NNNNNN.json`` is published by conditional create, so of two writers exactly one succeeds. A
 version says which deliveries are folded in, the state of the two append-only registers (ids, revocations),
-which fitted models are pinned, and the artifact of every step. Readers take a version and are never disturbed.
+which fitted models are pinned, and the artifact of every step. Readers take one and are never disturbed.
 Writers take turns by a lease; it names its holder, expires, and is fenced: who lost it cannot publish.
 """
 

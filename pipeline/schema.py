@@ -1,0 +1,104 @@
+"""Every column, declared once: name, Arrow type, meaning. Read this file first.
+
+The meaning travels in the field's metadata, so any Parquet viewer shows it next to the data. Code names a
+column by its constant, never by a string.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+
+def column(name: str, kind: pa.DataType, meaning: str, *, optional: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=optional, metadata={"meaning": meaning})
+
+
+# Identity: every row of every table carries these two.
+UID = column("uid", pa.string(), "provider:asset_id")
+REVISION = column("revision", pa.int32(), "revision of the asset record, as delivered")
+
+# The catalog: what was delivered.
+KEY = column("key", pa.string(), "member name in tars: provider_assetid")
+SHA256 = column("sha256", pa.string(), "of the delivered image bytes, hex")
+BYTES = column("bytes", pa.int64(), "size of the delivered image")
+WIDTH = column("width", pa.int32(), "pixels, as delivered", optional=True)
+HEIGHT = column("height", pa.int32(), "pixels, as delivered", optional=True)
+DESCRIPTION = column("description", pa.string(), "the caption, as licensed, NFC")
+KEYWORDS = column("keywords", pa.list_(pa.string()), "as licensed, NFC")
+CONTRIBUTOR = column("contributor", pa.string(), "opaque id of who is paid")
+
+# Rights, as decided.
+LICENSES = column("licenses", pa.list_(pa.string()), "licence records that admit the use")
+ATTRIBUTION = column("attribution", pa.string(), "credit to show with the asset; empty if none is owed")
+MAY_BE_NEIGHBOR = column("may_be_neighbor", pa.bool_(), "the licences grant retrieval_index")
+MAY_BE_SHOWN = column("may_be_shown", pa.bool_(), "the licences grant retrieval_display")
+MAY_DERIVE = column("may_derive", pa.bool_(), "the licences grant derived_captions")
+
+# What became of the row.
+OUTCOME = column("outcome", pa.string(), "kept, rejected, quarantined or failed")
+SETTLED_BY = column("settled_by", pa.string(), "step that took the row out; empty while it is kept")
+REASONS = column("reasons", pa.list_(pa.string()), "why, most important first: CODE or CODE: detail")
+
+# What ingestion saw in the pixels.
+PIXEL_STD = column("pixel_std", pa.float32(), "standard deviation over pixels, 0 to 255", optional=True)
+STRUCTURE = column("structure", pa.binary(), "perceptual hash of the luminance, bits", optional=True)
+TINT = column("tint", pa.binary(), "perceptual signature of the colours, uint8", optional=True)
+COLOR = column("color", pa.string(), "word for the dominant colour; null if none dominates", optional=True)
+
+# Duplicates and splits.
+GROUP = column("group", pa.string(), "uid of the first-seen member of the duplicate group", optional=True)
+SPLIT = column("split", pa.string(), "train or validation", optional=True)
+
+RIGHTS = (LICENSES, ATTRIBUTION, MAY_BE_NEIGHBOR, MAY_BE_SHOWN, MAY_DERIVE)
+SETTLED = (OUTCOME, SETTLED_BY, REASONS)
+DECIDED = pa.schema(
+    [UID, REVISION, KEY, SHA256, BYTES, DESCRIPTION, KEYWORDS, CONTRIBUTOR, *RIGHTS, *SETTLED]
+)
+SEEN = (WIDTH, HEIGHT, PIXEL_STD, STRUCTURE, TINT, COLOR)
+INGESTED = pa.schema([*DECIDED, *SEEN])
+CATALOG = pa.schema([*INGESTED, GROUP, SPLIT])
+
+# In memory only, between the stages of one step.
+IMAGE = column("image", pa.binary(), "encoded image", optional=True)
+VERDICT = column("verdict", pa.string(), "OUTCOME:CODE: detail; null where the row is kept", optional=True)
+
+# Features and embeddings.
+IMAGE_FEATURES = column("image_features", pa.list_(pa.float32()), "raw output of the image encoder")
+TEXT_FEATURES = column("text_features", pa.list_(pa.float32()), "raw output of the text encoder")
+IMAGE_VECTOR = column("image_vector", pa.list_(pa.float16()), "unit length")
+TEXT_VECTOR = column("text_vector", pa.list_(pa.float16()), "unit length")
+FEATURES = pa.schema([UID, REVISION, SPLIT, IMAGE_FEATURES, TEXT_FEATURES])
+EMBEDDINGS = pa.schema([UID, REVISION, IMAGE_VECTOR, TEXT_VECTOR])
+
+# Tokens.
+CODES = column(
+    "codes", pa.list_(pa.uint16()), "codebook indices, raster order; offsets are added when packing"
+)
+TEXT = pa.struct(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("ids", pa.list_(pa.uint16()), nullable=False),
+    ]
+)
+TEXTS = column("texts", pa.list_(TEXT), "forms of the caption as BPE entries; the plain one is first")
+TOKENS = pa.schema([UID, REVISION, CODES, TEXTS])
+
+# The index's members, beside its vectors.
+ID = column("id", pa.int64(), "row of the append-only id table; never reused")
+MEMBERS = pa.schema([ID, UID, REVISION, GROUP, SPLIT, CONTRIBUTOR, MAY_BE_NEIGHBOR, MAY_BE_SHOWN])
+IDS = pa.schema([UID, ID])
+
+# The reference form of retrieval-augmented examples.
+CANDIDATE = pa.struct(
+    [
+        pa.field("uid", pa.string(), nullable=False),
+        pa.field("revision", pa.int32(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("via", pa.string(), nullable=False),
+    ]
+)
+CANDIDATES = column(
+    "candidates", pa.list_(CANDIDATE), "admissible neighbors, best first, by image and by text"
+)
+NEIGHBORS = pa.schema([UID, REVISION, SPLIT, CANDIDATES])

@@ -1,0 +1,86 @@
+"""A step makes an artifact from artifacts: one task a shard, looked up before it is done.
+
+*Map* steps go shard to shard and keep the slot. *Global* steps (dedup, fits, index, neighbors, pack) declare
+in their tasks what each of their shards reads. Either way a task's key is the hash of the step, its
+revision, its settings, its numerics and the sha256 of every file it reads, so a delta or a revocation redoes
+only what it must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from infra.artifact import Artifact, Made, fingerprint
+from infra.corpus import Version
+from infra.settings import Section
+from infra.storage import Store
+from pipeline import refs
+
+Report = Callable[[int, int, str], None]
+"""Told by long work: (done, total, note)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One shard to make."""
+
+    slot: str
+    reads: Mapping[str, tuple[refs.Ref, ...]]
+    """Everything the work may open, by role."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values that decide the bytes beside the files read."""
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    """Values that do not decide them, such as how many rows to expect; never part of the key."""
+
+    def only(self, role: str) -> refs.Ref:
+        (ref,) = self.reads[role]
+        return ref
+
+
+Do = Callable[[Task, Report], Made]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """What one worker reserves. Its threads are set to its CPUs, by every engine: sums depend on it."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    """Fraction of a device: 0.25 places four workers on one GPU."""
+
+
+class Source(Protocol):
+    """What a step may ask for when it lists its tasks."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def version(self) -> Version: ...
+    def artifact(self, step: str) -> Artifact: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    name: str
+    revision: int = 1
+    """Raise when the step starts to mean something else; a refactoring leaves it alone."""
+    inputs: tuple[str, ...] = ()
+    """Steps whose artifacts it reads."""
+    settings: Section
+    numerics: Mapping[str, Any] = field(default_factory=dict)
+    """For steps that multiply: device kind, dtype, threads, versions of the libraries."""
+    tasks: Callable[[Source], Sequence[Task]]
+    open: Callable[[], Do]
+    """Called once a worker; must pickle."""
+    workers: Workers = field(default_factory=Workers)
+    fitted: bool = False
+    """A model: fitted once, then pinned by the version."""
+
+    def identity(self) -> list[Any]:
+        return [self.name, self.revision, self.settings.model_dump(mode="json"), dict(self.numerics)]
+
+    def key(self, task: Task) -> str:
+        reads = {role: [ref.sha256 for ref in files] for role, files in task.reads.items()}
+        return fingerprint(self.identity(), reads, dict(task.facts))
