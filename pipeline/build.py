@@ -1,0 +1,99 @@
+"""Build a version: walk the steps, make what is missing, list the rest.
+
+Nothing is done twice. An artifact whose key exists is taken as it is; within one that does not, a shard
+whose key exists is listed as it is. So a finished plan runs nothing, a killed build goes on where it was,
+and a delivery that arrives later costs its own shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from infra.artifact import Artifact, Shard, find_artifact, find_shard, fingerprint, publish_artifact
+from infra.corpus import Corpus, Version
+from infra.storage import Store
+from infra.telemetry import Log
+from pipeline.engine import Engine
+from pipeline.outcomes import KEPT
+from pipeline.step import Step, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """The steps' source: the version as far as it is built."""
+
+    corpus: Corpus
+    version: Version
+
+    @property
+    def store(self) -> Store:
+        return self.corpus.store
+
+    def artifact(self, step: str) -> Artifact:
+        return self.corpus.artifact(self.version, step)
+
+
+def run(corpus: Corpus, version: Version, steps: Sequence[Step], engine: Engine, log: Log) -> Version:
+    """The version with every step's artifact listed; not yet published."""
+    for step in steps:
+        if step.fitted and step.name in version.models:
+            log.event("pinned", step=step.name, key=version.models[step.name])
+            continue
+        artifact = run_step(Built(corpus=corpus, version=version), step, engine, log)
+        listed = "models" if step.fitted else "artifacts"
+        version = replace(version, **{listed: {**getattr(version, listed), step.name: artifact.key}})
+    return version
+
+
+def run_step(source: Built, step: Step, engine: Engine, log: Log) -> Artifact:
+    tasks = step.tasks(source)
+    keys = {task.slot: step.key(task) for task in tasks}
+    key = fingerprint(step.identity(), keys)
+    artifact = find_artifact(source.store, step.name, key)
+    if artifact is not None:
+        log.event("found", step=step.name, key=key, shards=len(artifact.shards))
+        return artifact
+    inputs = {name: source.artifact(name).key for name in step.inputs}
+    shards = make_shards(source.store, step, tasks, engine, log)
+    artifact = Artifact(
+        step=step.name,
+        key=key,
+        settings=step.settings.model_dump(mode="json"),
+        inputs=inputs,
+        shards=shards,
+    )
+    publish_artifact(source.store, artifact)
+    return artifact
+
+
+def make_shards(
+    store: Store, step: Step, tasks: Sequence[Task], engine: Engine, log: Log
+) -> dict[str, Shard]:
+    found = {task.slot: find_shard(store, step.name, step.key(task)) for task in tasks}
+    missing = [task for task in tasks if found[task.slot] is None]
+    rows = 0
+    with log.bar(step.name, total=len(missing), unit="shards", step=step.name) as bar:
+        for slot, shard in engine.run(step, missing, store, bar):
+            found[slot] = shard
+            if not step.fitted:
+                rows += sum(shard.counts.values())
+                bar.advance(1, f"{rows} rows")
+        bar.note = bar.note or f"{rows} rows"
+        seconds = bar.seconds
+    log.event(
+        "step",
+        step=step.name,
+        shards_made=len(missing),
+        shards_found=len(tasks) - len(missing),
+        rows=rows,
+        seconds=round(seconds, 3),
+        rows_per_s=round(rows / seconds, 1) if rows else None,
+    )
+    return {slot: shard for slot, shard in found.items() if shard is not None}
+
+
+def balance(artifact: Artifact) -> dict[str, int]:
+    """Rows that entered the step, and what became of them: ``in`` is the sum of the others."""
+    counts = artifact.counts
+    return {"in": sum(counts.values()), KEPT: counts.get(KEPT, 0), **counts}
