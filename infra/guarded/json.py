@@ -1,0 +1,129 @@
+"""Read JSON that we did not write, within budgets, and take only what has one meaning.
+
+The standard reader lets the last of two equal keys win (a second ``license_ids`` would override the first),
+takes ``NaN``, turns ``1e999`` into infinity and passes lone surrogates on. Here each of them is refused.
+Every string comes back in Unicode normal form C, so that equal texts are equal strings; keys are compared
+after that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from infra.guarded.refused import Refused
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+MAX_DIGITS = 19
+"""Of an integer: what fits 64 bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Budgets of one document. The defaults are the contract's for an asset record."""
+
+    max_bytes: int = 64 * 1024
+    max_depth: int = 16
+
+
+ASSET = Limits()
+MANIFEST = Limits(max_bytes=64 * 1024 * 1024)
+"""For ``delivery.json``: about 300,000 listed files."""
+
+
+def loads(raw: bytes, *, file: str, member: str = "", limits: Limits = ASSET) -> Any:
+    """One JSON document as dicts, lists, NFC strings, ints, finite floats, booleans and None.
+
+    Raises :class:`Refused` with rule ``size``, ``utf8``, ``surrogate``, ``syntax``, ``depth``,
+    ``duplicate_key`` or ``number``.
+    """
+    reader = _Reader(file, member, limits)
+    try:
+        return reader.read(raw)
+    except RecursionError:
+        # The parser's own guard against deep nesting; it trips long before memory is short.
+        reader.refuse("depth", f"it nests more than {limits.max_depth} levels; flatten it")
+
+
+def lines(raw: bytes, *, file: str, limits: Limits = ASSET) -> Iterator[tuple[str, Any]]:
+    """JSON Lines as (place, document); blank lines are skipped, and the limits hold for each line."""
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if line.strip():
+            place = f"line {number}"
+            yield place, loads(line, file=file, member=place, limits=limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    file: str
+    member: str
+    limits: Limits
+
+    def refuse(self, rule: str, detail: str) -> NoReturn:
+        raise Refused(self.file, self.member, rule, detail)
+
+    def read(self, raw: bytes) -> Any:
+        if len(raw) > self.limits.max_bytes:
+            self.refuse("size", f"{len(raw)} bytes, at most {self.limits.max_bytes} are read")
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            self.refuse("utf8", f"byte {error.start} is not UTF-8; write the file as UTF-8")
+        return self._normal(self._parse(text), self.limits.max_depth)
+
+    def _parse(self, text: str) -> Any:
+        try:
+            return json.loads(
+                text,
+                object_pairs_hook=self._object,
+                parse_constant=self._constant,
+                parse_float=self._float,
+                parse_int=self._int,
+            )
+        except json.JSONDecodeError as error:
+            self.refuse("syntax", f"line {error.lineno} column {error.colno}: {error.msg}")
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for raw_key, value in pairs:
+            key = self._text(raw_key)
+            if key in found:
+                self.refuse("duplicate_key", f"{key[:80]!r} is given twice; keep one")
+            found[key] = value
+        return found
+
+    def _constant(self, name: str) -> NoReturn:
+        self.refuse("number", f"{name} is not JSON; leave the field out")
+
+    def _float(self, digits: str) -> float:
+        value = float(digits)
+        if not math.isfinite(value):
+            self.refuse("number", f"{digits[:40]} is too large for a double")
+        return value
+
+    def _int(self, digits: str) -> int:
+        if len(digits.lstrip("-")) > MAX_DIGITS:
+            self.refuse("number", f"an integer of more than {MAX_DIGITS} digits; write it as a string")
+        return int(digits)
+
+    def _text(self, text: str) -> str:
+        if _SURROGATE.search(text):
+            self.refuse("surrogate", "a string holds half of a surrogate pair; write the whole character")
+        return unicodedata.normalize("NFC", text)
+
+    def _normal(self, value: Any, levels: int) -> Any:
+        """The same document with every string in NFC; ``levels`` are the nestings still allowed."""
+        if isinstance(value, str):
+            return self._text(value)
+        if not isinstance(value, list | dict):
+            return value
+        if levels == 0:
+            self.refuse("depth", f"it nests more than {self.limits.max_depth} levels; flatten it")
+        if isinstance(value, list):
+            return [self._normal(inner, levels - 1) for inner in value]
+        return {key: self._normal(inner, levels - 1) for key, inner in value.items()}

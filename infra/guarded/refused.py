@@ -1,0 +1,24 @@
+"""The one exception of every guarded reader: which file, which member, which rule it broke."""
+
+from __future__ import annotations
+
+
+class Refused(ValueError):
+    """Bytes that a rule keeps out. Nothing of them has been decoded, extracted or run.
+
+    >>> str(Refused("shards/a.tar", "x.pkl", "extension", "only jpg, json and txt are read"))
+    'shards/a.tar: x.pkl: refused by rule extension: only jpg, json and txt are read'
+    """
+
+    def __init__(self, file: str, member: str, rule: str, detail: str) -> None:
+        # All four go to the base class, so that the exception survives pickling between processes.
+        super().__init__(file, member, rule, detail)
+        self.file = file
+        self.member = member
+        """The member, or the place inside the file; empty where the file as a whole is refused."""
+        self.rule = rule
+        """A short name that can be counted."""
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.file, self.member, f"refused by rule {self.rule}", self.detail)))
