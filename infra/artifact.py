@@ -163,6 +163,11 @@ class Artifact:
         (shard,) = self.shards.values()
         return shard
 
+    def at(self, slot: str) -> Shard:
+        """The slot's shard; of a fitted model, whose one shard serves every slot, that one."""
+        shard = self.shards.get(slot)
+        return self.only if shard is None else shard
+
     def json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,

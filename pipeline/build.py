@@ -41,9 +41,14 @@ def run(corpus: Corpus, version: Version, steps: Sequence[Step], engine: Engine,
             log.event("pinned", step=step.name, key=version.models[step.name])
             continue
         artifact = run_step(Built(corpus=corpus, version=version), step, engine, log)
-        listed = "models" if step.fitted else "artifacts"
-        version = replace(version, **{listed: {**getattr(version, listed), step.name: artifact.key}})
+        version = listing(version, step, artifact)
     return version
+
+
+def listing(version: Version, step: Step, artifact: Artifact) -> Version:
+    if step.fitted:
+        return replace(version, models={**version.models, step.name: artifact.key})
+    return replace(version, artifacts={**version.artifacts, step.name: artifact.key})
 
 
 def run_step(source: Built, step: Step, engine: Engine, log: Log) -> Artifact:
@@ -73,7 +78,7 @@ def make_shards(
     found = {task.slot: find_shard(store, step.name, step.key(task)) for task in tasks}
     missing = [task for task in tasks if found[task.slot] is None]
     rows = 0
-    with log.bar(step.name, total=len(missing), unit="shards", step=step.name) as bar:
+    with log.bar(step.name, total=len(missing), unit="steps" if step.fitted else "shards") as bar:
         for slot, shard in engine.run(step, missing, store, bar):
             found[slot] = shard
             if not step.fitted:

@@ -120,7 +120,8 @@ class OnRay:
                 max_task_retries=RETRIES,
                 max_concurrency=2,  # one thread works, the other answers how far it is
             )
-            self._pool = [actor.remote() for _ in range(min(wanted, fits(shape)))]
+            count = min(wanted, fits(shape))
+            self._pool = [actor.remote() for _ in range(count)]  # type: ignore[misc]  # Ray: handle or class
             self._shape = shape
         return self._pool
 

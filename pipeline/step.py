@@ -18,6 +18,10 @@ from infra.settings import Section
 from infra.storage import Store
 from pipeline import refs
 
+ROWS = "rows.parquet"
+"""The catalog rows of a shard, in every step that carries them."""
+IMAGES = "images.tar"
+
 Report = Callable[[int, int, str], None]
 """Told by long work: (done, total, note)."""
 
@@ -84,3 +88,38 @@ class Step:
     def key(self, task: Task) -> str:
         reads = {role: [ref.sha256 for ref in files] for role, files in task.reads.items()}
         return fingerprint(self.identity(), reads, dict(task.facts))
+
+
+def slot_name(generation: int, shard: int) -> str:
+    """Slots sort by generation, then by shard."""
+    return f"{generation:03d}-{shard:05d}"
+
+
+def generation(slot: str) -> str:
+    """The part of a slot that names the delivery which brought its rows."""
+    return slot.partition("-")[0]
+
+
+def aligned(source: Source, **roles: tuple[str, str]) -> list[Task]:
+    """A task for each slot of the first role's step; every role names (step, file) and reads that very slot.
+
+    A fitted step has one shard, which every task reads.
+    """
+    artifacts = {role: (source.artifact(step), file) for role, (step, file) in roles.items()}
+    first, _ = next(iter(artifacts.values()))
+    tasks = []
+    for slot in first.shards:
+        reads = {
+            role: (refs.of(source.store, found.at(slot), file),) for role, (found, file) in artifacts.items()
+        }
+        tasks.append(Task(slot=slot, reads=reads))
+    return tasks
+
+
+def gathered(source: Source, slot: str, **roles: tuple[str, str]) -> Task:
+    """One task that reads a file of every shard of the steps named."""
+    reads = {
+        role: tuple(refs.of(source.store, shard, file) for shard in source.artifact(step).shards.values())
+        for role, (step, file) in roles.items()
+    }
+    return Task(slot=slot, reads=reads)

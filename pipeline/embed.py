@@ -1,0 +1,153 @@
+"""Encoder features, the projection that aligns them, and the vectors that the index holds.
+
+Features are computed once; the projection is fitted on the training split and pinned; embedding is then one
+matrix product. An encoder that needs no alignment (open_clip) gets the identity.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from infra.artifact import Made
+from infra.settings import Section
+from infra.storage import cache_folder
+from pipeline import numerics, refs, rows, schema, tables
+from pipeline.outcomes import KEPT
+from pipeline.split import TRAIN
+from pipeline.stage import Stage, Transform, opened
+from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
+from pipeline.tokens import list_column, square
+from retrieval import align, encoders
+
+FEATURES = "features.arrow"
+PROJECTION = "projection.safetensors"
+EMBEDDINGS = "embeddings.arrow"
+LIBRARIES = ("torch", "numpy", "onnxruntime", "pillow", "timm", "open-clip-torch")
+
+
+class EncoderConfig(Section):
+    kind: Literal["offline", "open_clip"] = "offline"
+    """``offline``: EfficientNet-Lite0 and MiniLM, aligned by a ridge fitted on the corpus (not CLIP)."""
+    model: str = "ViT-B-32"
+    """open_clip: the architecture."""
+    pretrained: str = "laion2b_s34b_b79k"
+    """open_clip: a published tag, or the path of a checkpoint."""
+    side: int = Field(224, ge=32)
+    """Pixels of the square handed to the encoder."""
+
+
+class AlignConfig(Section):
+    ridge: float | None = Field(None, gt=0)
+    """Penalty; chosen on a part of the training split where it is not given."""
+
+
+def load_encoder(config: EncoderConfig) -> encoders.Encoder:
+    if config.kind == "offline":
+        return encoders.OfflineEncoder.load(cache_folder() / "weights")
+    return encoders.OpenClipEncoder.load(config.model, config.pretrained)
+
+
+def features_step(config: EncoderConfig) -> Step:
+    return Step(
+        name="features",
+        inputs=("split", "images"),
+        settings=config,
+        numerics={
+            **numerics.profile(threads=1, libraries=LIBRARIES),
+            "weights": encoders.weights_identity(config.kind, config.model, config.pretrained),
+        },
+        tasks=lambda source: aligned(source, rows=("split", ROWS), images=("images", IMAGES)),
+        open=lambda: functools.partial(features, config=config),
+    )
+
+
+def features(task: Task, _report: Report, *, config: EncoderConfig) -> Made:
+    table = rows.with_images(rows.kept(task.only("rows")), task.only("images"))
+    found = encoding(config)(table).select(schema.FEATURES.names)
+    return Made(files={FEATURES: tables.to_ipc(found)}, counts={KEPT: found.num_rows})
+
+
+@functools.lru_cache(maxsize=1)
+def encoding(config: EncoderConfig) -> Transform:
+    stage = Stage(
+        name="encode",
+        reads=(schema.IMAGE, schema.DESCRIPTION),
+        adds=(schema.IMAGE_FEATURES, schema.TEXT_FEATURES),
+        open=lambda: functools.partial(encode, encoder=load_encoder(config), side=config.side),
+        batch_rows=64,
+    )
+    return opened([stage])
+
+
+def encode(batch: pa.Table, *, encoder: encoders.Encoder, side: int) -> pa.Table:
+    pixels = [square(image, side) for image in batch[schema.IMAGE.name].to_pylist()]
+    images_BHWC = np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8)
+    columns = [
+        list_column(encoder.image_features(images_BHWC)),
+        list_column(encoder.text_features(batch[schema.DESCRIPTION.name].to_pylist())),
+    ]
+    return pa.table(columns, schema=pa.schema([schema.IMAGE_FEATURES, schema.TEXT_FEATURES]))
+
+
+def align_step(config: AlignConfig, encoder: EncoderConfig) -> Step:
+    return Step(
+        name="align",
+        inputs=("features",),
+        settings=config,
+        numerics=numerics.profile(threads=1, libraries=("numpy",)),
+        tasks=lambda source: [gathered(source, "all", features=("features", FEATURES))],
+        open=lambda: functools.partial(fit_projection, config=config, trained=encoder.kind == "offline"),
+        fitted=True,
+    )
+
+
+def fit_projection(task: Task, _report: Report, *, config: AlignConfig, trained: bool) -> Made:
+    table = pa.concat_tables([tables.read_ipc(ref) for ref in task.reads["features"]])
+    table = table.filter(pa.compute.equal(table[schema.SPLIT.name], TRAIN))
+    texts_ND = matrix(table[schema.TEXT_FEATURES.name])
+    if not trained:
+        projection = align.identity(texts_ND.shape[1])
+    else:
+        projection = align.fit(matrix(table[schema.IMAGE_FEATURES.name]), texts_ND, ridge=config.ridge)
+    return Made(files={PROJECTION: projection.to_bytes()}, facts={"pairs": len(texts_ND)})
+
+
+def matrix(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A list column whose lists have one length, as [rows, length]."""
+    flat = column.combine_chunks().flatten()
+    return np.asarray(flat).reshape(len(column), -1)
+
+
+def step() -> Step:
+    return Step(
+        name="embed",
+        inputs=("features", "align"),
+        settings=Section(),
+        numerics=numerics.profile(threads=1, libraries=("numpy",)),
+        tasks=lambda source: aligned(source, features=("features", FEATURES), align=("align", PROJECTION)),
+        open=lambda: embed,
+    )
+
+
+def embed(task: Task, _report: Report) -> Made:
+    table = tables.read_ipc(task.only("features"))
+    projection = load_projection(task.only("align"))
+    vectors = {
+        schema.IMAGE_VECTOR: projection.images(matrix(table[schema.IMAGE_FEATURES.name])),
+        schema.TEXT_VECTOR: projection.texts(matrix(table[schema.TEXT_FEATURES.name])),
+    }
+    table = table.select([schema.UID.name, schema.REVISION.name])
+    for column, found in vectors.items():
+        table = table.append_column(column, list_column(found.astype(np.float16)))
+    return Made(files={EMBEDDINGS: tables.to_ipc(table)}, counts={KEPT: table.num_rows})
+
+
+@functools.lru_cache(maxsize=1)
+def load_projection(ref: refs.Ref) -> align.Projection:
+    return align.Projection.of(ref.read())

@@ -1,0 +1,175 @@
+"""Retrieval-augmented documents from references, packed into token shards.
+
+A target is drawn several times: each document takes its own form of the caption, its own number of neighbors and
+its own choice among the candidates, all from (seed, uid, document). Packing happens inside fixed groups
+(generation, hash of the target's uid), so that taking one asset out never ripples through the corpus.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from infra.artifact import Made
+from infra.settings import Section
+from pipeline import captions, pack, refs, shards, tables
+from pipeline.neighbors import NEIGHBORS
+from pipeline.outcomes import KEPT
+from pipeline.pack import Document, PackConfig, Pair
+from pipeline.split import TRAIN, VALIDATION
+from pipeline.step import Report, Source, Step, Task, generation
+from pipeline.tokens import TOKENS
+from retrieval import exclude
+
+KINDS = (TRAIN, VALIDATION, f"{VALIDATION}-alone")
+"""Packs for training; held-out targets with neighbors; the same held-out targets without."""
+
+
+class ExampleConfig(Section):
+    documents_per_target: int = Field(1, ge=1)
+    """Documents drawn for each training target; each draws its own caption form and neighbors."""
+    neighbors: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    """Weight of 0, 1, 2, … neighbors in a training document. Validation takes the largest number."""
+    plain: float = Field(0.25, ge=0, le=1)
+    """Share of captions that are the description as licensed; the others are drawn among all forms."""
+    targets_per_group: int = Field(4096, ge=1)
+    """Targets that are packed together, about: the number of groups is fixed by the size of the delivery."""
+    seed: int = 0
+    rows: PackConfig = PackConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What packing needs of an asset."""
+
+    revision: int
+    codes: NDArray[np.uint16]
+    texts: tuple[NDArray[np.uint16], ...]
+
+
+def step(config: ExampleConfig) -> Step:
+    return Step(
+        name="pack",
+        inputs=("tokenize", "neighbors"),
+        settings=config,
+        tasks=functools.partial(list_tasks, config=config),
+        open=lambda: functools.partial(pack_group, config=config),
+    )
+
+
+def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
+    """A task for each generation, kind and group."""
+    neighbors, tokens = source.artifact("neighbors").shards, source.artifact("tokenize").shards
+    delivered = source.artifact("decide").shards
+    tasks = []
+    for name in sorted({generation(slot) for slot in neighbors}):
+        # From the rows delivered, not from those kept: a revocation must not move the others' groups.
+        rows = sum(shard.facts["rows"] for slot, shard in delivered.items() if generation(slot) == name)
+        groups = 2 ** max(0, math.ceil(math.log2(max(rows, 1) / config.targets_per_group)))
+        reads = {
+            "neighbors": tuple(
+                refs.of(source.store, shard, NEIGHBORS)
+                for slot, shard in sorted(neighbors.items())
+                if generation(slot) == name
+            ),
+            # Candidates look back only, so a later delivery's tokens are not read.
+            "tokens": tuple(
+                refs.of(source.store, shard, TOKENS)
+                for slot, shard in sorted(tokens.items())
+                if generation(slot) <= name
+            ),
+        }
+        tasks += [
+            Task(
+                slot=f"{name}-{kind}-{group:05d}",
+                reads=reads,
+                facts={"kind": kind, "group": group, "groups": groups},
+            )
+            for kind in KINDS
+            for group in range(groups)
+        ]
+    return tasks
+
+
+def pack_group(task: Task, _report: Report, *, config: ExampleConfig) -> Made:
+    tokens = load_tokens(task.reads["tokens"])
+    targets = [
+        row
+        for ref in task.reads["neighbors"]
+        for row in tables.read_parquet(ref).to_pylist()
+        if mine(row, task)
+    ]
+    documents = [document for row in targets for document in draw(row, task.facts["kind"], tokens, config)]
+    packed = pack.pack(documents, config.rows)
+    files, facts = {}, []
+    for number, (data, info) in enumerate(shards.write(packed, config.rows)):
+        files[f"{number:05d}.arrow"] = data
+        facts.append(info)
+    return Made(files=files, counts={KEPT: len(targets)}, facts={"packs": facts, "fill": packed.statistics()})
+
+
+def mine(row: Mapping[str, Any], task: Task) -> bool:
+    """Whether the target is of this kind and in this group."""
+    if not task.facts["kind"].startswith(row["split"]):
+        return False
+    return (
+        int.from_bytes(captions.digest("group", row["uid"])[:8]) % int(task.facts["groups"])
+        == task.facts["group"]
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def load_tokens(files: tuple[refs.Ref, ...]) -> dict[str, Tokens]:
+    return {uid: found for ref in files for uid, found in read_tokens(tables.read_ipc(ref))}
+
+
+def read_tokens(table: pa.Table) -> Iterator[tuple[str, Tokens]]:
+    for row in table.to_pylist():
+        texts = tuple(np.asarray(text["ids"], np.uint16) for text in row["texts"])
+        codes = np.asarray(row["codes"], np.uint16)
+        yield row["uid"], Tokens(revision=row["revision"], codes=codes, texts=texts)
+
+
+def draw(
+    row: Mapping[str, Any], kind: str, tokens: Mapping[str, Tokens], config: ExampleConfig
+) -> Iterator[Document]:
+    """The documents of one target: neighbors first, target last."""
+    uid, most = row["uid"], len(config.neighbors) - 1
+    weights = np.asarray(config.neighbors) / sum(config.neighbors)
+    for number in range(config.documents_per_target if kind == TRAIN else 1):
+        rng = captions.generator("document", config.seed, uid, number)
+        wanted = int(rng.choice(most + 1, p=weights))
+        if kind != TRAIN:
+            wanted = 0 if kind.endswith("alone") else most
+        chosen = exclude.draw([c["via"] for c in row["candidates"]], wanted, rng)
+        pairs = [
+            pair(
+                row["candidates"][i]["uid"],
+                row["candidates"][i]["via"],
+                tokens,
+                config,
+                rng if kind == TRAIN else None,
+            )
+            for i in chosen
+        ]
+        pairs.append(pair(uid, "target", tokens, config, rng if kind == TRAIN else None))
+        yield Document(example_id=f"{uid}#{number}", pairs=tuple(pairs))
+
+
+def pair(
+    uid: str, via: str, tokens: Mapping[str, Tokens], config: ExampleConfig, rng: np.random.Generator | None
+) -> Pair:
+    """An asset's caption and image; without ``rng`` the caption as licensed."""
+    found = tokens[uid]
+    form = 0
+    if rng is not None and rng.random() >= config.plain:
+        form = int(rng.integers(len(found.texts)))
+    return Pair(uid=uid, revision=found.revision, text_ids=found.texts[form], code_ids=found.codes, via=via)

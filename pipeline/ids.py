@@ -1,0 +1,43 @@
+"""The append-only table of int64 ids, by which the index knows assets. An id is never given twice.
+
+A corpus register: each segment is a Parquet file of (uid, id), and a new one is added for uids not seen before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+from infra.corpus import Corpus, Version
+from infra.storage import Store
+from pipeline import refs, schema, tables
+
+REGISTER = "ids"
+
+
+def segments(store: Store, version: Version) -> list[refs.Ref]:
+    """The table's segments, oldest first. Registers are named by their sha256."""
+    return [refs.Ref(store, name, PurePosixPath(name).name) for name in version.registers.get(REGISTER, ())]
+
+
+def read(segment: refs.Ref) -> dict[str, int]:
+    rows = tables.read_parquet(segment)
+    return dict(zip(rows["uid"].to_pylist(), rows["id"].to_pylist(), strict=True))
+
+
+def table(store: Store, version: Version) -> dict[str, int]:
+    """Every id ever given, by uid."""
+    return {uid: number for ref in segments(store, version) for uid, number in read(ref).items()}
+
+
+def extend(corpus: Corpus, version: Version, uids: Sequence[str]) -> Version:
+    """Give the next ids to the uids that have none, in their order."""
+    known = table(corpus.store, version)
+    new = [uid for uid in dict.fromkeys(uids) if uid not in known]
+    if not new:
+        return version
+    ids = range(len(known), len(known) + len(new))
+    segment = tables.typed({"uid": new, "id": pa.array(ids)}, schema.IDS)
+    return corpus.append(version, REGISTER, tables.to_parquet(segment))

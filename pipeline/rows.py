@@ -1,0 +1,26 @@
+"""Catalog rows that are still kept, alone or with their images: what the later steps start from."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import archive, outcomes, refs, schema, tables
+from pipeline.split import TRAIN
+
+
+def kept(ref: refs.Ref) -> pa.Table:
+    return outcomes.kept(tables.read_parquet(ref))
+
+
+def training(ref: refs.Ref) -> pa.Table:
+    """Kept rows of the training split: all that a fit may see."""
+    rows = kept(ref)
+    return rows.filter(pc.equal(rows[schema.SPLIT.name], TRAIN))
+
+
+def with_images(rows: pa.Table, tar: refs.Ref) -> pa.Table:
+    """Append the encoded training image of every row."""
+    found = archive.images(tar.read())
+    images = [found[key] for key in rows[schema.KEY.name].to_pylist()]
+    return rows.append_column(schema.IMAGE, pa.array(images, schema.IMAGE.type))
