@@ -1,0 +1,57 @@
+"""Say what is wrong with a record: file, field, value, and what to do. One line a fault, none left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+FIXES = {
+    "missing": "add it",
+    "extra_forbidden": "remove it; free facts go under extra",
+    "literal_error": "write {expected}",
+    "string_pattern_mismatch": "make it match {pattern}",
+    "string_too_short": "write at least {min_length} character(s)",
+    "string_too_long": "shorten it to {max_length} characters",
+    "too_short": "list at least {min_length}",
+    "too_long": "list at most {max_length}",
+    "string_type": "write it as a string, in quotes",
+    "int_type": "write it as a whole number, without quotes",
+    "float_type": "write it as a number, without quotes",
+    "bool_type": "write true or false, without quotes",
+    "tuple_type": "write it as a list",
+    "dict_type": "write it as an object",
+    "model_type": "write it as an object",
+    "greater_than_equal": "make it at least {ge}",
+    "less_than_equal": "make it at most {le}",
+}
+SHOWN = 60
+"""Characters of a value that a message repeats."""
+
+
+def describe(error: ValidationError, where: str) -> str:
+    """``WHERE: FIELD: problem, got VALUE; fix``, a line for each fault; ``where`` is a file and a place."""
+    return "\n".join(f"{where}: {_line(detail)}" for detail in error.errors(include_url=False))
+
+
+def fields(error: ValidationError) -> list[str]:
+    """The dotted fields at fault, in the record's order."""
+    return [_field(detail) for detail in error.errors(include_url=False)]
+
+
+def _field(detail: ErrorDetails) -> str:
+    named = detail.get("ctx", {}).get("field", "")
+    return ".".join(map(str, detail["loc"])) or named or "the record"
+
+
+def _line(detail: ErrorDetails) -> str:
+    context: Mapping[str, object] = detail.get("ctx", {})
+    fix = FIXES.get(detail["type"], "see `pardalis contract schema`").format(**context)
+    got = "" if detail["type"] == "missing" or not detail["loc"] else f", got {_shown(detail['input'])}"
+    return f"{_field(detail)}: {detail['msg'].rstrip('.')}{got}; {context.get('fix') or fix}"
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
