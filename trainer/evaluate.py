@@ -1,0 +1,143 @@
+"""How well a model predicts: loss by modality and by place in the document; captions scored against truth.
+
+The surprising rule: with neighbours in front, the loss of the document as a whole says little, since
+neighbours come from the training split. Only the target pair counts; it is told apart by how many pairs stand
+before it.
+
+Shapes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tokenizer_service import vocabulary
+from trainer.cm3 import Batch
+from trainer.model import Transformer, at_rest, packed_inputs
+
+MODALITIES = ("text", "image", "special")
+Bucket = tuple[str, str]
+"""Modality and place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """Sums in nats and counts by (modality, place), so that batches and ranks add."""
+
+    nats: Mapping[Bucket, float] = field(default_factory=dict)
+    tokens: Mapping[Bucket, int] = field(default_factory=dict)
+
+    def __add__(self, other: Losses) -> Losses:
+        keys = sorted(self.tokens.keys() | other.tokens.keys())
+        return Losses(
+            nats={key: self.nats.get(key, 0.0) + other.nats.get(key, 0.0) for key in keys},
+            tokens={key: self.tokens.get(key, 0) + other.tokens.get(key, 0) for key in keys},
+        )
+
+    def mean(self, *, modality: str | None = None, place: str | None = None) -> float:
+        """Nats a token, over the buckets that match; NaN where there is none."""
+        keys = [key for key in self.tokens if modality in {None, key[0]} and place in {None, key[1]}]
+        count = sum(self.tokens[key] for key in keys)
+        return sum(self.nats[key] for key in keys) / count if count else float("nan")
+
+    def table(self) -> dict[str, float]:
+        """``loss``, ``loss/image``, ``loss/image/target_2``, …: every mean that there is."""
+        table = {"loss": self.mean()}
+        table |= {
+            f"loss/{modality}": self.mean(modality=modality)
+            for modality in sorted({m for m, _ in self.tokens})
+        }
+        table |= {f"loss/{m}/{p}": self.mean(modality=m, place=p) for m, p in sorted(self.tokens)}
+        return table
+
+
+def places(batch: Batch) -> NDArray[np.str_]:
+    """[B, T]: where each token stands in its document.
+
+    ``target_k`` in the last pair, behind k others; ``neighbor`` in one of those; ``infill`` behind the
+    closing ``<eos>``; ``padding``.
+    """
+    first_BT = (batch.positions_BT == 0) & (batch.documents_BT >= 0)
+    num_documents_BT = first_BT.cumsum(axis=1)
+    breaks_BT = _count_before(batch.ids_BT == vocabulary.BREAK, first_BT)
+    eos_BT = _count_before(batch.ids_BT == vocabulary.EOS, first_BT)
+    pair_BT = breaks_BT // 2
+    last_BT = _last_pair(pair_BT, num_documents_BT, batch.documents_BT >= 0)
+    names = np.where(pair_BT < last_BT, "neighbor", np.char.add("target_", last_BT.astype(str)))
+    names = np.where(eos_BT > 1, "infill", names)
+    return np.where(batch.documents_BT < 0, "padding", names)
+
+
+def _count_before(marks_BT: NDArray[np.bool_], first_BT: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Marks in the document before each token."""
+    before_BT: NDArray[np.int64] = np.cumsum(marks_BT, axis=1, dtype=np.int64) - marks_BT
+    start_BT = np.maximum.accumulate(np.where(first_BT, before_BT, 0), axis=1)
+    return before_BT - start_BT
+
+
+def _last_pair(
+    pair_BT: NDArray[np.int64], number_BT: NDArray[np.int64], real_BT: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """For each token the number of pairs before the last pair of its document."""
+    num_rows, num_tokens = pair_BT.shape
+    key_BT = np.arange(num_rows)[:, None] * (num_tokens + 1) + number_BT
+    last = np.zeros(num_rows * (num_tokens + 1), np.int64)
+    np.maximum.at(last, key_BT[real_BT], pair_BT[real_BT])
+    return last[key_BT]
+
+
+def batch_losses(model: Transformer, batch: Batch) -> Losses:
+    """Losses of one batch; the first token of a document is never predicted from the one before it."""
+    device = model.tokens.weight.device
+    ids_BT, documents_BT, positions_BT = (
+        torch.as_tensor(array, device=device, dtype=torch.int64)
+        for array in (batch.ids_BT, batch.documents_BT, batch.positions_BT)
+    )
+    counted_BT = (documents_BT[:, 1:] == documents_BT[:, :-1]) & (documents_BT[:, 1:] >= 0)
+    inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1])
+    with torch.inference_mode(), at_rest(model):
+        nll_BT = model.nll(model(inputs), ids_BT[:, 1:], counted_BT).double().cpu().numpy()
+    return _bucketed(nll_BT, batch, counted_BT.cpu().numpy())
+
+
+def _bucketed(nll_BT: NDArray[np.float64], batch: Batch, counted_BT: NDArray[np.bool_]) -> Losses:
+    targets_BT = batch.ids_BT[:, 1:]
+    kind_BT = np.select([vocabulary.is_text(targets_BT), vocabulary.is_image(targets_BT)], [0, 1], 2)
+    place_BT = places(batch)[:, 1:]
+    nats: dict[Bucket, float] = {}
+    tokens: dict[Bucket, int] = {}
+    for kind, place in {*zip(kind_BT[counted_BT].tolist(), place_BT[counted_BT].tolist(), strict=True)}:
+        member_BT = counted_BT & (kind_BT == kind) & (place_BT == place)
+        nats[MODALITIES[kind], place] = float(nll_BT[member_BT].sum())
+        tokens[MODALITIES[kind], place] = int(member_BT.sum())
+    return Losses(nats=nats, tokens=tokens)
+
+
+def evaluate(model: Transformer, batches: Iterable[Batch]) -> Losses:
+    """Losses over all batches. With and without neighbours: call it on the two streams."""
+    total = Losses()
+    for batch in batches:
+        total = total + batch_losses(model, batch)
+    return total
+
+
+def word_f1(caption: str, references: Sequence[str]) -> float:
+    """Best F1 over the words of a caption against any of its references, in [0, 1]; case and order are free.
+
+    >>> word_f1("red fruit", ["red apple", "fruit"])
+    0.6666666666666666
+    """
+    return max(
+        (_f1(caption.lower().split(), reference.lower().split()) for reference in references), default=0.0
+    )
+
+
+def _f1(words: Sequence[str], reference: Sequence[str]) -> float:
+    shared = (Counter(words) & Counter(reference)).total()
+    return 2.0 * shared / (len(words) + len(reference)) if shared else 0.0
