@@ -19,7 +19,6 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from pipeline.asset import Asset, Contributor, ImageFile, Record, Releases, Text
-from pipeline.examples import template
 from pipeline.faults import describe
 from pipeline.fields import (
     OPAQUE,
@@ -34,6 +33,7 @@ from pipeline.fields import (
     fault,
 )
 from pipeline.license import PARTS, License, Part, Use
+from pipeline.template import template
 
 __all__ = ["PARTS", "Asset", "Contributor", "Delivery", "DeliveryFile", "ImageFile", "License", "Part"]
 __all__ += ["Releases", "Revocation", "Text", "Use", "describe", "json_schema", "template"]

@@ -1,101 +1,175 @@
-"""A filled, valid example of each record of the contract, to copy from."""
+"""Retrieval-augmented documents from references, packed into token shards.
+
+A target is drawn several times: each document takes its own form of the caption, its own number of neighbors and
+its own choice among the candidates, all from (seed, uid, document). Packing happens inside fixed groups
+(generation, hash of the target's uid), so that taking one asset out never ripples through the corpus.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-ASSET: dict[str, Any] = {
-    "schema": "asset/1.0",
-    "provider": "acme",
-    "asset_id": "1234567",
-    "asset_revision": 0,
-    "image_type": "photo",
-    "title": "Market at noon",
-    "description": "A red bicycle leans against a blue wall",
-    "descriptions": [
-        {"lang": "de", "text": "Ein rotes Fahrrad an einer blauen Wand", "origin": "translated"}
-    ],
-    "keywords": ["bicycle", "red", "wall"],
-    "categories": [{"name": "Transportation"}],
-    "is_editorial": False,
-    "is_adult": False,
-    "ai_generated": "no",
-    "has_people": "no",
-    "has_property": "no",
-    "releases": {"model": "not_applicable", "property": "not_applicable"},
-    "location": {"country": "NL"},
-    "date_created": "2024-05-01T12:00:00Z",
-    "contributor": {"id": "c-77", "display_name": "J. Doe"},
-    "license_ids": ["acme-data-2026"],
-    "file": {
-        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        "bytes": 412_345,
-        "mime": "image/jpeg",
-        "width": 1500,
-        "height": 1000,
-    },
-    "status": "active",
-}
-LICENSE: dict[str, Any] = {
-    "schema": "license/1.0",
-    "license_id": "acme-data-2026",
-    "license_revision": 0,
-    "kind": "contract",
-    "expression": "LicenseRef-acme-data-2026",
-    "contract_id": "ACME-2026-001",
-    "tier": "data",
-    "licensor": {"name": "Acme Images"},
-    "licensee": "Example Lab",
-    "covers": ["image", "text"],
-    "uses": {"ml_training": "allow", "generation": "allow", "retrieval_index": "allow"},
-    "editorial_only": False,
-    "territory": {"mode": "worldwide"},
-    "valid_from": "2026-01-01T00:00:00Z",
-    "valid_until": "2028-01-01T00:00:00Z",
-    "after_term": "delete_data_keep_models",
-    "attribution_required": True,
-    "attribution_template": "Photo: {contributor}, Acme Images",
-    "compensation": {"scheme": "pool_pro_rata", "report_every_days": 180},
-    "revocation": {"revocable": True, "scope": "all_copies", "sla_hours": 72},
-}
-REVOCATION: dict[str, Any] = {
-    "schema": "revocation/1.0",
-    "revocation_id": "acme-r-000017",
-    "provider": "acme",
-    "target_type": "asset",
-    "targets": ["1234567"],
-    "reason": "contributor_opt_out",
-    "action": "remove",
-    "requested_at": "2026-06-01T00:00:00Z",
-    "effective_at": "2026-06-02T00:00:00Z",
-}
-DELIVERY: dict[str, Any] = {
-    "schema": "delivery/1.0",
-    "provider": "acme",
-    "delivery_id": "acme-000000",
-    "sequence": 0,
-    "kind": "full",
-    "form": "webdataset",
-    "created_at": "2026-05-01T00:00:00Z",
-    "counts": {"samples": 1},
-    "files": [
-        {
-            "path": "licenses.jsonl",
-            "sha256": "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
-            "bytes": 612,
-            "role": "licenses",
-        },
-        {
-            "path": "shards/acme-000000.tar",
-            "sha256": "fd61a03af4f77d870fc21e05e7e80678095c92d808cfb3b5c279ee04c74aca13",
-            "bytes": 419_840,
-            "role": "shard",
-            "samples": 1,
-        },
-    ],
-}
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from infra.artifact import Made
+from infra.settings import Section
+from pipeline import captions, pack, refs, shards, tables
+from pipeline.neighbors import NEIGHBORS
+from pipeline.outcomes import KEPT
+from pipeline.pack import Document, PackConfig, Pair
+from pipeline.split import TRAIN, VALIDATION
+from pipeline.step import Report, Source, Step, Task, generation
+from pipeline.tokens import TOKENS
+from retrieval import exclude
+
+KINDS = (TRAIN, VALIDATION, f"{VALIDATION}-alone")
+"""Packs for training; held-out targets with neighbors; the same held-out targets without."""
 
 
-def template() -> dict[str, dict[str, Any]]:
-    """One example of each record, by its name in the JSON Schema."""
-    return {"delivery": DELIVERY, "asset": ASSET, "license": LICENSE, "revocation": REVOCATION}
+class ExampleConfig(Section):
+    documents_per_target: int = Field(1, ge=1)
+    """Documents drawn for each training target; each draws its own caption form and neighbors."""
+    neighbors: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    """Weight of 0, 1, 2, … neighbors in a training document. Validation takes the largest number."""
+    plain: float = Field(0.25, ge=0, le=1)
+    """Share of captions that are the description as licensed; the others are drawn among all forms."""
+    targets_per_group: int = Field(4096, ge=1)
+    """Targets that are packed together, about: the number of groups is fixed by the size of the delivery."""
+    seed: int = 0
+    rows: PackConfig = PackConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What packing needs of an asset."""
+
+    revision: int
+    codes: NDArray[np.uint16]
+    texts: tuple[NDArray[np.uint16], ...]
+
+
+def step(config: ExampleConfig) -> Step:
+    return Step(
+        name="pack",
+        inputs=("tokenize", "neighbors"),
+        settings=config,
+        tasks=functools.partial(list_tasks, config=config),
+        open=lambda: functools.partial(pack_group, config=config),
+    )
+
+
+def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
+    """A task for each generation, kind and group."""
+    neighbors, tokens = source.artifact("neighbors").shards, source.artifact("tokenize").shards
+    delivered = source.artifact("decide").shards
+    tasks = []
+    for name in sorted({generation(slot) for slot in neighbors}):
+        # From the rows delivered, not from those kept: a revocation must not move the others' groups.
+        rows = sum(shard.facts["rows"] for slot, shard in delivered.items() if generation(slot) == name)
+        groups = 2 ** max(0, math.ceil(math.log2(max(rows, 1) / config.targets_per_group)))
+        reads = {
+            "neighbors": tuple(
+                refs.of(source.store, shard, NEIGHBORS)
+                for slot, shard in sorted(neighbors.items())
+                if generation(slot) == name
+            ),
+            # Candidates look back only, so a later delivery's tokens are not read.
+            "tokens": tuple(
+                refs.of(source.store, shard, TOKENS)
+                for slot, shard in sorted(tokens.items())
+                if generation(slot) <= name
+            ),
+        }
+        tasks += [
+            Task(
+                slot=f"{name}-{kind}-{group:05d}",
+                reads=reads,
+                facts={"kind": kind, "group": group, "groups": groups},
+            )
+            for kind in KINDS
+            for group in range(groups)
+        ]
+    return tasks
+
+
+def pack_group(task: Task, _report: Report, *, config: ExampleConfig) -> Made:
+    tokens = load_tokens(task.reads["tokens"])
+    targets = [
+        row
+        for ref in task.reads["neighbors"]
+        for row in tables.read_parquet(ref).to_pylist()
+        if mine(row, task)
+    ]
+    documents = [document for row in targets for document in draw(row, task.facts["kind"], tokens, config)]
+    packed = pack.pack(documents, config.rows)
+    files, facts = {}, []
+    for number, (data, info) in enumerate(shards.write(packed, config.rows)):
+        files[f"{number:05d}.arrow"] = data
+        facts.append(info)
+    return Made(files=files, counts={KEPT: len(targets)}, facts={"packs": facts, "fill": packed.statistics()})
+
+
+def mine(row: Mapping[str, Any], task: Task) -> bool:
+    """Whether the target is of this kind and in this group."""
+    if not task.facts["kind"].startswith(row["split"]):
+        return False
+    return (
+        int.from_bytes(captions.digest("group", row["uid"])[:8]) % int(task.facts["groups"])
+        == task.facts["group"]
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def load_tokens(files: tuple[refs.Ref, ...]) -> dict[str, Tokens]:
+    return {uid: found for ref in files for uid, found in read_tokens(tables.read_ipc(ref))}
+
+
+def read_tokens(table: pa.Table) -> Iterator[tuple[str, Tokens]]:
+    for row in table.to_pylist():
+        texts = tuple(np.asarray(text["ids"], np.uint16) for text in row["texts"])
+        codes = np.asarray(row["codes"], np.uint16)
+        yield row["uid"], Tokens(revision=row["revision"], codes=codes, texts=texts)
+
+
+def draw(
+    row: Mapping[str, Any], kind: str, tokens: Mapping[str, Tokens], config: ExampleConfig
+) -> Iterator[Document]:
+    """The documents of one target: neighbors first, target last."""
+    uid, most = row["uid"], len(config.neighbors) - 1
+    weights = np.asarray(config.neighbors) / sum(config.neighbors)
+    for number in range(config.documents_per_target if kind == TRAIN else 1):
+        rng = captions.generator("document", config.seed, uid, number)
+        wanted = int(rng.choice(most + 1, p=weights))
+        if kind != TRAIN:
+            wanted = 0 if kind.endswith("alone") else most
+        chosen = exclude.draw([c["via"] for c in row["candidates"]], wanted, rng)
+        pairs = [
+            pair(
+                row["candidates"][i]["uid"],
+                row["candidates"][i]["via"],
+                tokens,
+                config,
+                rng if kind == TRAIN else None,
+            )
+            for i in chosen
+        ]
+        pairs.append(pair(uid, "target", tokens, config, rng if kind == TRAIN else None))
+        yield Document(example_id=f"{uid}#{number}", pairs=tuple(pairs))
+
+
+def pair(
+    uid: str, via: str, tokens: Mapping[str, Tokens], config: ExampleConfig, rng: np.random.Generator | None
+) -> Pair:
+    """An asset's caption and image; without ``rng`` the caption as licensed."""
+    found = tokens[uid]
+    form = 0
+    if rng is not None and rng.random() >= config.plain:
+        form = int(rng.integers(len(found.texts)))
+    return Pair(uid=uid, revision=found.revision, text_ids=found.texts[form], code_ids=found.codes, via=via)
