@@ -1,0 +1,237 @@
+"""Bytes to uint8 pixels [H, W, 3] in sRGB, and back. JPEG, PNG and WebP; nothing else is opened.
+
+Surprising rule: Pillow's own format classes are called instead of ``Image.open``, whose decompression warning
+fires at 89 MP and belongs to the whole process; our limits are read from the header, before any pixel is.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+# H height, W width
+Pixels = NDArray[np.uint8]
+Format = Literal["JPEG", "PNG", "WEBP"]
+
+MAX_PIXELS = 120_000_000
+"""The largest stock photographs have about 100 MP; 120 MP of RGB are 360 MB."""
+MAX_SIDE = 65_500
+"""Pixels a side; JPEG itself ends at 65,535."""
+MAX_ENLARGEMENT = 2.0
+"""``fit_square`` refuses to invent more than three of four pixels."""
+
+# Everything that Pillow's three decoders were seen to raise on damaged bytes (tests/tokenizer_service).
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+
+
+class Undecodable(ValueError):
+    """The bytes are no image that we accept; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    format: Format
+    width: int
+    """Pixels as stored, before the EXIF orientation is applied."""
+    height: int
+
+
+def probe(data: bytes) -> Header:
+    """Format and size from the header alone; raises ``Undecodable`` for other formats and for giants."""
+    kind = _format(data)
+    if kind == "WEBP":
+        # Pillow's WebP class allocates the whole canvas when it opens a file, so its header is read here.
+        width, height = _webp_size(data)
+    else:
+        width, height = _open(data, kind).size
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
+        raise Undecodable(f"{width}x{height} pixels; the limits are {MAX_PIXELS} in all, {MAX_SIDE} a side")
+    return Header(format=kind, width=width, height=height)
+
+
+def decode(data: bytes, *, at_least: int | None = None) -> Pixels:
+    """Pixels [H, W, 3] of the first frame: upright, in sRGB, transparency blended on white, all bytes read.
+
+    ``at_least``: a JPEG whose short side is over four times this may be decoded at 1/2, 1/4 or 1/8 of its
+    size, never under twice ``at_least`` (decoding a 24 MP photograph at 1/8 takes a quarter of the time).
+    """
+    color, alpha = _load(data, at_least)
+    if alpha is None:
+        return np.asarray(color)
+    white = Image.new("RGB", color.size, (255, 255, 255))
+    white.paste(color, mask=alpha)
+    return np.asarray(white)
+
+
+def decode_alpha(data: bytes) -> Pixels:
+    """Opacity [H, W], upright; 255 everywhere when the image has none."""
+    color, alpha = _load(data, None)
+    return np.full((color.height, color.width), 255, np.uint8) if alpha is None else np.asarray(alpha)
+
+
+def fit_square(image_HWC: Pixels, side: int) -> Pixels:
+    """The centre square, resampled to [side, side, 3].
+
+    Reduced with an antialiasing filter (Hamming: as sharp as bicubic, without its ringing at hard edges).
+    Enlarged bicubically, at most ``MAX_ENLARGEMENT`` times: filter smaller images out before.
+    """
+    height, width = image_HWC.shape[:2]
+    short = min(height, width)
+    if short * MAX_ENLARGEMENT < side:
+        raise ValueError(f"{width}x{height} is too small for {side} px; filter images under {side} px a side")
+    left, top = (width - short) / 2, (height - short) / 2
+    return _resize(image_HWC, (side, side), box=(left, top, left + short, top + short))
+
+
+def shrink(image_HWC: Pixels, max_side: int) -> Pixels:
+    """The same picture with its long side at most ``max_side`` pixels; never enlarged."""
+    height, width = image_HWC.shape[:2]
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return image_HWC
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return _resize(image_HWC, size, box=(0, 0, width, height))
+
+
+def encode_jpeg(image_HWC: Pixels, quality: int, *, xmp: bytes | None = None) -> bytes:
+    """Baseline JPEG with full colour resolution (4:4:4); same pixels, same bytes for one libjpeg.
+
+    ``xmp`` is a packet of at most 65,504 bytes, the size of one marker.
+    """
+    if xmp is not None and len(xmp) > 65_504:
+        raise ValueError(f"an XMP packet in a JPEG is at most 65504 bytes, got {len(xmp)}; shorten it")
+    out = io.BytesIO()
+    picture = Image.fromarray(image_HWC)
+    if xmp is None:
+        picture.save(out, "JPEG", quality=quality, subsampling="4:4:4")
+    else:
+        picture.save(out, "JPEG", quality=quality, subsampling="4:4:4", xmp=xmp)
+    return out.getvalue()
+
+
+def _format(data: bytes) -> Format:
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise Undecodable(f"not a JPEG, PNG or WebP file: it begins with {data[:12]!r}")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Canvas size from the first chunk (RFC 9649, sections 2.5 to 2.7)."""
+    chunk, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        raise Undecodable(f"a WebP file of only {len(data)} bytes")
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        width, height = struct.unpack("<HH", body[6:10])
+        return width & 0x3FFF, height & 0x3FFF
+    raise Undecodable(f"a WebP file that begins with the chunk {chunk!r}")
+
+
+def _open(data: bytes, kind: Format) -> ImageFile.ImageFile:
+    file = io.BytesIO(data)
+    try:
+        if kind == "JPEG":
+            return JpegImagePlugin.JpegImageFile(file)
+        if kind == "PNG":
+            return PngImagePlugin.PngImageFile(file)
+        return WebPImagePlugin.WebPImageFile(file)
+    except _BROKEN as error:
+        raise Undecodable(f"broken {kind} header: {error}") from error
+
+
+def _load(data: bytes, at_least: int | None) -> tuple[Image.Image, Image.Image | None]:
+    """The upright picture as (RGB in sRGB, alpha or None)."""
+    header = probe(data)
+    picture = _open(data, header.format)
+    if picture.size != (header.width, header.height):
+        raise Undecodable(f"the header says {header.width}x{header.height}, the image is {picture.size}")
+    try:
+        if at_least is not None:
+            picture.draft(None, (2 * at_least, 2 * at_least))
+        picture.load()
+        orientation = picture.getexif().get(_ORIENTATION)
+        color, alpha = _split(picture)
+        color = _in_srgb(color, picture.info.get("icc_profile"))
+    except _BROKEN as error:
+        raise Undecodable(f"broken {header.format}: {error}") from error
+    if orientation not in _UPRIGHT:
+        return color, alpha
+    turn = _UPRIGHT[orientation]
+    return color.transpose(turn), alpha and alpha.transpose(turn)
+
+
+def _split(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colour (L, RGB or CMYK, 8 bits a channel) and alpha of a loaded picture."""
+    if picture.mode.startswith("I"):
+        return _from_16_bits(picture)
+    if picture.has_transparency_data:
+        whole = picture.convert("RGBA")
+        return whole.convert("RGB"), whole.getchannel("A")
+    if picture.mode in ("L", "RGB", "CMYK"):
+        return picture, None
+    return picture.convert("L" if picture.mode == "1" else "RGB"), None
+
+
+def _from_16_bits(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Grey of 16 bits to 8; Pillow's own conversion clips all above 255 to white."""
+    deep_HW = np.asarray(picture).astype(np.uint32)
+    grey = Image.fromarray(((deep_HW + 128) // 257).astype(np.uint8))
+    clear = picture.info.get("transparency")
+    if not isinstance(clear, int):
+        return grey, None
+    return grey, Image.fromarray(np.where(deep_HW == clear, 0, 255).astype(np.uint8))
+
+
+def _in_srgb(color: Image.Image, profile: bytes | None) -> Image.Image:
+    """Through the embedded profile to sRGB; a profile that cannot be used is ignored, as browsers do."""
+    if not profile:
+        return color.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        change = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), color.mode, "RGB")
+        return change.apply(color)
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return color.convert("RGB")
+
+
+def _resize(image_HWC: Pixels, size: tuple[int, int], *, box: tuple[float, float, float, float]) -> Pixels:
+    reduces = size[0] <= box[2] - box[0]
+    how = Image.Resampling.HAMMING if reduces else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(image_HWC).resize(size, how, box=box))
