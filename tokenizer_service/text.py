@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from json import loads
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,25 +53,25 @@ def fit(texts: Iterable[str], *, entries: int) -> TextTokenizer:
     return TextTokenizer(json=bpe.to_str())
 
 
+def from_json(json: str) -> TextTokenizer:
+    """The tokenizer of ``TextTokenizer.to_json``; ``ValueError`` for what is no byte-level BPE of this kind."""
+    try:
+        vocab = loads(json)["model"]["vocab"].keys()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not the JSON of a BPE: {error!r}; fit it again") from error
+    if not vocab >= _ALPHABET or len(vocab) > vocabulary.MAX_TEXT:
+        raise ValueError(
+            f"a byte-level BPE has all 256 bytes and at most {vocabulary.MAX_TEXT} entries; "
+            f"this one has {len(_ALPHABET & vocab)} bytes and {len(vocab)} entries"
+        )
+    return TextTokenizer(json=json)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTokenizer:
     """A fitted BPE. Its JSON is all there is to it: a value that can be hashed, compared and sent."""
 
     json: str
-
-    @classmethod
-    def from_json(cls, json: str) -> Self:
-        """Raises ``ValueError`` for what is no byte-level BPE of this kind."""
-        try:
-            vocab = loads(json)["model"]["vocab"].keys()
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"not the JSON of a BPE: {error!r}; fit it again") from error
-        if not vocab >= _ALPHABET or len(vocab) > vocabulary.MAX_TEXT:
-            raise ValueError(
-                f"a byte-level BPE has all 256 bytes and at most {vocabulary.MAX_TEXT} entries; "
-                f"this one has {len(_ALPHABET & vocab)} bytes and {len(vocab)} entries"
-            )
-        return cls(json=json)
 
     def to_json(self) -> str:
         return self.json
