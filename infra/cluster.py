@@ -13,8 +13,10 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import ray
+from cyclopts import Parameter
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 DASHBOARD_PORT = 8265
@@ -71,7 +73,7 @@ def dashboard(address: str | None) -> str:
     return f"http://{host}:{DASHBOARD_PORT}"
 
 
-def submit(command: Sequence[str], *, address: str | None, environment: dict[str, str]) -> int:
+def follow(command: Sequence[str], *, address: str | None, environment: dict[str, str]) -> int:
     """Run ``pardalis COMMAND`` as a Ray job: print its id and its log as it comes, return its exit code.
 
     ``environment`` reaches the job, and is shown by Ray's dashboard: pass addresses, never secrets.
@@ -95,3 +97,27 @@ def submit(command: Sequence[str], *, address: str | None, environment: dict[str
             code = info.driver_exit_code
             return code if code is not None else int(info.status != JobStatus.SUCCEEDED)
         time.sleep(0.5)
+
+
+PASSED_ON = ("PARDALIS_CORPUS", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "XDG_CACHE_HOME")
+"""Variables that a job inherits: addresses only. Credentials come to workers from roles or files."""
+
+
+def submit(
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    address: str | None = None,
+) -> int:
+    """Run any pardalis command as a Ray job: print its id, follow its log, exit with its code.
+
+    Example: pardalis submit --address http://127.0.0.1:8265 -- ingest /data/delivery --corpus /data/corpus
+
+    Parameters
+    ----------
+    command
+        The command line, after ``--``.
+    address
+        Ray's job server; default $RAY_ADDRESS, else port 8265 of this machine.
+    """
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    address = address or os.environ.get("RAY_ADDRESS")
+    return follow(command, address=address, environment=environment)

@@ -40,7 +40,7 @@ class TextConfig(Section):
     captions: CaptionConfig = CaptionConfig()
 
 
-class VQStepConfig(Section):
+class ImageConfig(Section):
     side: int = Field(256, ge=8)
     """Pixels of the square that is encoded; with f8, (side / 8)^2 tokens an image."""
     max_images: int = Field(200_000, ge=1)
@@ -51,8 +51,10 @@ class VQStepConfig(Section):
 
 
 class TokensConfig(Section):
-    side: int = Field(256, ge=8)
-    captions: CaptionConfig = CaptionConfig()
+    """What the tokens depend on beside the fitted models."""
+
+    side: int
+    captions: CaptionConfig
 
 
 def fit_text_step(config: TextConfig) -> Step:
@@ -87,7 +89,7 @@ def forms(row: dict[str, Any], config: CaptionConfig) -> list[captions.Form]:
     )
 
 
-def fit_vq_step(config: VQStepConfig) -> Step:
+def fit_vq_step(config: ImageConfig) -> Step:
     return Step(
         name="vq",
         inputs=("split", "images"),
@@ -100,7 +102,7 @@ def fit_vq_step(config: VQStepConfig) -> Step:
     )
 
 
-def fit_vq(task: Task, report: Report, *, config: VQStepConfig) -> Made:
+def fit_vq(task: Task, report: Report, *, config: ImageConfig) -> Made:
     images_NHWC = training_squares(task, config)
 
     def told(step: int, facts: dict[str, float]) -> None:
@@ -111,7 +113,7 @@ def fit_vq(task: Task, report: Report, *, config: VQStepConfig) -> Made:
     return Made(files=files, facts={"images": len(images_NHWC), "codebook": config.fit.vq.codebook_size})
 
 
-def training_squares(task: Task, config: VQStepConfig) -> NDArray[np.uint8]:
+def training_squares(task: Task, config: ImageConfig) -> NDArray[np.uint8]:
     """Training images [N, side, side, 3], at most ``max_images``, ordered by hash of their uid."""
     found: list[tuple[bytes, NDArray[np.uint8]]] = []
     for ref, tar in zip(task.reads["rows"], task.reads["images"], strict=True):
@@ -129,7 +131,8 @@ def square(image: bytes, side: int) -> NDArray[np.uint8]:
     return images.fit_square(images.decode(image), side)
 
 
-def step(config: TokensConfig) -> Step:
+def step(text_config: TextConfig, image_config: ImageConfig) -> Step:
+    config = TokensConfig(side=image_config.side, captions=text_config.captions)
     return Step(
         name="tokenize",
         inputs=("split", "images", "bpe", "vq"),

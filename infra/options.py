@@ -1,0 +1,63 @@
+"""Options that many commands share: which corpus, which configuration, which engine."""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from infra.corpus import Corpus, NoCorpus
+from infra.storage import Store, cache_folder
+from infra.telemetry import say
+
+LAST_DEMO = "demo-corpus"
+"""File in the cache folder that names the corpus last built by ``pardalis demo``."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusOptions:
+    corpus: str | None = None
+    """Path or s3:// address; default $PARDALIS_CORPUS, else the corpus last built by `pardalis demo`."""
+    config: Path | None = None
+    """TOML file of the run; default: the one that the corpus was last built with."""
+    overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    """A line of TOML that wins over the file, such as --set 'pipeline.filters.min_side = 512'."""
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print one JSON document on stdout."""
+
+    def open(self) -> Corpus:
+        return Corpus(Store.at(self.address()))
+
+    def address(self) -> str:
+        named = self.corpus or os.environ.get("PARDALIS_CORPUS")
+        if named:
+            return named
+        last = cache_folder() / LAST_DEMO
+        if not last.exists():
+            raise NoCorpus("no corpus is named; give --corpus, set PARDALIS_CORPUS, or run `pardalis demo`")
+        say(f"corpus: {last.read_text().strip()} (last built by `pardalis demo`)")
+        return last.read_text().strip()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    engine: Literal["ray", "inline"] = "ray"
+    """Ray actors, or this process."""
+    address: str | None = None
+    """Ray cluster to join; default $RAY_ADDRESS, else a local Ray."""
+
+    def cluster(self) -> str | None:
+        return self.address or os.environ.get("RAY_ADDRESS")
+
+
+def answer(value: Any, text: str, *, json: bool) -> None:
+    """Print the result: JSON for machines, text for people."""
+    out = json_text.dumps(value, indent=1, ensure_ascii=False, default=str) if json else text
+    sys.stdout.write(out.rstrip("\n") + "\n")

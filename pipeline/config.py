@@ -1,0 +1,106 @@
+"""One typed tree for a run: a TOML file, then overrides, then validation. Nothing else reads settings.
+
+The sections live beside the code that they configure; this module only composes them. Each package validates its
+own tables and those below it; a table that belongs to nobody is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from infra.settings import Section
+from pipeline.duplicates import DuplicateConfig
+from pipeline.embed import AlignConfig, EncoderConfig
+from pipeline.examples import ExampleConfig
+from pipeline.filters import FilterRules
+from pipeline.ingest import IngestConfig
+from pipeline.rights import Purpose
+from pipeline.split import SplitConfig
+from pipeline.tokens import ImageConfig, TextConfig
+from retrieval.exclude import NeighborConfig
+from retrieval.index import IndexConfig
+
+CONFIGS = Path(__file__).parent.parent / "infra" / "configs"
+TABLES = ("pipeline", "tokenizer", "retrieval", "trainer")
+
+
+class PipelineTable(Section):
+    purpose: Purpose = Purpose()
+    ingest: IngestConfig = IngestConfig()
+    filters: FilterRules = FilterRules()
+    duplicates: DuplicateConfig = DuplicateConfig()
+    split: SplitConfig = SplitConfig()
+    examples: ExampleConfig = ExampleConfig()
+
+
+class TokenizerTable(Section):
+    text: TextConfig = TextConfig()
+    image: ImageConfig = ImageConfig()
+
+
+class RetrievalTable(Section):
+    encoder: EncoderConfig = EncoderConfig()
+    align: AlignConfig = AlignConfig()
+    index: IndexConfig = IndexConfig()
+    neighbors: NeighborConfig = NeighborConfig()
+
+
+class Config(Section):
+    pipeline: PipelineTable = PipelineTable()
+    tokenizer: TokenizerTable = TokenizerTable()
+    retrieval: RetrievalTable = RetrievalTable()
+
+
+class BadConfig(ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The file's values, each override being one more line of TOML, such as ``pipeline.filters.min_side = 512``."""
+    try:
+        values = tomllib.loads(path.read_text())
+        for line in overrides:
+            values = merged(values, tomllib.loads(line))
+    except OSError as error:
+        raise BadConfig(f"cannot read {path}: {error.strerror}; give --config a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(f"{path} or one of its --set lines is not TOML: {error}") from None
+    unknown = sorted(set(values) - set(TABLES))
+    if unknown:
+        raise BadConfig(f"{path}: unknown table {unknown[0]!r}; the tables are {', '.join(TABLES)}")
+    return values
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` wins; tables merge, everything else is replaced."""
+    both = {key: merged(base[key], over[key]) for key in over if isinstance(base.get(key), dict)}
+    return {**base, **over, **both}
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validated(kind: type[S], values: Mapping[str, Any], where: str) -> S:
+    """A section from plain values; every fault is listed with its field."""
+    try:
+        # JSON mode keeps strict typing and still lets an array become a tuple.
+        return kind.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        faults = (
+            f"  {'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise BadConfig("\n".join([f"{where} has settings that cannot be:", *faults])) from None
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The tables of the pipeline and of the packages below it."""
+    values = read(path, overrides)
+    mine = {name: table for name, table in values.items() if name in Config.model_fields}
+    return validated(Config, mine, str(path))

@@ -1,0 +1,46 @@
+"""The whole pipeline on one screen: what is made, from what, with which settings. Declaring it runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline import duplicates_step, embed, examples, filter_step, indexing, ingest, neighbors, split, tokens
+from pipeline.config import Config
+from pipeline.step import Step
+
+
+def ingest_steps(config: Config) -> tuple[Step, ...]:
+    """Deliveries to decided rows, decided rows to training images."""
+    return (
+        ingest.decide_step(config.pipeline.purpose),
+        ingest.images_step(config.pipeline.ingest),
+    )
+
+
+def build_steps(config: Config) -> tuple[Step, ...]:
+    """Training images to packed token shards. What is fitted sees the training split alone."""
+    tokenizer, retrieval = config.tokenizer, config.retrieval
+    return (
+        filter_step.step(config.pipeline.filters),
+        duplicates_step.step(config.pipeline.duplicates),
+        split.step(config.pipeline.split),
+        tokens.fit_text_step(tokenizer.text),
+        tokens.fit_vq_step(tokenizer.image),
+        tokens.step(tokenizer.text, tokenizer.image),
+        embed.features_step(retrieval.encoder),
+        embed.align_step(retrieval.align, retrieval.encoder),
+        embed.step(),
+        indexing.step(retrieval.index),
+        neighbors.step(retrieval.neighbors),
+        examples.step(config.pipeline.examples),
+    )
+
+
+def up_to(steps: Sequence[Step], last: str | None) -> tuple[Step, ...]:
+    """The steps until ``last``; all of them without it."""
+    names = [step.name for step in steps]
+    if last is None:
+        return tuple(steps)
+    if last not in names:
+        raise ValueError(f"there is no step {last!r}; the steps of build are {', '.join(names)}")
+    return tuple(steps[: names.index(last) + 1])
