@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, NoReturn
+from typing import NoReturn, Protocol
 
 from infra.guarded.refused import Refused
 
@@ -35,6 +35,10 @@ KEY = re.compile(r"[A-Za-z0-9_-]{1,161}")
 """A sample's key: an asset id (up to 128) or ``provider_assetid`` (32 + 1 + 128). Readers split at a dot."""
 
 
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What a tar may hold. The defaults are the delivery contract's."""
@@ -51,7 +55,7 @@ class Rules:
 SHARD = Rules()
 
 
-def members(stream: BinaryIO, *, file: str, rules: Rules = SHARD) -> Iterator[tuple[str, bytes]]:
+def members(stream: Readable, *, file: str, rules: Rules = SHARD) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) in the tar's order, reading forward only; one member is in memory at a time.
 
     Raises :class:`Refused` with rule ``gzip``, ``header``, ``format``, ``kind``, ``pax``, ``name``,
@@ -70,7 +74,7 @@ class _Header:
 
 @dataclass(slots=True)
 class _Reader:
-    stream: BinaryIO
+    stream: Readable
     file: str
     rules: Rules
     total_bytes: int = 0

@@ -1,8 +1,8 @@
 """Form (i) of a delivery: WebDataset tars beside ``delivery.json`` and ``licenses.jsonl``.
 
 The surprising rule is who suffers for what. A tar that lies (a link, a sparse member, a name given twice, a
-wrong sha256) is refused whole, before its first sample. A sample that is merely wrong inside a good tar becomes
-a :class:`Fault`, alone: every sample comes out exactly once, as an asset or as a fault with its reason.
+wrong sha256) is refused whole, before its first sample. A sample that is merely wrong inside a good tar
+becomes a :class:`Fault`, alone: every sample comes out once, as an asset or as a fault with its reason.
 """
 
 from __future__ import annotations
