@@ -1,7 +1,7 @@
 """One typed tree for a run: a TOML file, then overrides, then validation. Nothing else reads settings.
 
-The sections live beside the code that they configure; this module only composes them. Each package validates its
-own tables and those below it; a table that belongs to nobody is refused.
+The sections live beside the code that they configure; this module only composes them. Each package validates
+its own tables and those below it; a table that belongs to nobody is refused.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class BadConfig(ValueError):
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The file's values, each override being one more line of TOML, such as ``pipeline.filters.min_side = 512``."""
+    """The file's values, each override being one more line of TOML, such as ``pipeline.filters.min_side =
+    512``.
+    """
     try:
         values = tomllib.loads(path.read_text())
         for line in overrides:

@@ -1,7 +1,7 @@
 """Retrieval-augmented documents from references, packed into token shards.
 
-A target is drawn several times: each document takes its own form of the caption, its own number of neighbors and
-its own choice among the candidates, all from (seed, uid, document). Packing happens inside fixed groups
+A target is drawn several times: each document takes its own form of the caption, its own number of neighbors
+and its own choice among the candidates, all from (seed, uid, document). Packing happens inside fixed groups
 (generation, hash of the target's uid), so that taking one asset out never ripples through the corpus.
 """
 

@@ -1,6 +1,7 @@
 """The append-only table of int64 ids, by which the index knows assets. An id is never given twice.
 
-A corpus register: each segment is a Parquet file of (uid, id), and a new one is added for uids not seen before.
+A corpus register: each segment is a Parquet file of (uid, id), and a new one is added for uids not seen
+before.
 """
 
 from __future__ import annotations

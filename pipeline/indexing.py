@@ -1,7 +1,7 @@
 """The index artifact: one segment for each generation, and beside its vectors who its members are.
 
-A delivery that arrives later adds a segment and leaves the others alone. Every kept asset is a member; what may
-be a neighbor in training, and what may be shown, are columns that the searcher checks.
+A delivery that arrives later adds a segment and leaves the others alone. Every kept asset is a member; what
+may be a neighbor in training, and what may be shown, are columns that the searcher checks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def step(config: IndexConfig) -> Step:
 
 
 def register(corpus: Corpus, version: Version) -> Version:
-    """Give ids to the kept assets of the split artifact that have none. Only the lease's holder may call it."""
+    """Give ids to the kept assets of the split artifact that have none. Only the lease's holder may call
+    it.
+    """
     shards = corpus.artifact(version, "split").shards
     return ids.extend(
         corpus, version, kept_uids(corpus.store, [shard for _, shard in sorted(shards.items())])

@@ -1,7 +1,7 @@
 """The door: deliveries become decided rows, decided rows become training images.
 
-Rights are decided first, from the records alone, and only what is admitted is ever decoded or copied. The instant
-``as_of`` and the revocation register enter here and nowhere else: later steps see decided rows.
+Rights are decided first, from the records alone, and only what is admitted is ever decoded or copied. The
+instant ``as_of`` and the revocation register enter here and nowhere else: later steps see decided rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """For every asset, the ordered candidates it may see as context: the reference form of augmented examples.
 
-The memory is the training split, for training and for validation targets alike, as at inference: nothing held
-out is ever shown to a model that trains. Candidates belong to the generation of their target and look back only,
-so a later delivery leaves them as they are.
+The memory is the training split, for training and for validation targets alike, as at inference: nothing
+held out is ever shown to a model that trains. Candidates belong to the generation of their target and look
+back only, so a later delivery leaves them as they are.
 """
 
 from __future__ import annotations

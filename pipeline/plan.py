@@ -1,4 +1,6 @@
-"""The whole pipeline on one screen: what is made, from what, with which settings. Declaring it runs nothing."""
+"""The whole pipeline on one screen: what is made, from what, with which settings. Declaring it runs
+nothing.
+"""
 
 from __future__ import annotations
 

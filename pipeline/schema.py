@@ -17,6 +17,11 @@ def column(name: str, kind: pa.DataType, meaning: str, *, optional: bool = False
 UID = column("uid", pa.string(), "provider:asset_id")
 REVISION = column("revision", pa.int32(), "revision of the asset record, as delivered")
 
+# What a delivered tar said, before anything was decided.
+RECORD = column("record", pa.string(), "the asset record, JSON; null where it is none", optional=True)
+FAULT = column("fault", pa.string(), "CODE: message, where the sample is wrong", optional=True)
+RECORDS = pa.schema([UID, RECORD, FAULT])
+
 # The catalog: what was delivered.
 KEY = column("key", pa.string(), "member name in tars: provider_assetid")
 SHA256 = column("sha256", pa.string(), "of the delivered image bytes, hex")

@@ -50,7 +50,9 @@ def describe(schema: pa.Schema) -> str:
 
 
 def opened(stages: Sequence[Stage]) -> Transform:
-    """The stages one after the other, each in batches of its own size. Batches never cross the table's end."""
+    """The stages one after the other, each in batches of its own size. Batches never cross the table's
+    end.
+    """
     transforms = [stage.open() for stage in stages]
 
     def run(table: pa.Table) -> pa.Table:

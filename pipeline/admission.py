@@ -1,0 +1,207 @@
+"""The first two steps: read each delivered tar once into records, and decide the rights of every record.
+
+The instant ``as_of`` and the revocation register enter ``decide`` and nothing else. What decides is put into
+the task's facts: the licences that the shard names, whether each is in force, and the revocations in effect.
+So another ``as_of`` that changes none of these finds the shards that are there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from infra.artifact import Made, fingerprint
+from infra.settings import Section
+from infra.storage import Store
+from pipeline import folding, outcomes, refs, schema, tables
+from pipeline.contract import Asset, Delivery, License, Revocation
+from pipeline.deliveries import webdataset
+from pipeline.deliveries.webdataset import Fault, OpenDelivery, Sample
+from pipeline.outcomes import KEPT
+from pipeline.revoked import Revoked
+from pipeline.rights import NOTICE, Decision, Purpose, decide
+from pipeline.step import ROWS, Report, Source, Step, Task, generation, slot_name
+
+RECORDS = "records.parquet"
+
+
+def records_step() -> Step:
+    return Step(
+        name="records",
+        settings=Section(),
+        tasks=list_shards,
+        open=lambda: read_records,
+    )
+
+
+def list_shards(source: Source) -> Sequence[Task]:
+    """A task for each delivered tar."""
+    tasks = []
+    for number, folded in enumerate(source.version.deliveries):
+        delivery = folding.manifest(source.store, folded)
+        store = Store.at(folded.uri)
+        manifest = refs.Ref(source.store, f"{folding.folder(folded.sha256)}/delivery.json", folded.sha256)
+        tars = [file for file in delivery.files if file.role == "shard"]
+        tasks += [
+            Task(
+                slot=slot_name(number, i),
+                reads={"tar": (refs.Ref(store, tar.path, tar.sha256),), "delivery": (manifest,)},
+            )
+            for i, tar in enumerate(tars)
+        ]
+    return tasks
+
+
+def samples(task: Task) -> Iterator[Sample]:
+    """Every sample of the task's tar, checked."""
+    tar = task.only("tar")
+    delivery = Delivery.model_validate_json(task.only("delivery").read())
+    opened = OpenDelivery(
+        store=tar.store,
+        delivery=delivery,
+        licenses={},
+        revocations=(),
+        manifest_sha256=task.only("delivery").sha256,
+    )
+    (file,) = (file for file in delivery.files if file.path == tar.name)
+    return webdataset.read_shard(opened, file)
+
+
+def read_records(task: Task, _report: Report) -> Made:
+    provider = Delivery.model_validate_json(task.only("delivery").read()).provider
+    rows = [record(sample, provider) for sample in samples(task)]
+    named = {name for row in rows if row["record"] for name in json.loads(row["record"])["license_ids"]}
+    table = pa.Table.from_pylist(rows, schema=schema.RECORDS)
+    files = {RECORDS: tables.to_parquet(table)}
+    return Made(files=files, counts={KEPT: len(rows)}, facts={"rows": len(rows), "licenses": sorted(named)})
+
+
+def record(sample: Sample, provider: str) -> dict[str, Any]:
+    if isinstance(sample.asset, Fault):
+        fault = f"{sample.asset.code}: {sample.asset.message}"
+        return {"uid": f"{provider}:{sample.key}", "record": None, "fault": fault}
+    return {
+        "uid": sample.asset.uid,
+        "record": sample.asset.model_dump_json(by_alias=True),
+        "fault": None,
+    }
+
+
+def decide_step(purpose: Purpose, as_of: datetime) -> Step:
+    return Step(
+        name="decide",
+        inputs=("records",),
+        settings=purpose,
+        tasks=functools.partial(list_decisions, as_of=as_of),
+        open=lambda: functools.partial(decide_shard, purpose=purpose),
+    )
+
+
+def list_decisions(source: Source, *, as_of: datetime) -> Sequence[Task]:
+    register = folding.revocations(source.store, source.version)
+    in_effect = [line.model_dump_json(by_alias=True) for line in register if line.effective_at <= as_of]
+    tasks = []
+    for slot, shard in sorted(source.artifact("records").shards.items()):
+        provider = source.version.deliveries[int(generation(slot))].provider
+        known = folding.licenses(source.store, source.version, provider)
+        named = [known[name] for name in shard.facts["licenses"] if name in known]
+        tasks.append(
+            Task(
+                slot=slot,
+                reads={"records": (refs.of(source.store, shard, RECORDS),)},
+                facts={
+                    "licenses": [standing(license_, as_of) for license_ in named],
+                    "revocations": fingerprint(in_effect),
+                },
+                hints={
+                    "licenses": [license_.model_dump_json(by_alias=True) for license_ in named],
+                    "revocations": in_effect,
+                    "as_of": as_of,
+                },
+            )
+        )
+    return tasks
+
+
+def standing(record: License, as_of: datetime) -> list[Any]:
+    """The record, and all that ``as_of`` says about it: which of its dates are past."""
+    until = record.valid_until
+    past = [
+        as_of < record.valid_from,
+        until is not None and until <= as_of,
+        until is not None and until - NOTICE <= as_of,
+        record.revoked_at is not None and record.revoked_at <= as_of,
+    ]
+    return [fingerprint(record.model_dump(mode="json", by_alias=True)), *past]
+
+
+def decide_shard(task: Task, _report: Report, *, purpose: Purpose) -> Made:
+    licenses = [License.model_validate_json(line) for line in task.hints["licenses"]]
+    as_of: datetime = task.hints["as_of"]
+    register = [Revocation.model_validate_json(line) for line in task.hints["revocations"]]
+    judge = functools.partial(
+        decide,
+        licenses={record.license_id: record for record in licenses},
+        purpose=purpose,
+        as_of=as_of,
+        revoked=Revoked.of(register, as_of),
+    )
+    records = tables.read_parquet(task.only("records")).to_pylist()
+    rows = [decided(row, judge) if row["record"] else unreadable(row) for row in records]
+    table = pa.Table.from_pylist(rows, schema=schema.DECIDED)
+    return Made(
+        files={ROWS: tables.to_parquet(table)},
+        counts=outcomes.counts(table, "decide"),
+        facts={"rows": table.num_rows},
+    )
+
+
+def decided(row: Mapping[str, Any], judge: Callable[[Asset], Decision]) -> dict[str, Any]:
+    """A catalog row. Words of an asset that is refused stay out of the catalog: only why, and which one."""
+    asset = Asset.model_validate_json(row["record"])
+    decision = judge(asset)
+    kept = decision.outcome == KEPT
+    return {
+        "uid": asset.uid,
+        "revision": asset.asset_revision,
+        "key": asset.member_key,
+        "sha256": asset.file.sha256,
+        "bytes": asset.file.bytes,
+        "description": asset.description if kept else "",
+        "keywords": list(asset.keywords) if kept else [],
+        "contributor": asset.contributor.id,
+        "licenses": list(decision.license_ids),
+        "attribution": decision.attribution,
+        "may_be_neighbor": decision.may_be_neighbor,
+        "may_be_shown": decision.may_be_shown,
+        "may_derive": decision.may_derive,
+        "outcome": decision.outcome,
+        "settled_by": "" if kept else "decide",
+        "reasons": list(decision.reasons),
+    }
+
+
+def unreadable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for a record that is no asset: refused without a licence, else kept for a person to mend."""
+    refused = row["fault"].startswith("no_license")
+    return {
+        "uid": row["uid"],
+        "revision": 0,
+        "key": row["uid"].replace(":", "_"),
+        "sha256": "",
+        "bytes": 0,
+        "description": "",
+        "keywords": [],
+        "contributor": "",
+        "licenses": [],
+        "attribution": "",
+        **dict.fromkeys(("may_be_neighbor", "may_be_shown", "may_derive"), False),
+        "outcome": "rejected" if refused else "quarantined",
+        "settled_by": "decide",
+        "reasons": [row["fault"]],
+    }
