@@ -1,0 +1,223 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tokenizer_service import vocabulary
+from tokenizer_service.vocabulary import Live
+from trainer import checkpoint, loop
+from trainer.checkpoint import Checkpoints
+from trainer.cm3 import Batch
+from trainer.config import SHAPES, TrainerConfig
+from trainer.loop import Streams
+from trainer.model import ModelSection, Transformer, initialise
+
+LIVE = Live(num_text=12, num_codes=8)
+SECTION = ModelSection(num_layers=1, width=16, num_heads=2, context=16, dropout=0.1, init_std=0.02)
+
+
+def documents(seed: int, num_rows: int) -> Batch:
+    """Rows of one document: the word says which code fills the image."""
+    rng = np.random.default_rng(seed)
+    word = rng.integers(0, 8, num_rows)
+    ids = np.empty((num_rows, 8), np.int64)
+    ids[:, [0, 7]], ids[:, 2] = vocabulary.EOS, vocabulary.BREAK
+    ids[:, 1] = vocabulary.from_text(word)
+    ids[:, 3:7] = vocabulary.from_codes(word)[:, None]
+    index = np.tile(np.arange(8, dtype=np.int32), (num_rows, 1))
+    return Batch(ids_BT=ids, documents_BT=np.zeros_like(index), positions_BT=index)
+
+
+class Words:
+    """A stream whose batches are numbered."""
+
+    def __init__(self, num_rows: int = 4) -> None:
+        self.at = 0
+        self.num_rows = num_rows
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        self.at += 1
+        return documents(self.at, self.num_rows)
+
+    def state(self) -> Mapping[str, Any]:
+        return {"at": self.at}
+
+    def seek(self, state: Mapping[str, Any]) -> None:
+        self.at = state["at"]
+
+
+def held_out() -> Iterator[Batch]:
+    yield documents(0, 4)
+
+
+def config(num_steps: int, **loop_values: object) -> TrainerConfig:
+    return TrainerConfig.model_validate(
+        {
+            "model": SECTION.model_dump(),
+            "optimizer": {"num_steps": num_steps, "warmup_steps": 2, "learning_rate": 3e-3},
+            "loop": {"report_every": 1, "validate_every": 5, "checkpoint_every": 5, **loop_values},
+        }
+    )
+
+
+def train(
+    folder: Path, settings: TrainerConfig, *, stream: Words | None = None
+) -> tuple[loop.Outcome, list[Mapping[str, float]], Transformer]:
+    torch.manual_seed(0)
+    model = initialise(Transformer(SECTION, LIVE), seed=settings.seed)
+    reports: list[Mapping[str, float]] = []
+    outcome = loop.fit(
+        model,
+        Streams(train=stream or Words(), validation={"alone": held_out}),
+        settings.recipe({"corpus": "words"}),
+        report=lambda metrics, _: reports.append(metrics),
+        checkpoints=Checkpoints(folder=folder),
+    )
+    return outcome, reports, model
+
+
+def test_a_model_learns_what_a_word_looks_like(tmp_path: Path) -> None:
+    settings = config(150, validate_every=50)
+    outcome, reports, _ = train(tmp_path, settings)
+    assert [report["step"] for report in reports] == list(range(1, 151))
+    assert reports[-1]["alone/loss/image"] < 0.2
+    assert outcome.best_step == 150
+    note = checkpoint.read_state(tmp_path / "best-00000150").note
+    assert note["corpus"] == "words"
+    assert note["config"]["optimizer"]["num_steps"] == 150
+
+
+HALF = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_loop
+test_loop.train(Path(sys.argv[2]), test_loop.config(20), stream=test_loop.StopsAfter(10))
+"""
+
+
+class StopsAfter(Words):
+    """A stream that dies: what a killed process looks like from inside."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def __next__(self) -> Batch:
+        if self.at == self.steps:
+            raise KeyboardInterrupt
+        return super().__next__()
+
+
+def test_a_run_that_died_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    _, straight, _ = train(tmp_path / "straight", config(20))
+    died = subprocess.run(  # noqa: S603  # our own interpreter and script
+        [sys.executable, "-c", HALF, str(Path(__file__).parent), str(tmp_path / "halves")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert "KeyboardInterrupt" in died.stderr
+    torch.manual_seed(99)
+    outcome, second, _ = train(tmp_path / "halves", config(20))
+    assert second == straight[10:]
+    assert outcome.step == 20
+    for name in (checkpoint.MODEL, checkpoint.OPTIMIZER):
+        one, two = (load_file(tmp_path / run / "step-00000020" / name) for run in ("straight", "halves"))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    states = [(tmp_path / run / "step-00000020" / checkpoint.STATE) for run in ("straight", "halves")]
+    assert states[0].read_text() == states[1].read_text()
+
+
+def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
+    first, _, _ = train(tmp_path, config(5))
+    again, reports, _ = train(tmp_path, config(5))
+    assert again == first
+    assert reports == []
+
+
+def test_accumulated_batches_weigh_as_one(tmp_path: Path) -> None:
+    class Ragged(Words):
+        """The rows of ``Words(6)``, as batches of 2 and 4."""
+
+        def __next__(self) -> Batch:
+            self.at += 1
+            whole = documents((self.at + 1) // 2, 6)
+            rows = slice(0, 2) if self.at % 2 else slice(2, 6)
+            return Batch(
+                ids_BT=whole.ids_BT[rows],
+                documents_BT=whole.documents_BT[rows],
+                positions_BT=whole.positions_BT[rows],
+            )
+
+    plain = {"model": {**SECTION.model_dump(), "dropout": 0.0}}
+    whole = TrainerConfig.model_validate(config(6).model_dump() | plain)
+    parts = TrainerConfig.model_validate(config(6, accumulation=2).model_dump() | plain)
+    _, one, _ = train(tmp_path / "a", whole, stream=Words(6))
+    _, two, _ = train(tmp_path / "b", parts, stream=Ragged())
+    assert [r["tokens"] for r in one] == [r["tokens"] for r in two]
+    assert one[0]["gradient_norm"] == pytest.approx(two[0]["gradient_norm"], rel=0.2)
+    assert one[0]["loss"] == pytest.approx(two[0]["loss"], rel=0.02)
+
+
+def test_training_stops_when_validation_stops_improving(tmp_path: Path) -> None:
+    class Noise(Words):
+        def __next__(self) -> Batch:
+            self.at += 1
+            batch = documents(self.at, 4)
+            rng = np.random.default_rng(self.at)
+            ids_BT = batch.ids_BT.copy()
+            ids_BT[:, 3:7] = vocabulary.IMAGE_START + rng.integers(0, 2, (4, 4))
+            return Batch(ids_BT=ids_BT, documents_BT=batch.documents_BT, positions_BT=batch.positions_BT)
+
+    outcome, _, _ = train(tmp_path, config(200, patience=2, watch="alone/loss/image"), stream=Noise())
+    assert outcome.stopped_early
+    assert outcome.step == outcome.best_step + 10
+    best = Checkpoints(folder=tmp_path).best()
+    assert best is not None
+    assert checkpoint.read_state(best).step == outcome.best_step
+    again, reports, _ = train(tmp_path, config(200, patience=2, watch="alone/loss/image"), stream=Noise())
+    assert (again, reports) == (outcome, [])
+
+
+def test_a_watched_number_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="watch is 'alone/loss/sound'; the validation has alone/loss, "):
+        train(tmp_path, config(5, watch="alone/loss/sound"))
+
+
+def test_a_journal_drops_what_a_dead_run_wrote_behind_its_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    report = loop.journal(path, step=2)
+    report({"step": 3, "loss": 0.5}, None)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"step": 1},
+        {"step": 2},
+        {"step": 3, "loss": 0.5},
+    ]
+
+
+def test_bfloat16_changes_the_loss_a_little_and_the_weights_stay_float32(tmp_path: Path) -> None:
+    _, full, _ = train(tmp_path / "a", config(3))
+    _, half, model = train(tmp_path / "b", config(3, dtype="bfloat16"))
+    assert half[0]["loss"] == pytest.approx(full[0]["loss"], rel=0.02)
+    assert half != full
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("name", "millions"), [("350m", 374), ("760m", 787), ("7b", 6730)])
+def test_a_named_shape_has_the_size_of_its_name(name: str, millions: int) -> None:
+    with torch.device("meta"):
+        model = Transformer(SHAPES[name], Live(num_text=vocabulary.MAX_TEXT, num_codes=vocabulary.MAX_CODES))
+    assert sum(weight.numel() for weight in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
