@@ -1,0 +1,267 @@
+"""Choose what the CM3 objective cuts out of a document (arXiv 2201.07520, section 2; arXiv 2309.02591,
+section 2).
+
+The surprising rule: what is cut depends on the layout and a key, never on the tokens. So blanking a revoked
+asset moves no other cut, and a resumed or resized run cuts what it would have cut.
+
+Shapes: B rows of a batch, D documents of the batch, S segments (a text or an image, between ``<break>`` and
+``<eos>``), N cut spans, C candidates for a span.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from infra.settings import Section
+from tokenizer_service import vocabulary
+
+Ints = NDArray[np.int64]
+Keys = NDArray[np.uint64]
+
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+class MaskingSection(Section):
+    """``[trainer.masking]``: how much is cut (cm3leon.md, section 5)."""
+
+    max_spans: int = Field(default=4, ge=0, le=vocabulary.NUM_SENTINELS)
+    """Most spans cut from a document; 0 trains left to right only. At most what the packer left room for."""
+    mean_spans: float = Field(default=1.0, gt=0.0)
+    """Mean of the Poisson distribution of spans a document; 1 leaves 37 % of documents as they are."""
+    whole_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of documents whose spans are whole texts or images.
+
+    With 0 a caption beside an image of 1,024 tokens is never cut whole, so neither captioning nor guidance is
+    learnt.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where documents and segments lie in a batch of rows; starts are positions in the row.
+
+    Documents of a row lie end to end from position 0, sorted; segments are sorted by document and start.
+    """
+
+    num_rows: int
+    document_row_D: Ints
+    document_start_D: Ints
+    document_length_D: Ints
+    segment_document_S: Ints
+    segment_start_S: Ints
+    segment_length_S: Ints
+    segment_text_S: NDArray[np.bool_]
+    """True for a text, False for an image."""
+
+    @property
+    def ordinal_D(self) -> Ints:
+        """Number of a document in its row."""
+        return ordinals(self.document_row_D)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """What is cut, sorted by document and start; spans of a document do not intersect."""
+
+    document_N: Ints
+    start_N: Ints
+    length_N: Ints
+
+
+def derive(keys: Keys, values: NDArray[np.integer] | int) -> Keys:
+    """An independent 64-bit key for each (key, value), broadcast.
+
+    SplitMix64 (Steele et al., OOPSLA 2014) as a counter-based generator: integers only, so every machine and
+    every version of NumPy draws the same.
+    """
+    with np.errstate(over="ignore"):
+        bits = keys + (np.asarray(values).astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(bits ^ (bits >> np.uint64(31)), dtype=np.uint64)
+
+
+def root(seed: int) -> Keys:
+    """The key that all draws of a run come from, of shape []."""
+    return derive(np.zeros((), np.uint64), seed)
+
+
+def document_keys(layout: Layout, *, seed: int, epoch_B: Ints, sequence_B: Ints) -> Keys:
+    """One key a document, from (seed, epoch, sequence, number in the row)."""
+    keys_B = derive(derive(root(seed), epoch_B), sequence_B)
+    return derive(keys_B[layout.document_row_D], layout.ordinal_D)
+
+
+def ordinals(group: Ints) -> Ints:
+    """Number of each item in its group, for sorted groups.
+
+    >>> ordinals(np.array([0, 0, 2, 2, 2])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    return np.arange(len(group)) - np.searchsorted(group, group)
+
+
+def draw_spans(layout: Layout, keys_D: Keys, section: MaskingSection) -> Spans:
+    """Choose what is cut; an empty segment is never cut."""
+    num_D = _num_spans(keys_D, section)
+    whole_D = _uniform(derive(keys_D, 1)) < section.whole_share
+    found = (
+        _whole_segments(layout, keys_D, np.where(whole_D, num_D, 0)),
+        _uniform_spans(layout, keys_D, np.where(whole_D, 0, num_D)),
+    )
+    document_N, start_N, length_N = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order_N = np.lexsort((start_N, document_N))
+    return Spans(document_N=document_N[order_N], start_N=start_N[order_N], length_N=length_N[order_N])
+
+
+def _uniform(keys: Keys) -> NDArray[np.float64]:
+    """[0, 1) with 53 bits."""
+    return (keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _below(keys: Keys, limit: Ints) -> Ints:
+    """Integers in [0, limit), for limits below 2^31; uneven by at most limit / 2^32."""
+    return ((keys >> np.uint64(32)) * limit.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
+
+
+def _num_spans(keys_D: Keys, section: MaskingSection) -> Ints:
+    """Poisson, clamped: counts the steps of its distribution function that lie at or below a uniform draw."""
+    rate = section.mean_spans
+    share = [math.exp(k * math.log(rate) - rate - math.lgamma(k + 1)) for k in range(section.max_spans)]
+    return np.searchsorted(np.cumsum(share), _uniform(derive(keys_D, 0)), side="right").astype(np.int64)
+
+
+Found = tuple[Ints, Ints, Ints]
+"""Document, start and length of spans."""
+
+
+def _whole_segments(layout: Layout, keys_D: Keys, num_D: Ints) -> Found:
+    """From each document the ``num_D`` segments with the smallest keys, or all it has."""
+    asked_S = (layout.segment_length_S > 0) & (num_D[layout.segment_document_S] > 0)
+    segments = np.flatnonzero(asked_S)
+    ordinal = ordinals(layout.segment_document_S)[segments]
+    document = layout.segment_document_S[segments]
+    order = np.lexsort((derive(keys_D[document], 2 + ordinal), document))
+    taken = segments[order[ordinals(document[order]) < num_D[document[order]]]]
+    return layout.segment_document_S[taken], layout.segment_start_S[taken], layout.segment_length_S[taken]
+
+
+def _uniform_spans(layout: Layout, keys_D: Keys, num_D: Ints) -> Found:
+    """From each document, of ``num_D ** 2`` candidates, the first ``num_D`` that do not intersect."""
+    document_C = np.repeat(np.arange(len(num_D)), num_D**2)
+    ordinal_C = ordinals(document_C)
+    start_C, stop_C = _ends(layout, document_C, keys_D[document_C], ordinal_C)
+    start_C, stop_C = _clip(layout, document_C, start_C, stop_C)
+    kept_C = _first_disjoint(document_C, ordinal_C, num_D, start_C=start_C, stop_C=stop_C)
+    return document_C[kept_C], start_C[kept_C], (stop_C - start_C)[kept_C]
+
+
+def _ends(layout: Layout, document_C: Ints, keys_C: Keys, ordinal_C: Ints) -> tuple[Ints, Ints]:
+    """Two different cuts among those between the tokens inside the closing ``<eos>``, sorted."""
+    num_cuts_C = layout.document_length_D[document_C] - 1
+    first_C = _below(derive(keys_C, 2 + 2 * ordinal_C), num_cuts_C)
+    other_C = _below(derive(keys_C, 3 + 2 * ordinal_C), np.maximum(num_cuts_C - 1, 0))
+    other_C += other_C >= first_C
+    origin_C = layout.document_start_D[document_C] + 1
+    return origin_C + np.minimum(first_C, other_C), origin_C + np.maximum(first_C, other_C)
+
+
+def _clip(layout: Layout, document_C: Ints, start_C: Ints, stop_C: Ints) -> tuple[Ints, Ints]:
+    """To the segment that a candidate overlaps most, the first of equals; (0, 0) if it overlaps none."""
+    first_D = np.searchsorted(layout.segment_document_S, np.arange(len(layout.document_row_D) + 1))
+    num_C = np.diff(first_D)[document_C]
+    pair = np.repeat(np.arange(len(document_C)), num_C)
+    segment = first_D[document_C[pair]] + ordinals(pair)
+    from_ = np.maximum(start_C[pair], layout.segment_start_S[segment])
+    to = np.minimum(stop_C[pair], (layout.segment_start_S + layout.segment_length_S)[segment])
+    order = np.lexsort((segment, from_ - to, pair))
+    best = order[np.flatnonzero(ordinals(pair[order]) == 0)]
+    best = best[to[best] > from_[best]]
+    clipped_start_C, clipped_stop_C = np.zeros_like(start_C), np.zeros_like(stop_C)
+    clipped_start_C[pair[best]], clipped_stop_C[pair[best]] = from_[best], to[best]
+    return clipped_start_C, clipped_stop_C
+
+
+def _first_disjoint(
+    document_C: Ints, ordinal_C: Ints, num_D: Ints, *, start_C: Ints, stop_C: Ints
+) -> NDArray[np.bool_]:
+    """Greedily in order of the candidates, for all documents at once."""
+    kept_C = np.zeros(len(document_C), np.bool_)
+    most = int(num_D.max(initial=0))
+    left_D = num_D.copy()
+    taken_start_DN = np.full((len(num_D), most), np.iinfo(np.int64).max)
+    taken_stop_DN = np.zeros((len(num_D), most), np.int64)
+    for round_ in range(most**2):
+        c = np.flatnonzero(ordinal_C == round_)
+        d = document_C[c]
+        clash = (start_C[c, None] < taken_stop_DN[d]) & (stop_C[c, None] > taken_start_DN[d])
+        free = (stop_C[c] > start_C[c]) & (left_D[d] > 0) & ~clash.any(axis=1)
+        c, d = c[free], d[free]
+        left_D[d] -= 1
+        taken_start_DN[d, left_D[d]], taken_stop_DN[d, left_D[d]] = start_C[c], stop_C[c]
+        kept_C[c] = True
+    return kept_C
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What masking did, in counts that add up over batches."""
+
+    rows: int = 0
+    rows_with_caption: int = 0
+    """With at least one text cut whole."""
+    documents: int = 0
+    causal: int = 0
+    """Documents left as they are."""
+    documents_with_caption: int = 0
+    spans: int = 0
+    whole_captions: int = 0
+    whole_images: int = 0
+    tokens: int = 0
+    masked: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        names = [field.name for field in fields(self)]
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    def shares(self) -> dict[str, float]:
+        """The columns of the table in cm3leon.md, section 5.2, and the share of tokens that are cut."""
+        return {
+            "causal": self.causal / max(self.documents, 1),
+            "whole_captions": self.whole_captions / max(self.spans, 1),
+            "whole_images": self.whole_images / max(self.spans, 1),
+            "documents_with_caption": self.documents_with_caption / max(self.documents, 1),
+            "rows_with_caption": self.rows_with_caption / max(self.rows, 1),
+            "masked": self.masked / max(self.tokens, 1),
+        }
+
+
+def count(layout: Layout, spans: Spans) -> Counts:
+    whole_N, text_N = _whole(layout, spans)
+    captioned = np.unique(spans.document_N[whole_N & text_N])
+    return Counts(
+        rows=layout.num_rows,
+        rows_with_caption=len(np.unique(layout.document_row_D[captioned])),
+        documents=len(layout.document_row_D),
+        causal=len(layout.document_row_D) - len(np.unique(spans.document_N)),
+        documents_with_caption=len(captioned),
+        spans=len(spans.document_N),
+        whole_captions=int((whole_N & text_N).sum()),
+        whole_images=int((whole_N & ~text_N).sum()),
+        tokens=int(layout.document_length_D.sum()),
+        masked=int(spans.length_N.sum()),
+    )
+
+
+def _whole(layout: Layout, spans: Spans) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For each span: does it cover its segment, and is that a text?"""
+    stride = int((layout.segment_start_S + layout.segment_length_S).max(initial=0)) + 1
+    place_S = layout.segment_document_S * stride + layout.segment_start_S
+    place_N = spans.document_N * stride + spans.start_N
+    segment_N = np.searchsorted(place_S, place_N, side="right") - 1
+    return layout.segment_length_S[segment_N] == spans.length_N, layout.segment_text_S[segment_N]
