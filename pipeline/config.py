@@ -66,17 +66,22 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     512``.
     """
     try:
-        values = tomllib.loads(path.read_text())
-        for line in overrides:
-            values = merged(values, tomllib.loads(line))
+        values = parsed(path.read_text(), str(path))
     except OSError as error:
         raise BadConfig(f"cannot read {path}: {error.strerror}; give --config a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadConfig(f"{path} or one of its --set lines is not TOML: {error}") from None
+    for line in overrides:
+        values = merged(values, parsed(line))
     unknown = sorted(set(values) - set(TABLES))
     if unknown:
         raise BadConfig(f"{path}: unknown table {unknown[0]!r}; the tables are {', '.join(TABLES)}")
     return values
+
+
+def parsed(text: str, where: str = "") -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(f"{where or repr(text)} is not TOML: {error}") from None
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

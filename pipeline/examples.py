@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from infra.artifact import Made
+from infra.artifact import Made, fingerprint
 from infra.settings import Section
 from pipeline import captions, pack, refs, shards, tables
 from pipeline.neighbors import NEIGHBORS
 from pipeline.outcomes import KEPT
 from pipeline.pack import Document, PackConfig, Pair
+from pipeline.packed import Via
 from pipeline.split import TRAIN, VALIDATION
 from pipeline.step import Report, Source, Step, Task, generation
-from pipeline.tokens import TOKENS
+from pipeline.tokens import BPE, TOKENS, VQ
 from retrieval import exclude
+from tokenizer_service import text
+
+Ids = NDArray[np.uint16]
 
 KINDS = (TRAIN, VALIDATION, f"{VALIDATION}-alone")
 """Packs for training; held-out targets with neighbors; the same held-out targets without."""
@@ -51,14 +55,14 @@ class Tokens:
     """What packing needs of an asset."""
 
     revision: int
-    codes: NDArray[np.uint16]
-    texts: tuple[NDArray[np.uint16], ...]
+    codes: Ids
+    texts: tuple[Ids, ...]
 
 
 def step(config: ExampleConfig) -> Step:
     return Step(
         name="pack",
-        inputs=("tokenize", "neighbors"),
+        inputs=("tokenize", "neighbors", "bpe", "vq"),
         settings=config,
         tasks=functools.partial(list_tasks, config=config),
         open=lambda: functools.partial(pack_group, config=config),
@@ -80,6 +84,8 @@ def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
                 for slot, shard in sorted(neighbors.items())
                 if generation(slot) == name
             ),
+            "bpe": (refs.of(source.store, source.artifact("bpe").only, BPE),),
+            "vq": (refs.of(source.store, source.artifact("vq").only, VQ),),
             # Candidates look back only, so a later delivery's tokens are not read.
             "tokens": tuple(
                 refs.of(source.store, shard, TOKENS)
@@ -101,29 +107,31 @@ def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
 
 def pack_group(task: Task, _report: Report, *, config: ExampleConfig) -> Made:
     tokens = load_tokens(task.reads["tokens"])
-    targets = [
-        row
-        for ref in task.reads["neighbors"]
-        for row in tables.read_parquet(ref).to_pylist()
-        if mine(row, task)
-    ]
+    rows = [row for ref in task.reads["neighbors"] for row in tables.read_parquet(ref).to_pylist()]
+    targets = [row for row in rows if mine(row, task)]
     documents = [document for row in targets for document in draw(row, task.facts["kind"], tokens, config)]
-    packed = pack.pack(documents, config.rows)
-    files, facts = {}, []
-    for number, (data, info) in enumerate(shards.write(packed, config.rows)):
-        files[f"{number:05d}.arrow"] = data
-        facts.append(info)
-    return Made(files=files, counts={KEPT: len(targets)}, facts={"packs": facts, "fill": packed.statistics()})
+    bpe = text.from_json(task.only("bpe").read().decode())
+    packed = pack.pack(documents, config.rows, word_starts=bpe.word_starts)
+    tokenizers = fingerprint(task.only("bpe").sha256, task.only("vq").sha256)
+    files, infos = {}, {}
+    for number, (data, info) in enumerate(shards.write(packed.rows(), config.rows, fingerprint=tokenizers)):
+        name = f"{number:05d}.arrow"
+        files[name], infos[name] = data, info
+    facts = {
+        "packs": infos,
+        "fill": asdict(packed.fill),
+        "cut_texts": packed.num_cut_texts,
+        "dropped_neighbors": [asdict(one) for one in packed.dropped],
+        "num_text": bpe.num_entries,
+    }
+    return Made(files=files, counts={KEPT: len(targets)}, facts=facts)
 
 
 def mine(row: Mapping[str, Any], task: Task) -> bool:
     """Whether the target is of this kind and in this group."""
     if not task.facts["kind"].startswith(row["split"]):
         return False
-    return (
-        int.from_bytes(captions.digest("group", row["uid"])[:8]) % int(task.facts["groups"])
-        == task.facts["group"]
-    )
+    return pack.group_of(row["uid"], task.facts["groups"]) == task.facts["group"]
 
 
 @functools.lru_cache(maxsize=1)
@@ -133,7 +141,7 @@ def load_tokens(files: tuple[refs.Ref, ...]) -> dict[str, Tokens]:
 
 def read_tokens(table: pa.Table) -> Iterator[tuple[str, Tokens]]:
     for row in table.to_pylist():
-        texts = tuple(np.asarray(text["ids"], np.uint16) for text in row["texts"])
+        texts = tuple(np.asarray(form["ids"], np.uint16) for form in row["texts"])
         codes = np.asarray(row["codes"], np.uint16)
         yield row["uid"], Tokens(revision=row["revision"], codes=codes, texts=texts)
 
@@ -142,34 +150,41 @@ def draw(
     row: Mapping[str, Any], kind: str, tokens: Mapping[str, Tokens], config: ExampleConfig
 ) -> Iterator[Document]:
     """The documents of one target: neighbors first, target last."""
-    uid, most = row["uid"], len(config.neighbors) - 1
-    weights = np.asarray(config.neighbors) / sum(config.neighbors)
     for number in range(config.documents_per_target if kind == TRAIN else 1):
-        rng = captions.generator("document", config.seed, uid, number)
-        wanted = int(rng.choice(most + 1, p=weights))
-        if kind != TRAIN:
-            wanted = 0 if kind.endswith("alone") else most
-        chosen = exclude.draw([c["via"] for c in row["candidates"]], wanted, rng)
+        rng = captions.generator("document", config.seed, row["uid"], number)
+        wanted = num_neighbors(kind, config, rng)
+        forms = functools.partial(form, plain=config.plain if kind == TRAIN else 1.0, rng=rng)
+        candidates = [row["candidates"][i] for i in chosen(row["candidates"], wanted, rng)]
         pairs = [
-            pair(
-                row["candidates"][i]["uid"],
-                row["candidates"][i]["via"],
-                tokens,
-                config,
-                rng if kind == TRAIN else None,
-            )
-            for i in chosen
+            pair(found["uid"], tokens, forms, via=Via[found["via"].upper()], score=found["score"])
+            for found in candidates
         ]
-        pairs.append(pair(uid, "target", tokens, config, rng if kind == TRAIN else None))
-        yield Document(example_id=f"{uid}#{number}", pairs=tuple(pairs))
+        pairs.append(pair(row["uid"], tokens, forms, via=Via.NOTHING, score=1.0))
+        yield Document(example_id=f"{row['uid']}#{number}", pairs=tuple(pairs))
+
+
+def num_neighbors(kind: str, config: ExampleConfig, rng: np.random.Generator) -> int:
+    """Drawn in training; all or none in validation."""
+    if kind == TRAIN:
+        weights = np.asarray(config.neighbors) / sum(config.neighbors)
+        return int(rng.choice(len(weights), p=weights))
+    return len(config.neighbors) - 1 if kind == VALIDATION else 0
+
+
+def form(texts: Sequence[Ids], *, plain: float, rng: np.random.Generator) -> Ids:
+    """The description as licensed, with probability ``plain``; else any of the caption's forms."""
+    return texts[0] if rng.random() < plain else texts[int(rng.integers(len(texts)))]
 
 
 def pair(
-    uid: str, via: str, tokens: Mapping[str, Tokens], config: ExampleConfig, rng: np.random.Generator | None
+    uid: str, tokens: Mapping[str, Tokens], forms: Callable[[Sequence[Ids]], Ids], *, via: Via, score: float
 ) -> Pair:
-    """An asset's caption and image; without ``rng`` the caption as licensed."""
     found = tokens[uid]
-    form = 0
-    if rng is not None and rng.random() >= config.plain:
-        form = int(rng.integers(len(found.texts)))
-    return Pair(uid=uid, revision=found.revision, text_ids=found.texts[form], code_ids=found.codes, via=via)
+    return Pair(
+        uid=uid,
+        revision=found.revision,
+        text_ids=forms(found.texts),
+        code_ids=found.codes,
+        via=via,
+        score=score,
+    )

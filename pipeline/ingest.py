@@ -1,16 +1,12 @@
-"""The door: deliveries become decided rows, decided rows become training images.
+"""Admitted assets become training images: decoded once, upright, in sRGB, and measured while at hand.
 
-Rights are decided first, from the records alone, and only what is admitted is ever decoded or copied. The
-instant ``as_of`` and the revocation register enter here and nowhere else: later steps see decided rows.
+Nothing that rights refused is decoded or copied. An image that cannot be decoded fails alone, with a reason.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +16,14 @@ from pydantic import Field
 
 from infra.artifact import Made
 from infra.settings import Section
-from pipeline import archive, colors, duplicates, numerics, outcomes, refs, schema, tables
-from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, slot_name
+from pipeline import admission, archive, colors, duplicates, numerics, outcomes, refs, schema, tables
+from pipeline.stage import Stage, Transform, opened
+from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task
 from tokenizer_service import images
+
+JPEG = schema.column("jpeg", pa.binary(), "training image", optional=True)
+ADDS = (JPEG, *schema.SEEN, schema.VERDICT)
+LIBRARIES = ("pillow", "numpy")
 
 
 class IngestConfig(Section):
@@ -30,3 +31,118 @@ class IngestConfig(Section):
     """Longer side of a training image, in pixels; smaller ones are kept as they are."""
     quality: int = Field(95, ge=50, le=100)
     """JPEG quality of training images, without chroma subsampling."""
+
+
+def step(config: IngestConfig) -> Step:
+    return Step(
+        name="images",
+        revision=1,
+        inputs=("records", "decide"),
+        settings=config,
+        numerics=numerics.profile(threads=1, libraries=LIBRARIES),
+        tasks=list_tasks,
+        open=lambda: functools.partial(ingest, run=opened([stage(config)])),
+    )
+
+
+def list_tasks(source: Source) -> Sequence[Task]:
+    """The delivered tars again, each with the decisions on its rows."""
+    decided = source.artifact("decide").shards
+    return [
+        Task(
+            slot=task.slot,
+            reads={**task.reads, "rows": (refs.of(source.store, decided[task.slot], ROWS),)},
+        )
+        for task in admission.list_shards(source)
+    ]
+
+
+def stage(config: IngestConfig) -> Stage:
+    return Stage(
+        name="decode",
+        reads=(schema.IMAGE,),
+        adds=ADDS,
+        open=lambda: functools.partial(decode, config=config),
+        batch_rows=128,
+    )
+
+
+def ingest(task: Task, _report: Report, *, run: Transform) -> Made:
+    rows = tables.read_parquet(task.only("rows"))
+    admitted = outcomes.kept(rows)
+    keys = set(admitted[schema.KEY.name].to_pylist())
+    found = {
+        sample.asset.member_key: sample.image
+        for sample in admission.samples(task)
+        if not isinstance(sample.asset, admission.Fault) and sample.asset.member_key in keys
+    }
+    delivered = [found[key] for key in admitted[schema.KEY.name].to_pylist()]
+    seen = run(admitted.append_column(schema.IMAGE, pa.array(delivered, schema.IMAGE.type)))
+    rows = outcomes.settle(rows, seen[schema.VERDICT.name].to_pylist(), "images")
+    rows = spread(rows, seen)
+    files = {ROWS: tables.to_parquet(rows), IMAGES: archive.write(members(seen))}
+    return Made(files=files, counts=outcomes.counts(rows, "images"))
+
+
+def spread(rows: pa.Table, seen: pa.Table) -> pa.Table:
+    """Append what was measured; null for rows that were never looked at."""
+    place = {uid: row for row, uid in enumerate(seen[schema.UID.name].to_pylist())}
+    index = pa.array([place.get(uid) for uid in rows[schema.UID.name].to_pylist()], pa.int64())
+    for column in schema.SEEN:
+        rows = rows.append_column(column, seen[column.name].take(index))
+    return rows
+
+
+def members(seen: pa.Table) -> list[tuple[str, bytes, dict[str, object], str]]:
+    """Samples of the images tar, each with its rights beside it."""
+    facts = [
+        column.name
+        for column in (schema.UID, schema.REVISION, schema.SHA256, schema.KEYWORDS, *schema.RIGHTS)
+    ]
+    return [
+        (
+            row[schema.KEY.name],
+            row[JPEG.name],
+            {name: row[name] for name in facts},
+            row[schema.DESCRIPTION.name],
+        )
+        for row in seen.to_pylist()
+        if row[JPEG.name] is not None
+    ]
+
+
+def decode(batch: pa.Table, *, config: IngestConfig) -> pa.Table:
+    decoded = [decoded_or_why(image) for image in batch[schema.IMAGE.name].to_pylist()]
+    good = [image for image in decoded if not isinstance(image, str)]
+    measured = iter(measure(good, config))
+    rows = [nothing(image) if isinstance(image, str) else next(measured) for image in decoded]
+    return pa.Table.from_pylist(rows, schema=pa.schema(ADDS))
+
+
+def decoded_or_why(image: bytes) -> NDArray[np.uint8] | str:
+    try:
+        return images.decode(image)
+    except images.Undecodable as error:
+        return f"failed:undecodable: {error}"
+
+
+def nothing(verdict: str) -> dict[str, Any]:
+    return {**dict.fromkeys(column.name for column in ADDS), schema.VERDICT.name: verdict}
+
+
+def measure(pictures: list[NDArray[np.uint8]], config: IngestConfig) -> list[dict[str, Any]]:
+    """The columns that each picture adds."""
+    signatures = duplicates.signatures(pictures)
+    return [
+        {
+            JPEG.name: images.encode_jpeg(images.shrink(picture, config.max_side), config.quality),
+            schema.WIDTH.name: picture.shape[1],
+            schema.HEIGHT.name: picture.shape[0],
+            schema.PIXEL_STD.name: float(picture.std()),
+            schema.STRUCTURE.name: signatures.structure_NGGF[i].tobytes(),
+            schema.TINT.name: signatures.tint_NGGC[i].tobytes(),
+            schema.COLOR.name: colors.dominant(picture),
+            schema.VERDICT.name: None,
+        }
+        for i, picture in enumerate(pictures)
+    ]

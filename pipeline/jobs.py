@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from infra import cluster
+from infra.artifact import pretty
 from infra.corpus import Corpus, Lease, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.telemetry import Log
@@ -22,9 +21,12 @@ from pipeline.config import Config
 from pipeline.engine import Engine, Inline, OnRay
 from pipeline.step import Step
 
+CONFIG = "config.json"
+"""The resolved configuration that the corpus was last written with."""
+
 
 @contextlib.contextmanager
-def engine(options: EngineOptions) -> Iterator[Engine]:
+def engine_of(options: EngineOptions) -> Iterator[Engine]:
     """The engine that the command line asks for; a local Ray lives as long as the block."""
     if options.engine == "inline":
         yield Inline()
@@ -56,7 +58,8 @@ def job(command: str, options: CorpusOptions, engine_options: EngineOptions) -> 
     """Take the lease, start the engine, and write the event log whatever happens."""
     corpus, log = options.open(), Log()
     config = load(corpus, options)
-    with corpus.writing(purpose=f"pardalis {command}") as lease, engine(engine_options) as found:
+    with corpus.writing(purpose=f"pardalis {command}") as lease, engine_of(engine_options) as found:
+        corpus.store.write(CONFIG, pretty(config.model_dump(mode="json")))
         try:
             yield Job(corpus=corpus, lease=lease, config=config, engine=found, log=log)
         finally:
@@ -64,8 +67,119 @@ def job(command: str, options: CorpusOptions, engine_options: EngineOptions) -> 
 
 
 def load(corpus: Corpus, options: CorpusOptions) -> Config:
-    """The given file; else the one that the corpus keeps from its last ``ingest`` or ``build``."""
-    path = options.config or folding.kept_config(corpus)
-    if path is None:
-        return configuration.load(configuration.CONFIGS / "node.toml", options.overrides)
-    return configuration.load(path, options.overrides)
+    """The file given; else the configuration that the corpus was last written with; else the default one.
+
+    What is used is kept with the corpus, resolved, so that the next command need not be told again.
+    """
+    if options.config is None and corpus.store.exists(CONFIG):
+        values = json.loads(corpus.store.read(CONFIG))
+        for line in options.overrides:
+            values = configuration.merged(values, configuration.parsed(line))
+        config = configuration.validated(Config, values, corpus.store.where(CONFIG))
+    else:
+        path = options.config or configuration.CONFIGS / "node.toml"
+        config = configuration.load(path, options.overrides)
+    return config
+
+
+def instant(as_of: str | None, head: Version, *, new: bool) -> datetime:
+    """When rights are judged: as told; else as the corpus was judged last; else now, if anything is new."""
+    if as_of is not None:
+        return moment(as_of)
+    return moment(head.as_of) if head.as_of and not new else datetime.now(UTC).replace(microsecond=0)
+
+
+def moment(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"--as-of {text!r} is no instant; write it as 2026-11-22T00:00:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def ingest(
+    *delivery: str,
+    as_of: str | None = None,
+    options: CorpusOptions | None = None,
+    engine: EngineOptions | None = None,
+) -> None:
+    """Fold deliveries into a corpus: check them, decide rights, and store what is admitted.
+
+    Example: pardalis ingest /data/delivery-0007 --corpus s3://bucket/corpus
+
+    Parameters
+    ----------
+    delivery
+        Folder or s3:// address of a delivery. None decides again, for another --as-of.
+    as_of
+        Instant at which licences and revocations are judged, UTC; default now.
+    """
+    options, engine = options or CorpusOptions(), engine or EngineOptions()
+    with job("ingest", options, engine) as work:
+        version, balances = ingest_all(work, delivery, as_of)
+    answer(summary(version, balances), told(version, balances), json=options.json)
+
+
+def ingest_all(work: Job, deliveries: Sequence[str], as_of: str | None) -> tuple[Version, Balances]:
+    head = work.corpus.head()
+    version = folding.fold(work.corpus, head, deliveries)
+    judged = instant(as_of, head, new=version != head)
+    version = replace(version, as_of=judged.isoformat())
+    steps = plan.ingest_steps(work.config, judged)
+    version = work.run(version, steps)
+    version = work.corpus.publish(work.lease, head, version)
+    return version, balances(work.corpus, version, [step.name for step in steps])
+
+
+def build(
+    *,
+    to: str | None = None,
+    options: CorpusOptions | None = None,
+    engine: EngineOptions | None = None,
+) -> None:
+    """Make whatever is missing, from filters to packed token shards.
+
+    Example: pardalis build --to index --corpus s3://bucket/corpus --address 10.0.0.1:6379
+
+    Parameters
+    ----------
+    to
+        Last step to run; default all of them.
+    """
+    options, engine = options or CorpusOptions(), engine or EngineOptions()
+    with job("build", options, engine) as work:
+        version, found = build_all(work, to)
+    answer(summary(version, found), told(version, found), json=options.json)
+
+
+def build_all(work: Job, to: str | None = None) -> tuple[Version, Balances]:
+    head = work.corpus.newest()
+    version = head
+    steps = plan.up_to(plan.build_steps(work.config), to)
+    for step in steps:
+        if step.name == "index":
+            version = indexing.register(work.corpus, version)
+        version = work.run(version, [step])
+    version = work.corpus.publish(work.lease, head, version)
+    return version, balances(work.corpus, version, [step.name for step in steps])
+
+
+Balances = dict[str, dict[str, int]]
+"""By step: rows in, and what became of them."""
+
+
+def balances(corpus: Corpus, version: Version, steps: Sequence[str]) -> Balances:
+    found = {name: corpus.artifact(version, name) for name in steps}
+    return {name: building.balance(artifact) for name, artifact in found.items()}
+
+
+def summary(version: Version, found: Balances) -> dict[str, Any]:
+    return {"version": version.number, "as_of": version.as_of, "steps": found}
+
+
+def told(version: Version, found: Balances) -> str:
+    lines = [f"version {version.number}, rights as of {version.as_of}"]
+    for name, counts in found.items():
+        rest = ", ".join(f"{key} {count}" for key, count in counts.items() if key != "in")
+        lines.append(f"  {name:<10} {counts['in']:>7} in: {rest}")
+    return "\n".join(lines)

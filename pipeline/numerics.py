@@ -10,6 +10,7 @@ import importlib.metadata
 from collections.abc import Sequence
 
 import faiss
+import threadpoolctl
 import torch
 
 
@@ -27,3 +28,4 @@ def use_threads(count: int) -> None:
     """Fix the threads of everything in this process that multiplies."""
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(count)
+    threadpoolctl.threadpool_limits(count)  # numpy's BLAS, which reads the environment once, at import

@@ -5,17 +5,30 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from pipeline import duplicates_step, embed, examples, filter_step, indexing, ingest, neighbors, split, tokens
+from pipeline import (
+    admission,
+    duplicates_step,
+    embed,
+    examples,
+    filter_step,
+    indexing,
+    ingest,
+    neighbors,
+    split,
+    tokens,
+)
 from pipeline.config import Config
 from pipeline.step import Step
 
 
-def ingest_steps(config: Config) -> tuple[Step, ...]:
-    """Deliveries to decided rows, decided rows to training images."""
+def ingest_steps(config: Config, as_of: datetime) -> tuple[Step, ...]:
+    """Deliveries to records, records to decided rows, what is admitted to training images."""
     return (
-        ingest.decide_step(config.pipeline.purpose),
-        ingest.images_step(config.pipeline.ingest),
+        admission.records_step(),
+        admission.decide_step(config.pipeline.purpose, as_of),
+        ingest.step(config.pipeline.ingest),
     )
 
 

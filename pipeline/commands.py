@@ -1,0 +1,27 @@
+"""Commands on a corpus, mounted by name so that ``--help`` imports nothing heavy."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+
+def register(app: App) -> None:
+    app.command("pipeline.jobs:ingest", name="ingest", help="Fold deliveries into a corpus; decide rights.")
+    app.command("pipeline.jobs:build", name="build", help="Make whatever is missing, up to token shards.")
+    app.command("pipeline.questions:status", name="status", help="What the newest version holds.")
+    app.command("pipeline.questions:explain", name="explain", help="Why an asset is in or out.")
+    contract = App(name="contract", help="The input contract.")
+    contract.command("pipeline.questions:contract_schema", name="schema", help="As JSON Schema.")
+    contract.command(
+        "pipeline.questions:contract_template", name="template", help="A filled example of each record."
+    )
+    app.command(contract)
+    index = App(name="index", help="The retrieval index.")
+    index.command("pipeline.query:query", name="query", help="Nearest assets to a text, an image, or both.")
+    index.command("pipeline.query:stats", name="stats", help="Segments and members.")
+    app.command(index)
+    tokenizer = App(name="tokenizer", help="The fitted tokenizers.")
+    tokenizer.command("pipeline.tokenizing:evaluate", name="eval", help="Measure it on held-out images.")
+    tokenizer.command("pipeline.tokenizing:encode", name="encode", help="Images or a text to ids.")
+    tokenizer.command("pipeline.tokenizing:decode", name="decode", help="Codes back to an image.")
+    app.command(tokenizer)
