@@ -172,7 +172,7 @@ class Asset(Record):
     copyright_notice: Maybe[Annotated[str, Field(max_length=1024), PROSE]] = None
     attribution_text: Maybe[Annotated[str, Field(max_length=1024), PROSE]] = None
     license_ids: Annotated[
-        Many[LicenseId], UNIQUE, Field(min_length=1, max_length=16, json_schema_extra={"uniqueItems": True})
+        Many[LicenseId], Field(min_length=1, max_length=16, json_schema_extra={"uniqueItems": True}), UNIQUE
     ]
     """Grants are a union, each licence judged whole."""
     file: ImageFile

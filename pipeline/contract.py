@@ -14,7 +14,7 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
@@ -32,7 +32,7 @@ from pipeline.fields import (
     Timestamp,
     fault,
 )
-from pipeline.license import PARTS, License, Part, Use
+from pipeline.license import PARTS, License, Part, Use, when
 from pipeline.template import template
 
 __all__ = ["PARTS", "Asset", "Contributor", "Delivery", "DeliveryFile", "ImageFile", "License", "Part"]
@@ -45,6 +45,21 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 class Revocation(Record):
     """An append-only fact. There is no un-revoking: a new grant needs a new licence id."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                when(
+                    {"action": {"const": "restrict"}},
+                    {"required": ["restrict_uses"], "properties": {"restrict_uses": {"minItems": 1}}},
+                ),
+                when(
+                    {"target_type": {"pattern": "^content_"}},
+                    {"properties": {"targets": {"items": {"pattern": "^[0-9a-f]{64}$"}}}},
+                ),
+            ]
+        }
+    )
+
     schema_: Literal["revocation/1.0"] = Field(alias="schema")
     revocation_id: RecordId
     provider: Provider
@@ -53,8 +68,8 @@ class Revocation(Record):
     ]
     targets: Annotated[
         Many[Annotated[str, Field(min_length=1, max_length=256), OPAQUE]],
-        UNIQUE,
         Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+        UNIQUE,
     ]
     """Ids of the provider's own records; contents are matched whoever delivered them."""
     reason: Literal[

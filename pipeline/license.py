@@ -79,7 +79,8 @@ _CONTRACT = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 _TIMESTAMP_OR_NULL = {"anyOf": [TypeAdapter(Timestamp).json_schema(), {"type": "null"}]}
 
 
-def _when(condition: Mapping[str, Any], consequence: Mapping[str, Any]) -> dict[str, Any]:
+def when(condition: Mapping[str, Any], consequence: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule of JSON Schema between the fields of a record."""
     return {"if": {"properties": condition}, "then": consequence}
 
 
@@ -89,18 +90,18 @@ class License(Record):
     model_config = ConfigDict(
         json_schema_extra={
             "allOf": [
-                _when(
+                when(
                     {"kind": {"const": "contract"}},
                     {
                         "required": ["contract_id"],
                         "properties": {"expression": {"pattern": "^LicenseRef-[A-Za-z0-9.-]+$"}},
                     },
                 ),
-                _when(
+                when(
                     {"territory": {"properties": {"mode": {"enum": ["only", "except"]}}}},
                     {"properties": {"territory": {"required": ["countries"]}}},
                 ),
-                _when({"attribution_required": {"const": True}}, {"required": ["attribution_template"]}),
+                when({"attribution_required": {"const": True}}, {"required": ["attribution_template"]}),
             ]
         }
     )
@@ -130,7 +131,7 @@ class License(Record):
     licensor: Party
     rights_holder: Maybe[Party] = None
     licensee: Annotated[str, Field(min_length=1, max_length=256)]
-    covers: Annotated[Many[Part], UNIQUE, Field(min_length=1, json_schema_extra={"uniqueItems": True})] = (
+    covers: Annotated[Many[Part], Field(min_length=1, json_schema_extra={"uniqueItems": True}), UNIQUE] = (
         PARTS
     )
     """Parts of an asset that this record licenses: the picture, the words (caption, keywords), or both."""

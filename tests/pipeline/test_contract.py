@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -56,33 +57,25 @@ def paths(value: Any, before: str = "") -> list[str]:
     return [path for name, inner in found for path in (name, *paths(inner, f"{name}."))]
 
 
-def fields() -> st.SearchStrategy[tuple[str, str]]:
-    """(kind, field): those of the example, and all that a record has at its top."""
-    tops = {kind: VALIDATOR.schema["$defs"][kind]["properties"] for kind in KINDS}
-    known = {kind: sorted({*paths(example), *tops[kind]}) for kind, example in contract.template().items()}
-    return st.sampled_from([(kind, path) for kind in KINDS for path in known[kind]])
-
-
-VALUES = st.sampled_from(
-    [
-        *(GONE, None, 0, 1, -1, 70_000, True, False, 0.5),
-        *("", "x", "A-b", "yes", "no", "none", "unknown", "revoked", "only", "asset", "x" * 129, "NL"),
-        *("2026-01-31T00:00:00Z", "2026-01-31", "a" * 64, "allow", "contract", "spdx", "restrict"),
-        *([], ["x"], ["x", "x"], [1], ["a"] * 300, [None], [{"name": "n"}]),
-        *({}, {"x": 1}, {"x": "y"}, {"name": "n"}),
-    ]
+VALUES = (
+    *(GONE, None, 0, 1, -1, 70_000, True, False, 0.5),
+    *("", "x", "A-b", "yes", "no", "none", "unknown", "revoked", "only", "asset", "x" * 129, "NL"),
+    *("2026-01-31T00:00:00Z", "2026-01-31", "a" * 64, "allow", "contract", "spdx", "restrict"),
+    *([], ["x"], ["x", "x"], [1], ["a"] * 300, [None], [{"name": "n"}]),
+    *({}, {"x": 1}, {"x": "y"}, {"name": "n"}),
 )
 
 
-@settings(deadline=None, max_examples=400)
-@given(fields(), VALUES)
-def test_the_schema_and_the_records_take_and_refuse_the_same(field: tuple[str, str], value: Any) -> None:
-    kind, path = field
-    record = changed(kind, path, value)
-    # The schema cannot say that a restriction names its uses, or what a content's hash looks like.
-    stricter = kind == "revocation" and record.get("action") == "restrict"
-    told = VALIDATOR.evolve(schema={"$ref": f"#/$defs/{kind}", "$defs": VALIDATOR.schema["$defs"]})
-    assert taken(kind, record) == told.is_valid(record) or (stricter and not taken(kind, record))
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_schema_and_the_records_take_and_refuse_the_same(kind: str) -> None:
+    definitions = VALIDATOR.schema["$defs"]
+    schema = VALIDATOR.evolve(schema={"$ref": f"#/$defs/{kind}", "$defs": definitions})
+    fields = sorted({*paths(contract.template()[kind]), *definitions[kind]["properties"]})
+    for field, value in itertools.product(fields, VALUES):
+        if field.startswith("targets") and ":" in str(value):
+            continue  # no schema can say that the prefix of a target is the record's own provider
+        record = changed(kind, field, value)
+        assert taken(kind, record) == schema.is_valid(record), (field, value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
