@@ -4,10 +4,15 @@ Blocks are permuted and dealt to lanes; rows are shuffled inside a lane's window
 read in turn, and one that has ended is passed over. The surprising rule: nothing is materialised but the
 windows under the cursor, so an epoch of any size begins, or resumes anywhere, in milliseconds.
 
-Shapes: P positions asked for, L lanes, W windows of a lane.
+Shapes: B rows of a step, P positions asked for, L lanes, W windows of a lane.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Self
 
 import numpy as np
 from pydantic import Field
@@ -97,3 +102,72 @@ class _Turns:
             round_, turn = np.divmod(position_P[here] - self._start[level], len(lanes))
             lane_P[here], index_P[here] = lanes[turn], self._levels[level] + round_
         return lane_P, index_P
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Which share of every step one process makes."""
+
+    rank: int = 0
+    ranks: int = 1
+    worker: int = 0
+    workers: int = 1
+
+
+class Walk:
+    """An endless iterator over the steps of one process, each the epochs and the sequences of its rows."""
+
+    def __init__(self, block_rows: Ints, section: StreamSection, part: Part) -> None:
+        if section.rows_per_step % part.ranks:
+            raise ValueError(
+                f"trainer.stream.rows_per_step {section.rows_per_step} is no multiple of {part.ranks} ranks"
+            )
+        self._num_rows = int(block_rows.sum())
+        self._section = section
+        self._part = part
+        self._order = lru_cache(2)(partial(EpochOrder, block_rows, section))
+        self._at = 0
+        """Where the next step of worker 0 begins, counted through epochs."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Ints, Ints]:
+        part, step = self._part, self._section.rows_per_step
+        position_B = self._at + part.worker * step + np.arange(part.rank, step, part.ranks)
+        epoch_B, position_B = np.divmod(position_B, self._num_rows)
+        epochs = np.unique(epoch_B).tolist()
+        sequence_B = np.concatenate([self._order(e).sequences(position_B[epoch_B == e]) for e in epochs])
+        self._at += part.workers * step
+        return epoch_B, sequence_B
+
+    def state(self) -> State:
+        """JSON from which any number of ranks and workers goes on behind the last step."""
+        return state_at(self._at, self._num_rows, self._section)
+
+    def seek(self, state: Mapping[str, Any]) -> None:
+        self._at = position_of(state, self._num_rows, self._section)
+
+
+State = dict[str, Any]
+ORDER = ("seed", "lanes", "window_blocks")
+"""What the order depends on, beside the rows."""
+
+
+def state_at(at: int, num_rows: int, section: StreamSection) -> State:
+    """The state at a position that counts through epochs."""
+    epoch, position = divmod(at, num_rows)
+    order = section.model_dump(include=set(ORDER))
+    return {"epoch": epoch, "position": position, "rows": num_rows, **order}
+
+
+def position_of(state: Mapping[str, Any], num_rows: int, section: StreamSection) -> int:
+    """Raises ValueError if the state belongs to another order."""
+    expected = state_at(0, num_rows, section)
+    saved = {name: state[name] for name in ("rows", *ORDER)}
+    if any(saved[name] != expected[name] for name in saved):
+        raise ValueError(
+            f"the saved state belongs to another order: {saved}, where this stream has {expected}; resume "
+            "with the packs and the trainer.stream settings of the run that saved it, or begin a new run"
+        )
+    return int(state["epoch"]) * num_rows + int(state["position"])

@@ -25,7 +25,7 @@ from pipeline.packed import Modality
 from pipeline.shards import Block, PackShard, ShardInfo
 from trainer import cm3, spans
 from trainer.cm3 import Batch
-from trainer.order import EpochOrder, StreamSection
+from trainer.order import Part, State, StreamSection, Walk, position_of, state_at
 from trainer.spans import Counts, Ints, Layout, MaskingSection, Spans
 
 
@@ -35,16 +35,6 @@ class Shard:
 
     path: Path
     info: ShardInfo
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Which share of every step one process makes."""
-
-    rank: int = 0
-    ranks: int = 1
-    worker: int = 0
-    workers: int = 1
 
 
 class Reader:
@@ -141,62 +131,22 @@ def open_source(
 class Cursor:
     """An endless iterator over batches that knows where it stands."""
 
-    def __init__(self, source: Source, stream: StreamSection, part: Part) -> None:
-        if stream.rows_per_step % part.ranks:
-            raise ValueError(
-                f"trainer.stream.rows_per_step {stream.rows_per_step} is not a multiple of {part.ranks} ranks"
-            )
+    def __init__(self, source: Source, walk: Walk) -> None:
         self._source = source
-        self._stream = stream
-        self._part = part
-        self._order = lru_cache(2)(self._ordered)
-        self._at = 0
-        """Where the next step of worker 0 begins, counted through epochs."""
-
-    def _ordered(self, epoch: int) -> EpochOrder:
-        return EpochOrder(self._source.reader.block_rows, self._stream, epoch)
+        self._walk = walk
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
-        part, step = self._part, self._stream.rows_per_step
-        position_B = self._at + part.worker * step + np.arange(part.rank, step, part.ranks)
-        epoch_B, position_B = np.divmod(position_B, self._source.reader.num_rows)
-        epochs = np.unique(epoch_B).tolist()
-        sequence_B = np.concatenate([self._order(e).sequences(position_B[epoch_B == e]) for e in epochs])
-        self._at += part.workers * step
-        return self._source.batch(epoch_B, sequence_B)
+        return self._source.batch(*next(self._walk))
 
     def state(self) -> State:
         """JSON from which any number of ranks and workers goes on behind the last batch."""
-        return _state(self._at, self._source.reader.num_rows, self._stream)
+        return self._walk.state()
 
     def seek(self, state: Mapping[str, Any]) -> None:
-        self._at = _position(state, self._source.reader.num_rows, self._stream)
-
-
-State = dict[str, Any]
-ORDER = ("seed", "lanes", "window_blocks")
-"""What the order depends on, beside the rows."""
-
-
-def _state(at: int, num_rows: int, stream: StreamSection) -> State:
-    epoch, position = divmod(at, num_rows)
-    order = stream.model_dump(include=set(ORDER))
-    return {"epoch": epoch, "position": position, "rows": num_rows, **order}
-
-
-def _position(state: Mapping[str, Any], num_rows: int, stream: StreamSection) -> int:
-    """Raises ValueError if the state belongs to another order."""
-    expected = _state(0, num_rows, stream)
-    saved = {name: state[name] for name in ("rows", *ORDER)}
-    if any(saved[name] != expected[name] for name in saved):
-        raise ValueError(
-            f"the saved state belongs to another order: {saved}, where this stream has {expected}; resume with "
-            "the packs and the trainer.stream settings of the run that saved it, or begin a new run"
-        )
-    return int(state["epoch"]) * num_rows + int(state["position"])
+        self._walk.seek(state)
 
 
 class PackedStream(IterableDataset[Batch]):
@@ -235,19 +185,19 @@ class PackedStream(IterableDataset[Batch]):
         source = open_source(
             self._shards, masking=self._masking, seed=self._stream.seed, open_blocks=open_blocks
         )
-        cursor = Cursor(source, self._stream, part)
-        cursor.seek(self.state_dict())
-        return cursor
+        walk = Walk(source.reader.block_rows, self._stream, part)
+        walk.seek(self.state_dict())
+        return Cursor(source, walk)
 
     def state_dict(self) -> State:
         return self.state_after(0)
 
     def state_after(self, num_steps: int) -> State:
         """The state so many steps on: what to save where the batches come from workers."""
-        return _state(self._at + num_steps * self._stream.rows_per_step, self._num_rows, self._stream)
+        return state_at(self._at + num_steps * self._stream.rows_per_step, self._num_rows, self._stream)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._at = _position(state, self._num_rows, self._stream)
+        self._at = position_of(state, self._num_rows, self._stream)
 
 
 def _chunks(source: Source, batch_rows: int) -> Iterator[tuple[Ints, Ints]]:
