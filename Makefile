@@ -1,0 +1,43 @@
+# Needs Python 3.11 and make. Everything else comes from the package index.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+WORKDIR ?= demo
+NAME ?=
+
+.PHONY: demo test test-all check bench fuzz gpu clean
+
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.14.1 torchvision==0.29.1
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.demo  ## the whole chain on a real licensed corpus
+	$(BIN)/pardalis demo --workdir $(WORKDIR)
+
+test: $(VENV)/.dev  ## the laws, and one path of each suite
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(VENV)/.dev  ## everything that `make test` leaves out
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+check: $(VENV)/.dev  ## format, lint, types, contracts, tests without Ray
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not ray"
+
+bench: $(VENV)/.dev  ## make bench NAME=ingest
+	$(BIN)/python -m tests.benchmarks $(NAME)
+
+gpu: $(VENV)/.dev  ## the same code on a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+clean:
+	rm -rf $(VENV) $(WORKDIR)

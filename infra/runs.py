@@ -1,0 +1,22 @@
+"""The run record: which corpus version and which packs a training run saw, kept with the corpus.
+
+It is what answers "which models saw this asset", so it is written before the first step and never changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.artifact import pretty
+from infra.corpus import Corpus, Version
+
+
+class OtherRun(ValueError):
+    """The folder holds a run with other settings or other data."""
+
+
+def record(corpus: Corpus, version: Version, *, identity: str, facts: dict[str, Any]) -> None:
+    """Say that a run starts on a version. The same run again says nothing new."""
+    name = f"runs/{identity}.json"
+    body = {"identity": identity, "version": version.number, "pack": version.artifacts["pack"], **facts}
+    corpus.store.create(name, pretty(body))

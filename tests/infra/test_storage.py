@@ -1,0 +1,70 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infra.storage import LocalStore, Missing, S3Store, Store
+
+
+def test_what_is_written_is_read_whole_in_ranges_and_as_a_file(store: Store) -> None:
+    store.write("a/b/c.bin", b"0123456789")
+    assert store.read("a/b/c.bin") == b"0123456789"
+    assert store.size("a/b/c.bin") == 10
+    assert store.local("a/b/c.bin").read_bytes() == b"0123456789"
+    with store.open("a/b/c.bin") as stream:
+        stream.seek(7)
+        assert stream.read(2) == b"78"
+
+
+def test_writing_again_replaces(store: Store) -> None:
+    store.write("x", b"old")
+    store.write("x", b"new")
+    assert store.read("x") == b"new"
+
+
+def test_exactly_one_of_many_creators_wins(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: store.create("versions/1", str(i).encode()), range(8)))
+    assert sum(won) == 1
+    assert store.read("versions/1") == str(won.index(True)).encode()
+
+
+def test_what_is_not_there_is_missing_by_its_full_name(store: Store) -> None:
+    assert not store.exists("nothing")
+    for ask in (store.read, store.size):
+        with pytest.raises(Missing, match="nothing"):
+            ask("nothing")
+
+
+def test_names_are_sorted_and_filtered_by_prefix(store: Store) -> None:
+    for name in ("b/2", "b/10", "a", "c/d/e", "bb"):
+        store.write(name, b"")
+    assert store.names() == ["a", "b/10", "b/2", "bb", "c/d/e"]
+    assert store.names("b/") == ["b/10", "b/2"]
+    assert store.names("b") == ["b/10", "b/2", "bb"]
+    assert store.child("b").names() == ["10", "2"]
+
+
+def test_deleting_twice_is_no_error(store: Store) -> None:
+    store.write("gone", b"x")
+    store.delete(["gone"])
+    store.delete(["gone"])
+    assert store.names() == []
+
+
+def test_a_half_written_file_is_never_listed(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / ".partial-abc").write_bytes(b"half")
+    assert store.names() == []
+
+
+@pytest.mark.parametrize(("uri", "kind"), [("s3://bucket/a/b", S3Store), ("some/folder", LocalStore)])
+def test_an_address_says_its_kind(uri: str, kind: type[Store]) -> None:
+    assert isinstance(Store.at(uri), kind)
+
+
+@pytest.mark.parametrize("uri", ["http://host/x", "file:///etc", "s3://"])
+def test_other_addresses_are_refused(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"neither|names no bucket"):
+        Store.at(uri)

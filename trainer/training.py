@@ -1,0 +1,275 @@
+"""``pardalis train``: from the packs of a corpus version to a run's folder of checkpoints.
+
+The same function trains in this process and in every rank of a Ray Train group. A run's folder belongs to one
+identity (settings, packs, tokenizers); what it holds is resumed, never mixed with another's.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from infra import cluster, launch, runs
+from infra.artifact import fingerprint
+from infra.corpus import Corpus, Version
+from infra.options import CorpusOptions, EngineOptions, answer
+from infra.storage import Store
+from infra.telemetry import Bar, Log
+from pipeline import config as configuration
+from pipeline.examples import KINDS
+from pipeline.split import TRAIN
+from tokenizer_service.vocabulary import Live
+from trainer import loop, stream
+from trainer.checkpoint import Checkpoints, read_state
+from trainer.cm3 import Batch
+from trainer.config import TrainerConfig
+from trainer.loop import Outcome, Streams
+from trainer.model import Transformer, initialise
+from trainer.order import Part
+from trainer.spans import MaskingSection
+from trainer.stream import PackedStream
+
+RUN = "run.json"
+METRICS = "metrics.jsonl"
+DONE = "done"
+"""Names the identity of the run that ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run: where its data is, how it trains, where it goes. JSON, so that it travels to every rank."""
+
+    corpus: str
+    version: int
+    folder: str
+    config: TrainerConfig
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "corpus": self.corpus,
+            "version": self.version,
+            "folder": self.folder,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    @staticmethod
+    def of(value: Mapping[str, Any]) -> Plan:
+        config = configuration.validated(TrainerConfig, value["config"], "the run's configuration")
+        return Plan(corpus=value["corpus"], version=value["version"], folder=value["folder"], config=config)
+
+
+def packed(corpus: Corpus, version: Version, kind: str) -> list[stream.Shard]:
+    """The packed shards of a kind, in the order that numbers the sequences."""
+    artifact = corpus.artifact(version, "pack")
+    return [
+        stream.Shard(path=corpus.store.local(shard.name(file)), info=info)
+        for slot, shard in sorted(artifact.shards.items())
+        if slot.split("-", 1)[1].rsplit("-", 1)[0] == kind
+        for file, info in sorted(shard.facts["packs"].items())
+    ]
+
+
+def live(corpus: Corpus, version: Version) -> Live:
+    """The ids that this corpus's tokenizers use."""
+    return Live(
+        num_text=corpus.artifact(version, "bpe").only.facts["entries"],
+        num_codes=corpus.artifact(version, "vq").only.facts["codebook"],
+    )
+
+
+def identity(version: Version, config: TrainerConfig) -> str:
+    """What a run is: the same packs, trained in the same way."""
+    return fingerprint(config.model_dump(mode="json"), version.artifacts["pack"])
+
+
+def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
+    """One rank's part of a run, from its plan as JSON; goes on where the folder's checkpoints end."""
+    plan = Plan.of(config)
+    corpus = Corpus(Store.at(plan.corpus))
+    version = corpus.version(plan.version)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(plan.config.seed)  # dropout, where the model has any
+    model = initialise(Transformer(plan.config.model, live(corpus, version)), seed=plan.config.seed)
+    checkpoints = Checkpoints(folder=Path(plan.folder), keep=plan.config.loop.keep_checkpoints)
+    return loop.fit(
+        model.to(device),
+        streams(corpus, version, plan.config),
+        plan.config.recipe({"corpus": plan.corpus, "version": plan.version}),
+        report=report,
+        checkpoints=checkpoints,
+    )
+
+
+def streams(corpus: Corpus, version: Version, config: TrainerConfig) -> Streams:
+    """Give this rank its share of the training packs, and held-out targets with neighbors and without."""
+    grouped = distributed.is_initialized()
+    rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
+    train = PackedStream(packed(corpus, version, TRAIN), stream=config.stream, masking=config.masking)
+    held_out = {
+        name: packed(corpus, version, kind)
+        for name, kind in zip(("neighbors", "alone"), KINDS[1:], strict=True)
+    }
+    return Streams(
+        train=train.cursor(Part(rank=rank, ranks=ranks)),
+        validation={
+            name: partial(unmasked, shards, config.stream.rows_per_step)
+            for name, shards in held_out.items()
+            if shards
+        },
+    )
+
+
+def unmasked(shards: list[stream.Shard], batch_rows: int) -> Iterable[Batch]:
+    """Held-out rows as they are, read from left to right."""
+    return stream.validation(shards, masking=MaskingSection(max_spans=0), batch_rows=batch_rows)
+
+
+def on_a_rank(config: dict[str, Any]) -> None:
+    """What Ray Train runs in every worker of the group."""
+    write = loop.journal(Path(config["folder"]) / METRICS, step=resumed_step(Path(config["folder"])))
+
+    def report(metrics: Mapping[str, float], folder: Path | None) -> None:
+        if not distributed.is_initialized() or distributed.get_rank() == 0:
+            write(metrics, folder)
+        loop.to_ray(metrics, None)
+
+    execute(config, report=report)
+
+
+def resumed_step(folder: Path) -> int:
+    latest = Checkpoints(folder=folder).latest()
+    return 0 if latest is None else read_state(latest).step
+
+
+@contextmanager
+def watched(folder: Path, total: int, log: Log) -> Iterator[Bar]:
+    """Show how far a run is by the metrics that it writes, whoever writes them."""
+    done = threading.Event()
+    with log.bar("train", total=total, unit="steps") as bar:
+
+        def follow() -> None:
+            while not done.wait(1.0):
+                show(bar, folder)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield bar
+        finally:
+            done.set()
+            thread.join()
+            show(bar, folder)
+
+
+def show(bar: Bar, folder: Path) -> None:
+    lines = metrics(folder)
+    if lines:
+        bar.at(int(lines[-1]["step"]), f"loss {lines[-1]['loss']:.3f}")
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """Every report of the run, oldest first."""
+    path = folder / METRICS
+    whole = (
+        [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        if path.exists()
+        else []
+    )
+    return [json.loads(line) for line in whole]
+
+
+def train(
+    *,
+    run: Path,
+    workers: int = 1,
+    resume: bool = False,
+    options: CorpusOptions | None = None,
+    engine: EngineOptions | None = None,
+) -> None:
+    """Train a model on the newest version's packs.
+
+    Example: pardalis train --run runs/first --corpus s3://bucket/corpus --workers 8
+
+    Parameters
+    ----------
+    run
+        Folder for checkpoints and metrics; shared by the workers.
+    workers
+        Ranks of the group; each takes a GPU where there are any.
+    resume
+        Go on with the run that the folder holds.
+    """
+    options, engine = options or CorpusOptions(), engine or EngineOptions()
+    corpus = options.open()
+    if Checkpoints(folder=run).latest() and not resume:
+        raise runs.OtherRun(f"{run} holds a run already; give --resume to go on with it, or another --run")
+    config = trainer_config(options)
+    log = Log()
+    summary = train_version(corpus, corpus.newest(), config, run, workers=workers, engine=engine, log=log)
+    answer(summary, "\n".join(f"{name}: {value}" for name, value in summary.items()), json=options.json)
+
+
+def trainer_config(options: CorpusOptions) -> TrainerConfig:
+    """``[trainer]`` of the file given, else of the defaults."""
+    path = options.config or configuration.CONFIGS / "node.toml"
+    values = configuration.read(path, options.overrides)
+    return configuration.validated(TrainerConfig, values.get("trainer", {}), str(path))
+
+
+def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by whom
+    corpus: Corpus,
+    version: Version,
+    config: TrainerConfig,
+    folder: Path,
+    *,
+    workers: int,
+    engine: EngineOptions,
+    log: Log,
+) -> dict[str, Any]:
+    """Train, or go on, or find that it is done; the summary says where the best checkpoint is."""
+    name = identity(version, config)
+    claim(folder, name)
+    runs.record(corpus, version, identity=name, facts={"config": config.model_dump(mode="json")})
+    plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)
+    if not (folder / DONE).exists():
+        with watched(folder, config.optimizer.num_steps, log):
+            run_plan(plan, workers=workers, engine=engine)
+        (folder / DONE).write_text(name)
+    best = Checkpoints(folder=folder).best()
+    if best is None:
+        raise RuntimeError(f"{folder} holds no checkpoint after training; see its {METRICS}")
+    return {"run": str(folder), "best": best.name, "steps": int(metrics(folder)[-1]["step"])}
+
+
+def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
+    if engine.engine == "inline":
+        folder = Path(plan.folder)
+        execute(plan.json(), report=loop.journal(folder / METRICS, step=resumed_step(folder)))
+        return
+    with cluster.joined(engine.cluster()):
+        launch.launch(
+            on_a_rank,
+            plan.json(),
+            name=Path(plan.folder).name,
+            workers=workers,
+            cpus=plan.config.loop.threads,
+            gpus=int(torch.cuda.is_available()),
+        )
+
+
+def claim(folder: Path, name: str) -> None:
+    """Make the folder this run's, or find that it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN
+    if path.exists() and json.loads(path.read_text())["identity"] != name:
+        raise runs.OtherRun(f"{folder} holds a run with other settings or other packs; give another --run")
+    path.write_text(json.dumps({"identity": name}))
