@@ -8,7 +8,9 @@ from infra.settings import Section
 from trainer.loop import LoopSection, Recipe
 from trainer.model import ModelSection
 from trainer.optimizer import OptimizerSection
+from trainer.order import StreamSection
 from trainer.sampler import SamplerSection
+from trainer.spans import MaskingSection
 
 SHAPES = {
     "demo": ModelSection(num_layers=4, width=256, num_heads=4, context=296, image_places=64, init_std=0.02),
@@ -32,6 +34,10 @@ class TrainerConfig(Section):
     """Draws the first weights; the stream has its own."""
     model: ModelSection = ModelSection()
     """The shape."""
+    stream: StreamSection = StreamSection()
+    """Order and size of the batches."""
+    masking: MaskingSection = MaskingSection()
+    """What the CM3 objective cuts."""
     optimizer: OptimizerSection = OptimizerSection()
     """AdamW and its schedule."""
     loop: LoopSection = LoopSection()

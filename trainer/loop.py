@@ -267,7 +267,7 @@ def _save(run: _Run, checkpoints: Checkpoints, *, validated: bool) -> Path | Non
 
 def journal(path: Path, *, step: int) -> Report:
     """Report to a JSONL file; lines behind ``step``, left by a run that died, are dropped first."""
-    kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+    kept = [line for line in lines(path) if json.loads(line)["step"] <= step]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(kept))
 
@@ -278,7 +278,7 @@ def journal(path: Path, *, step: int) -> Report:
     return write
 
 
-def _lines(path: Path) -> list[str]:
+def lines(path: Path) -> list[str]:
     """Whole lines; the last may have been cut short."""
     if not path.exists():
         return []
