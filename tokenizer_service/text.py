@@ -54,7 +54,7 @@ def fit(texts: Iterable[str], *, entries: int) -> TextTokenizer:
 
 
 def from_json(json: str) -> TextTokenizer:
-    """The tokenizer of ``TextTokenizer.to_json``; ``ValueError`` for what is no byte-level BPE of this kind."""
+    """What ``TextTokenizer.to_json`` wrote; ``ValueError`` for anything but a byte-level BPE."""
     try:
         vocab = loads(json)["model"]["vocab"].keys()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
