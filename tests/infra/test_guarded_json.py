@@ -9,7 +9,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.guarded import json
@@ -32,14 +32,12 @@ def refusal(raw: bytes, **limits: int) -> str:
     return caught.value.rule
 
 
-@settings(deadline=None)
 @given(documents, st.sampled_from(["ascii", "utf-8"]))
 def test_a_document_that_has_one_meaning_comes_back_as_it_was(document: Any, spelled: str) -> None:
     raw = standard.dumps(document, ensure_ascii=spelled == "ascii").encode()
     assert json.loads(raw, file="a.json") == document
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
 def test_every_string_and_every_key_comes_back_in_normal_form_c(text: str) -> None:
     read = json.loads(standard.dumps({text: [text]}).encode(), file="a.json")
@@ -47,7 +45,6 @@ def test_every_string_and_every_key_comes_back_in_normal_form_c(text: str) -> No
     assert read == {normal: [normal]}
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused_and_nothing_else_is_raised(raw: bytes) -> None:
     with contextlib.suppress(Refused):

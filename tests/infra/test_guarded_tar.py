@@ -9,7 +9,7 @@ import os
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.guarded import tar
@@ -59,7 +59,6 @@ def resealed(block: bytes) -> bytes:
 GOOD = packed(member("a.jpg", b"x" * 700), member("a.json", b"{}"))
 
 
-@settings(deadline=None)
 @given(contents)
 def test_what_a_posix_writer_packs_comes_back_in_its_order(files: dict[str, bytes]) -> None:
     # Names over 100 characters become PAX headers, which USTAR readers such as ours must follow.
@@ -73,14 +72,12 @@ def test_ustar_and_pax_and_an_empty_tar_are_read() -> None:
         assert read(packed(form=form)) == []
 
 
-@settings(deadline=None)
 @given(st.integers(0, 7 * BLOCK - 1))
 def test_a_tar_that_is_cut_anywhere_before_its_end_is_refused(length: int) -> None:
     # Header, 700 bytes in two blocks, header, 2 bytes in one block, two zero blocks: seven blocks.
     assert refusal(GOOD[:length]) == "truncated"
 
 
-@settings(deadline=None)
 @given(st.integers(0, BLOCK - 1).filter(lambda at: not 148 <= at < 156), st.integers(1, 255))
 def test_a_header_with_one_byte_changed_is_refused(at: int, change: int) -> None:
     damaged = bytearray(GOOD)
@@ -88,7 +85,6 @@ def test_a_header_with_one_byte_changed_is_refused(at: int, change: int) -> None
     assert refusal(bytes(damaged)) == "header"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=3 * BLOCK))
 def test_any_bytes_are_read_or_refused_and_nothing_else_is_raised(raw: bytes) -> None:
     with contextlib.suppress(Refused):

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -197,7 +197,6 @@ def test_an_asset_has_one_name_in_the_corpus_and_one_in_tars() -> None:
     assert (asset.uid, asset.member_key) == ("acme:1234567", "acme_1234567")
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["a-b", "ab", "a-b-"]), st.sampled_from(["1", "_1", "b_1", "-_1"]))
 def test_no_two_assets_share_a_member_name(provider: str, asset_id: str) -> None:
     record = changed("asset", "asset_id", asset_id) | {"provider": provider}
