@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
+import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +54,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Undecodable(ValueError):
@@ -108,8 +112,8 @@ def fit_square(image_HWC: Pixels, side: int) -> Pixels:
     short = min(height, width)
     if short * MAX_ENLARGEMENT < side:
         raise ValueError(f"{width}x{height} is too small for {side} px; filter images under {side} px a side")
-    left, top = (width - short) / 2, (height - short) / 2
-    return _resize(image_HWC, (side, side), box=(left, top, left + short, top + short))
+    left, top = (width - short) // 2, (height - short) // 2
+    return _resize(image_HWC[top : top + short, left : left + short], (side, side))
 
 
 def shrink(image_HWC: Pixels, max_side: int) -> Pixels:
@@ -119,7 +123,7 @@ def shrink(image_HWC: Pixels, max_side: int) -> Pixels:
     if scale >= 1:
         return image_HWC
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return _resize(image_HWC, size, box=(0, 0, width, height))
+    return _resize(image_HWC, size)
 
 
 def encode_jpeg(image_HWC: Pixels, quality: int, *, xmp: bytes | None = None) -> bytes:
@@ -165,13 +169,15 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _open(data: bytes, kind: Format) -> ImageFile.ImageFile:
-    file = io.BytesIO(data)
+    """Read the header. Pillow warns about damaged EXIF there; a filter of warnings is the whole process's."""
+    opens: dict[Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+        "JPEG": JpegImagePlugin.JpegImageFile,
+        "PNG": PngImagePlugin.PngImageFile,
+        "WEBP": WebPImagePlugin.WebPImageFile,
+    }
     try:
-        if kind == "JPEG":
-            return JpegImagePlugin.JpegImageFile(file)
-        if kind == "PNG":
-            return PngImagePlugin.PngImageFile(file)
-        return WebPImagePlugin.WebPImageFile(file)
+        with _ONE_AT_A_TIME, warnings.catch_warnings(action="ignore"):
+            return opens[kind](io.BytesIO(data))
     except _BROKEN as error:
         raise Undecodable(f"broken {kind} header: {error}") from error
 
@@ -186,15 +192,30 @@ def _load(data: bytes, at_least: int | None) -> tuple[Image.Image, Image.Image |
         if at_least is not None:
             picture.draft(None, (2 * at_least, 2 * at_least))
         picture.load()
-        orientation = picture.getexif().get(_ORIENTATION)
         color, alpha = _split(picture)
         color = _in_srgb(color, picture.info.get("icc_profile"))
     except _BROKEN as error:
         raise Undecodable(f"broken {header.format}: {error}") from error
-    if orientation not in _UPRIGHT:
+    turn = _UPRIGHT.get(_orientation(picture.info.get("exif") or b""))
+    if turn is None:
         return color, alpha
-    turn = _UPRIGHT[orientation]
     return color.transpose(turn), alpha and alpha.transpose(turn)
+
+
+def _orientation(exif: bytes) -> int:
+    """EXIF tag 0x0112 of the first directory, 1 where it cannot be read: damaged EXIF spoils no picture."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4], "")
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(order + "H", tiff, start)
+        for place in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, _kind, _count, value = struct.unpack_from(order + "HHIH", tiff, place)
+            if tag == _ORIENTATION:
+                return int(value)
+    except struct.error:
+        return 1
+    return 1
 
 
 def _split(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -231,7 +252,7 @@ def _in_srgb(color: Image.Image, profile: bytes | None) -> Image.Image:
         return color.convert("RGB")
 
 
-def _resize(image_HWC: Pixels, size: tuple[int, int], *, box: tuple[float, float, float, float]) -> Pixels:
-    reduces = size[0] <= box[2] - box[0]
+def _resize(image_HWC: Pixels, size: tuple[int, int]) -> Pixels:
+    reduces = size[0] <= image_HWC.shape[1]
     how = Image.Resampling.HAMMING if reduces else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(image_HWC).resize(size, how, box=box))
+    return np.asarray(Image.fromarray(image_HWC).resize(size, how))
