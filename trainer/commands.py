@@ -1,0 +1,11 @@
+"""Commands on models, mounted by name so that ``--help`` imports nothing heavy."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+
+def register(app: App) -> None:
+    app.command("trainer.demo:demo", name="demo", help="The whole chain on a real licensed corpus.")
+    app.command("trainer.training:train", name="train", help="Train a model on a corpus's packs.")
+    app.command("trainer.sampling:sample", name="sample", help="Draw from words, or caption a picture.")

@@ -1,0 +1,204 @@
+"""What the demo's model does, measured on what was held out and drawn for fixed prompts. First seed, no picking."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from infra.corpus import Corpus, Version
+from pipeline import refs, schema, tables
+from pipeline.config import Config
+from pipeline.deliveries import emoji
+from pipeline.embed import EMBEDDINGS, matrix
+from pipeline.query import Found
+from pipeline.split import TRAIN, VALIDATION
+from pipeline.tokens import CURVES
+from retrieval import recall
+from tokenizer_service import images, metrics, vq
+from trainer import stream, training
+from trainer.checkpoint import Checkpoints, read_state
+from trainer.config import TrainerConfig
+from trainer.studio import Pixels, Studio, model_file, open_studio
+
+REVISION = 1
+PROMPTS = {
+    "red apple": ("1f34e",),
+    "red heart": ("2764-fe0f",),
+    "cat face": ("1f431",),
+    "slice of pizza": ("1f355",),
+    "yellow star": ("2b50",),
+    "blue car": ("1f699",),
+    "green tree": ("1f332", "1f333"),
+    "birthday cake": ("1f382",),
+}
+"""The demo's prompts, and the assets that each names: they and their duplicates are never its neighbors."""
+SEED = 0
+NEIGHBORS = 2
+NUM_CAPTIONS = 12
+NUM_RECONSTRUCTIONS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """The validation split: uids, pictures [N, side, side, 3], and where they are opaque [N, side, side]."""
+
+    uids: tuple[str, ...]
+    pictures: Pixels
+    opaque: NDArray[np.bool_]
+
+
+def make(corpus: Corpus, version: Version, config: Config, recipe: TrainerConfig, run: Path) -> dict[str, Any]:
+    """Everything that the page shows, as JSON."""
+    studio = open_studio(corpus, version, config, run)
+    held_out = validation_pictures(studio)
+    curves = json.loads(model_file(corpus, version, "vq", CURVES))
+    return {
+        "tokenizer": tokenizer(studio, held_out),
+        "retrieval": retrieval(corpus, version),
+        "validation": validation(run),
+        "masking": stream.mask_counts(
+            training.packed(corpus, version, TRAIN), masking=recipe.masking, seed=recipe.stream.seed
+        ).shares(),
+        "samples": samples(studio, recipe),
+        "captions": captions(studio, recipe, held_out),
+        "reconstructions": reconstructions(studio, held_out),
+        "curves": {"tokenizer": curves, "model": training.metrics(run)},
+    }
+
+
+def validation_pictures(studio: Studio) -> HeldOut:
+    rows = studio.library.rows
+    uids = tuple(sorted(uid for uid, row in rows.items() if row[schema.SPLIT.name] == VALIDATION))
+    originals = emoji.fetched()
+    alpha = [images.decode_alpha(originals[uid.partition(":")[2]].webp) for uid in uids]
+    planes = [images.fit_square(np.repeat(one[..., None], 3, axis=2), studio.side)[..., 0] for one in alpha]
+    return HeldOut(
+        uids=uids,
+        pictures=np.stack([studio.picture(uid) for uid in uids]),
+        opaque=np.stack(planes) > 0,
+    )
+
+
+def redrawn(studio: Studio, pictures: Pixels) -> Pixels:
+    """Through the tokenizer and back."""
+    return vq.decode_codes(studio.vq, vq.encode_images(studio.vq, pictures))
+
+
+def tokenizer(studio: Studio, held_out: HeldOut) -> dict[str, Any]:
+    seen = redrawn(studio, held_out.pictures)
+    codes = np.concatenate([tokens.codes for tokens in studio.tokens.values()])
+    use = metrics.codebook_use(codes, studio.model.live.num_codes)
+    return {
+        "held_out_images": len(held_out.uids),
+        "side": studio.side,
+        "psnr_mean_db": float(metrics.psnr_each(held_out.pictures, seen).mean()),
+        "psnr_pooled_db": metrics.pooled_psnr(held_out.pictures, seen),
+        "psnr_opaque_db": metrics.pooled_psnr(held_out.pictures, seen, mask_BHW=held_out.opaque),
+        "ssim": float(metrics.ssim_each(held_out.pictures, seen).mean()),
+        "codes_used": use.used,
+        "codebook_perplexity": use.perplexity,
+    }
+
+
+def retrieval(corpus: Corpus, version: Version) -> dict[str, Any]:
+    """Text to image among held-out pairs only, against chance."""
+    embedded = corpus.artifact(version, "embed").shards
+    members = {uid for uid, split in splits(corpus, version).items() if split == VALIDATION}
+    parts = [tables.read_ipc(refs.of(corpus.store, shard, EMBEDDINGS)) for shard in embedded.values()]
+    table = pa.concat_tables(parts)
+    rows = [i for i, uid in enumerate(table["uid"].to_pylist()) if uid in members]
+    texts, pictures = (
+        matrix(table[column.name])[rows].astype(np.float32)
+        for column in (schema.TEXT_VECTOR, schema.IMAGE_VECTOR)
+    )
+    found = recall.paired(texts, pictures)
+    return {
+        "pairs": found.num_pairs,
+        "recall_at_1": found.recall_at[1],
+        "recall_at_10": found.recall_at[10],
+        "chance_at_10": found.chance_at(10),
+        "median_rank": found.median_rank,
+    }
+
+
+def splits(corpus: Corpus, version: Version) -> dict[str, str]:
+    shards = corpus.artifact(version, "index").shards.values()
+    tables_ = [tables.read_parquet(refs.of(corpus.store, shard, "members.parquet")) for shard in shards]
+    return {
+        uid: split
+        for table in tables_
+        for uid, split in zip(table["uid"].to_pylist(), table["split"].to_pylist(), strict=True)
+    }
+
+
+def validation(run: Path) -> dict[str, Any]:
+    """Losses of the best checkpoint on held-out targets, by modality and place, with neighbors and without."""
+    best = Checkpoints(folder=run).best()
+    step = read_state(best).step if best else 0
+    found = [line for line in training.metrics(run) if line["step"] == step]
+    return {name: value for name, value in found[-1].items() if "/" in name or name == "step"}
+
+
+def samples(studio: Studio, recipe: TrainerConfig) -> list[dict[str, Any]]:
+    named = [[f"{emoji.PROVIDER}:{stem}" for stem in stems] for stems in PROMPTS.values()]
+    groups = [[studio.library.rows[uid]["group"] for uid in uids if uid in studio.library.rows] for uids in named]
+    found = [
+        studio.neighbors(prompt, NEIGHBORS, without=without)
+        for prompt, without in zip(PROMPTS, groups, strict=True)
+    ]
+    prompts, nothing = list(PROMPTS), [()] * len(PROMPTS)
+    augmented = studio.draw(prompts, found, recipe.sampler, seed=SEED)
+    alone = studio.draw(prompts, nothing, recipe.sampler, seed=SEED)
+    return [
+        {
+            "prompt": prompt,
+            "named": uids,
+            "trained_on": [uid for uid in uids if trained_on(studio, uid)],
+            "image": png(augmented[i]),
+            "alone": png(alone[i]),
+            "copy": png(studio.picture(found[i][0].uid)),
+            "neighbors": [shown(studio, one) for one in found[i]],
+        }
+        for i, (prompt, uids) in enumerate(zip(prompts, named, strict=True))
+    ]
+
+
+def trained_on(studio: Studio, uid: str) -> bool:
+    row = studio.library.rows.get(uid)
+    return row is not None and row[schema.SPLIT.name] == TRAIN
+
+
+def shown(studio: Studio, found: Found) -> dict[str, Any]:
+    return {**asdict(found), "image": png(studio.picture(found.uid))}
+
+
+def captions(studio: Studio, recipe: TrainerConfig, held_out: HeldOut) -> list[dict[str, Any]]:
+    pictures = held_out.pictures[:NUM_CAPTIONS]
+    written = studio.caption(list(pictures), recipe.sampler, seed=SEED)
+    rows = studio.library.rows
+    return [
+        {"uid": uid, "licensed": rows[uid]["description"], "written": text, "image": png(picture)}
+        for uid, text, picture in zip(held_out.uids, written, pictures, strict=False)
+    ]
+
+
+def reconstructions(studio: Studio, held_out: HeldOut) -> list[dict[str, str]]:
+    true = held_out.pictures[:NUM_RECONSTRUCTIONS]
+    return [{"true": png(a), "seen": png(b)} for a, b in zip(true, redrawn(studio, true), strict=True)]
+
+
+def png(picture: Pixels) -> str:
+    """A data address, so that the page needs no other file."""
+    sink = io.BytesIO()
+    Image.fromarray(picture).save(sink, "PNG")
+    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()

@@ -1,0 +1,84 @@
+"""The demo's page: one HTML file without scripts or outside references, so that it opens from disk.
+
+What it shows comes from :mod:`trainer.exhibit`; nothing is computed here but the plots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+WIDTH, HEIGHT, MARGIN = 420, 180, 34
+COLORS = ("#1f6feb", "#d1242f", "#2da44e", "#8250df")
+
+
+def write(path: Path, summary: Mapping[str, Any]) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    html = environment.get_template("page.html").render(summary=summary, plots=plots(summary["curves"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html)
+
+
+def plots(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Lines of training, as SVG coordinates."""
+    model: Sequence[Mapping[str, float]] = curves["model"]
+    tokenizer: Sequence[Mapping[str, float]] = curves["tokenizer"]
+    return [
+        plot("Image tokenizer: loss", {"training": series(tokenizer, "loss")}),
+        plot("Transformer: loss of image tokens, nats", {
+            "training, all tokens": series(model, "loss"),
+            "held out, with neighbors": series(model, "neighbors/loss/image"),
+            "held out, alone": series(model, "alone/loss/image"),
+        }),
+        plot("Transformer: loss of text tokens, nats", {
+            "held out, with neighbors": series(model, "neighbors/loss/text"),
+            "held out, alone": series(model, "alone/loss/text"),
+        }),
+    ]
+
+
+def series(lines: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
+    return [(line["step"], line[name]) for line in lines if name in line]
+
+
+def plot(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    points = [point for line in lines.values() for point in line]
+    if not points:
+        return {"title": title, "lines": [], "top": 0, "bottom": 0, "right": 0}
+    right = max(x for x, _ in points)
+    bottom, top = min(y for _, y in points), max(y for _, y in points)
+    span = max(top - bottom, 1e-9)
+
+    def place(x: float, y: float) -> str:
+        across = MARGIN + (WIDTH - 2 * MARGIN) * x / max(right, 1)
+        return f"{across:.1f},{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (y - bottom) / span:.1f}"
+
+    drawn = [
+        {"name": name, "color": color, "points": " ".join(place(*point) for point in line)}
+        for (name, line), color in zip(lines.items(), COLORS, strict=False)
+    ]
+    return {"title": title, "lines": drawn, "top": top, "bottom": bottom, "right": right}
+
+
+def text(summary: Mapping[str, Any], path: Path) -> str:
+    """The summary for a terminal."""
+    tokenizer, found, held = summary["tokenizer"], summary["retrieval"], summary["validation"]
+    lines = [
+        f"image tokenizer: {tokenizer['psnr_mean_db']:.2f} dB PSNR on {tokenizer['held_out_images']} held-out "
+        f"images at {tokenizer['side']} px ({tokenizer['psnr_opaque_db']:.2f} dB where opaque), "
+        f"{tokenizer['codes_used']:.0%} of codes in use",
+        f"retrieval: recall@10 {found['recall_at_10']:.2f} from text to image among {found['pairs']} held-out "
+        f"pairs (chance {found['chance_at_10']:.2f})",
+        f"held-out loss of image tokens: {held['alone/loss/image']:.3f} nats alone, "
+        f"{held['neighbors/loss/image/target_2']:.3f} with two neighbors",
+    ]
+    for name, counts in summary["steps"].items():
+        rest = ", ".join(f"{key} {count}" for key, count in counts.items() if key != "in")
+        rate = summary["rates"].get(name, {}).get("rows_per_s")
+        lines.append(f"  {name:<10} {counts['in']:>7} in: {rest}" + (f"  ({rate}/s)" if rate else ""))
+    return "\n".join([*lines, f"page: {path}"])

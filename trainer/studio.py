@@ -1,0 +1,122 @@
+"""A trained model beside its corpus: draw from words, caption a picture, with neighbors that may be used.
+
+Neighbors come from the index as in training: assets of the training split whose licence grants
+``retrieval_index``. What was used is returned with every sample, so that it can be credited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.corpus import Corpus, Version
+from pipeline import refs, schema, tables
+from pipeline.config import Config
+from pipeline.examples import Tokens, read_tokens
+from pipeline.query import Found, Library, open_library
+from pipeline.split import TRAIN
+from pipeline.tokens import BPE, TOKENS, VQ, square
+from tokenizer_service import text, vocabulary, vq
+from trainer import sampler
+from trainer.checkpoint import Checkpoints, load_model
+from trainer.model import Transformer
+from trainer.sampler import Pair, SamplerSection
+
+Pixels = NDArray[np.uint8]
+SCORE_CAP = 0.9
+"""A neighbor more alike than this is left out, as in training (cm3leon.md, section 4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Studio:
+    library: Library
+    tokens: dict[str, Tokens]
+    model: Transformer
+    bpe: text.TextTokenizer
+    vq: vq.VQ
+    side: int
+
+    @property
+    def num_codes(self) -> int:
+        """Image tokens of one image."""
+        return len(next(iter(self.tokens.values())).codes)
+
+    def neighbors(self, words: str, k: int, *, without: Sequence[str] = ()) -> list[Found]:
+        """The ``k`` nearest assets that may be neighbors, none of the duplicate groups ``without``."""
+        found = self.library.nearest(
+            self.library.query(text=words),
+            k + 8,
+            where=schema.MAY_BE_NEIGHBOR.name,
+            without=without,
+        )
+        usable = [one for one in found if self.usable(one)]
+        return usable[:k]
+
+    def usable(self, found: Found) -> bool:
+        return found.score <= SCORE_CAP and self.library.rows[found.uid][schema.SPLIT.name] == TRAIN
+
+    def pair(self, uid: str) -> Pair:
+        tokens = self.tokens[uid]
+        return Pair(
+            text=tuple(vocabulary.from_text(tokens.texts[0]).tolist()),
+            image=tuple(vocabulary.from_codes(tokens.codes).tolist()),
+        )
+
+    def words(self, prompt: str) -> tuple[int, ...]:
+        (entries,) = self.bpe.encode([prompt])
+        return tuple(vocabulary.from_text(entries).tolist())
+
+    def draw(
+        self,
+        prompts: Sequence[str],
+        neighbors: Sequence[Sequence[Found]],
+        section: SamplerSection,
+        *,
+        seed: int,
+    ) -> list[Pixels]:
+        """One picture [side, side, 3] a prompt."""
+        rows = [
+            sampler.image_prompt(self.words(prompt), [self.pair(one.uid) for one in found])
+            for prompt, found in zip(prompts, neighbors, strict=True)
+        ]
+        codes_BT = sampler.draw_images(self.model, rows, section, num_tokens=self.num_codes, seed=seed)
+        return list(vq.decode_codes(self.vq, codes_BT.astype(np.uint16)))
+
+    def caption(self, images: Sequence[Pixels], section: SamplerSection, *, seed: int) -> list[str]:
+        """Words for each picture [side, side, 3], without neighbors."""
+        codes_BT = vq.encode_images(self.vq, np.stack(images))
+        rows = [sampler.caption_prompt(vocabulary.from_codes(codes).tolist()) for codes in codes_BT]
+        drawn = sampler.draw_texts(self.model, rows, section, seed=seed)
+        return [self.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64))) for ids in drawn]
+
+    def picture(self, uid: str) -> Pixels:
+        """The asset's training image, as the model sees it before the tokenizer."""
+        return square(self.library.image(uid), self.side)
+
+
+def open_studio(corpus: Corpus, version: Version, config: Config, run: Path) -> Studio:
+    best = Checkpoints(folder=run).best()
+    if best is None:
+        raise ValueError(f"{run} holds no checkpoint; run `pardalis train --run {run}` first")
+    tokens = {
+        uid: found
+        for shard in corpus.artifact(version, "tokenize").shards.values()
+        for uid, found in read_tokens(tables.read_ipc(refs.of(corpus.store, shard, TOKENS)))
+    }
+    return Studio(
+        library=open_library(corpus, version, config.retrieval.encoder),
+        tokens=tokens,
+        model=load_model(best),
+        bpe=text.from_json(model_file(corpus, version, "bpe", BPE).decode()),
+        vq=vq.load(model_file(corpus, version, "vq", VQ)),
+        side=config.tokenizer.image.side,
+    )
+
+
+def model_file(corpus: Corpus, version: Version, step: str, file: str) -> bytes:
+    """A pinned model's file, checked."""
+    return refs.of(corpus.store, corpus.artifact(version, step).only, file).read()
