@@ -32,8 +32,7 @@ _TIE = 1e-5
 # The most a GPU index returns. Beyond it equal scores are cut in FAISS's order, not by id.
 _MAX_FETCH = 2048
 MAX_K = 1024
-# Queries searched at a time: 256 x 80 candidates x 512 dimensions are 84 MB as float64.
-_BLOCK_ROWS = 256
+_BLOCK_ROWS = 256  # 256 queries x 80 candidates x 512 dimensions are 84 MB as float64.
 # FAISS keeps its deserialisation limits in process-wide variables.
 _limits = threading.Lock()
 
@@ -137,6 +136,12 @@ def _members(index: Any) -> Ids:
     return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
 
 
+def inner_products(queries_BD: Floats, vectors_BCD: Floats) -> Floats:
+    """Summed in float64, so that a pair scores the same in every company [B, C]."""
+    wide = queries_BD.astype(np.float64), vectors_BCD.astype(np.float64)
+    return np.asarray(np.einsum("bd,bcd->bc", *wide), np.float32)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Segment:
     """One opened segment. ``gpu`` is a copy of ``cpu``'s vectors; ``ids`` are all its members, sorted."""
@@ -154,7 +159,8 @@ class _Segment:
         while fetch < min(available, _MAX_FETCH) and (rough_BC[:, k - 1] - rough_BC[:, -1] <= _TIE).any():
             fetch = min(2 * fetch, available)
             rough_BC, ids_BC = self._fetched(queries_BD, fetch, only)
-        return Neighbors(scores=self._scores(queries_BD, ids_BC), ids=ids_BC)
+        vectors_BCD = self.vectors(ids_BC.ravel()).reshape(*ids_BC.shape, self.cpu.d)
+        return Neighbors(scores=inner_products(queries_BD, vectors_BCD), ids=ids_BC)
 
     def _fetched(self, queries_BD: Floats, fetch: int, only: Ids | None) -> tuple[Floats, Ids]:
         """FAISS's own best, [B, fetch]; where the probed lists held too few, all lists are searched."""
@@ -194,11 +200,6 @@ class _Segment:
         order_BC = np.argsort(np.isin(ids_BC, self.dead), axis=1, kind="stable")[:, :fetch]
         return np.take_along_axis(scores_BC, order_BC, axis=1), np.take_along_axis(ids_BC, order_BC, axis=1)
 
-    def _scores(self, queries_BD: Floats, ids_BC: Ids) -> Floats:
-        vectors_BCD = self.vectors(ids_BC.ravel()).reshape(*ids_BC.shape, self.cpu.d).astype(np.float64)
-        scores_BC: NDArray[np.float64] = np.einsum("bd,bcd->bc", queries_BD.astype(np.float64), vectors_BCD)
-        return scores_BC.astype(np.float32)
-
     def vectors(self, ids_N: Ids) -> Floats:
         return np.asarray(self.cpu.reconstruct_batch(ids_N), np.float32)
 
@@ -231,7 +232,6 @@ class Index:
 
     @property
     def live_ids(self) -> Ids:
-        """Sorted."""
         return np.sort(np.concatenate([np.setdiff1d(one.ids, one.dead) for one in self.segments]))
 
     def search(self, queries_BD: Floats, k: int) -> Neighbors:

@@ -1,0 +1,199 @@
+"""Which neighbors an example may see: none that is itself, a duplicate, hidden by a licence, or too alike.
+
+Two searches go out, by the target's image and by its text (arXiv 2309.02591, section 2.1), and their answers
+alternate. The surprising rule: whichever search found it, a candidate is judged by both. A picture that is
+almost the target's own is refused even when only its caption led to it, since a model would learn to copy it.
+
+Legend: B targets, K neighbors of one search, C = 2 K candidates, D embedding, M members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from infra.settings import Section
+from retrieval.index import MAX_K, Floats, Ids, Index, inner_products
+
+VIA = ("image", "text")
+"""What the codes in :attr:`Candidates.via` mean."""
+
+# Targets judged at a time: 64 x 256 candidates x 512 dimensions are 34 MB, and 17 MB are their likenesses.
+_BLOCK_ROWS = 64
+
+
+class NeighborConfig(Section):
+    """Which neighbors an example may see."""
+
+    candidates: int = Field(32, ge=1)
+    """Kept for a target, best first."""
+    fetch: int = Field(128, ge=1, le=MAX_K)
+    """Neighbors asked of each search, before anything is refused."""
+    max_score: float = Field(0.9, gt=0, le=1)
+    """Cosine to the target's image or text above which a candidate is refused (CM3Leon and RA-CM3: 0.9)."""
+    max_likeness: float = Field(0.9, gt=0, le=1)
+    """Cosine to a candidate already chosen above which one is refused (RA-CM3: 0.9)."""
+    max_citations: int | None = Field(None, ge=1)
+    """Most targets of one call that may cite an asset; None for no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """What is known of the index's ids. ``ids`` [M] are sorted; equal ``groups`` [M] are duplicates."""
+
+    ids: Ids
+    groups: NDArray[np.int64]
+    admissible: NDArray[np.bool_]
+    """[M] Whether the licence and the split let it be anybody's neighbor."""
+
+    def rows(self, ids: Ids) -> NDArray[np.int64]:
+        """Where ids of any shape stand. ValueError for one that is not a member."""
+        rows = np.searchsorted(self.ids, ids)
+        unknown = self.ids[np.minimum(rows, len(self.ids) - 1)] != ids
+        if unknown.any():
+            raise ValueError(f"id {ids[unknown][0]} is no member; hand over the members of all segments")
+        return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Who asks: member ids [B] and normalised vectors [B, D] of each side. Query dropout happened before."""
+
+    ids: Ids
+    images: Floats
+    texts: Floats
+
+    def __getitem__(self, rows: slice) -> Targets:
+        return Targets(ids=self.ids[rows], images=self.images[rows], texts=self.texts[rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Ragged lists, best first: those of target b are ``[starts[b] : starts[b + 1]]``."""
+
+    starts: NDArray[np.int64]
+    """[B + 1]"""
+    ids: Ids
+    scores: Floats
+    """Cosine of the candidate's document to the side of the target that found it."""
+    via: NDArray[np.uint8]
+    """Which side that was: an index into VIA."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ranked:
+    """One list for each target, best first: [B, K], or [B, C] once two of them alternate."""
+
+    ids: Ids
+    scores: Floats
+    keep: NDArray[np.bool_]
+    """Whether nothing speaks against the candidate so far."""
+
+
+def choose(targets: Targets, index: Index, members: Members, config: NeighborConfig) -> Candidates:
+    """At most ``config.candidates`` for each target; fewer when nothing else is left in what was fetched."""
+    starts = range(0, max(1, len(targets.ids)), _BLOCK_ROWS)
+    ranked = [_rank(targets[at : at + _BLOCK_ROWS], index, members, config) for at in starts]
+    ids_BC = np.concatenate([one.ids for one in ranked])
+    keep_BC = np.concatenate([one.keep for one in ranked])
+    if config.max_citations is not None:
+        keep_BC &= citations_before(ids_BC, keep_BC) < config.max_citations
+    keep_BC &= np.cumsum(keep_BC, axis=1) <= config.candidates
+    via_BC = np.broadcast_to(np.arange(ids_BC.shape[1]) % len(VIA), ids_BC.shape)
+    return Candidates(
+        starts=np.concatenate([[0], np.cumsum(keep_BC.sum(axis=1))]).astype(np.int64),
+        ids=ids_BC[keep_BC],
+        scores=np.concatenate([one.scores for one in ranked])[keep_BC],
+        via=via_BC[keep_BC].astype(np.uint8),
+    )
+
+
+def _rank(targets: Targets, index: Index, members: Members, config: NeighborConfig) -> _Ranked:
+    sides = (targets.images, targets.texts)
+    lists = []
+    for side_BD in sides:
+        ids_BK = index.search(side_BD, config.fetch).ids
+        vectors_BKD = index.vectors(ids_BK.ravel()).reshape(*ids_BK.shape, index.width)
+        own_BK, *both = (inner_products(each_BD, vectors_BKD) for each_BD in (side_BD, *sides))
+        keep_BK = _allowed(targets.ids, ids_BK, members) & (np.maximum(*both) <= config.max_score)
+        lists.append(_moved_up(_Ranked(ids=ids_BK, scores=own_BK, keep=keep_BK)))
+    mixed = _alternating(*lists)
+    return _Ranked(ids=mixed.ids, scores=mixed.scores, keep=_distinct(mixed, index, config.max_likeness))
+
+
+def _allowed(targets_B: Ids, ids_BK: Ids, members: Members) -> NDArray[np.bool_]:
+    """Not the target, not of its duplicate group, and nobody's neighbor unless the licence says so."""
+    rows_BK = members.rows(ids_BK)
+    groups_B1 = members.groups[members.rows(targets_B)][:, None]
+    other_BK = (ids_BK != targets_B[:, None]) & (members.groups[rows_BK] != groups_B1)
+    return np.asarray(other_BK & members.admissible[rows_BK])
+
+
+def _moved_up(ranked: _Ranked) -> _Ranked:
+    """Kept ones first, in their order, so that the two lists alternate among what is left of them."""
+    order_BK = np.argsort(~ranked.keep, axis=1, kind="stable")
+    return _Ranked(
+        ids=np.take_along_axis(ranked.ids, order_BK, axis=1),
+        scores=np.take_along_axis(ranked.scores, order_BK, axis=1),
+        keep=np.take_along_axis(ranked.keep, order_BK, axis=1),
+    )
+
+
+def _alternating(by_image: _Ranked, by_text: _Ranked) -> _Ranked:
+    return _Ranked(
+        ids=_zipped(by_image.ids, by_text.ids),
+        scores=_zipped(by_image.scores, by_text.scores),
+        keep=_zipped(by_image.keep, by_text.keep),
+    )
+
+
+T = TypeVar("T", bound=np.generic)
+
+
+def _zipped(one_BK: NDArray[T], other_BK: NDArray[T]) -> NDArray[T]:
+    """[B, 2 K]: a column of one, a column of the other."""
+    rows, columns = one_BK.shape
+    return np.stack((one_BK, other_BK), axis=2).reshape(rows, len(VIA) * columns)
+
+
+def _distinct(mixed: _Ranked, index: Index, max_likeness: float) -> NDArray[np.bool_]:
+    """Kept candidates, less those that are, or are too like, one kept before them [B, C]."""
+    ids_BC, keep_BC = mixed.ids, mixed.keep.copy()
+    vectors_BCD = index.vectors(ids_BC.ravel()).reshape(*ids_BC.shape, index.width)
+    clash_BCC = (vectors_BCD @ vectors_BCD.transpose(0, 2, 1)) > max_likeness
+    # A zero vector is not even like itself.
+    clash_BCC |= ids_BC[:, :, None] == ids_BC[:, None, :]
+    for c in range(1, ids_BC.shape[1]):
+        keep_BC[:, c] &= ~(clash_BCC[:, c, :c] & keep_BC[:, :c]).any(axis=1)
+    return keep_BC
+
+
+def citations_before(ids_BC: Ids, keep_BC: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many kept citations of the same id come before each, the better-placed ones first, then by target.
+
+    >>> citations_before(np.array([[7, 8], [7, 9]]), np.array([[True, True], [True, True]]))
+    array([[0, 0],
+           [1, 0]])
+    """
+    by_place, kept = ids_BC.T.ravel(), keep_BC.T.ravel().astype(np.int64)
+    order = np.argsort(by_place, kind="stable")
+    grouped, running = by_place[order], np.cumsum(kept[order]) - kept[order]
+    counts = np.empty(len(order), np.int64)
+    counts[order] = running - running[np.searchsorted(grouped, grouped)]
+    return counts.reshape(ids_BC.shape[::-1]).T
+
+
+def draw(via_C: Sequence[int], num: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """``num`` places, in their order, drawn from the first two by image and the first two by text.
+
+    CM3Leon retrieves "two documents each" and keeps three of the four (arXiv 2309.02591, section 2.1). All of
+    them come back when there are fewer than ``num``.
+    """
+    codes_C = np.asarray(via_C)
+    pool = np.sort(np.concatenate([np.flatnonzero(codes_C == code)[:2] for code in range(len(VIA))]))
+    return np.sort(rng.choice(pool, min(num, len(pool)), replace=False))
