@@ -111,7 +111,7 @@ def pack_group(task: Task, _report: Report, *, config: ExampleConfig) -> Made:
     targets = [row for row in rows if mine(row, task)]
     documents = [document for row in targets for document in draw(row, task.facts["kind"], tokens, config)]
     bpe = text.from_json(task.only("bpe").read().decode())
-    packed = pack.pack(documents, config.rows, word_starts=bpe.word_starts)
+    packed = pack.pack(documents, config.rows, cut=bpe.cut_at_word)
     tokenizers = fingerprint(task.only("bpe").sha256, task.only("vq").sha256)
     files, infos = {}, {}
     for number, (data, info) in enumerate(shards.write(packed.rows(), config.rows, fingerprint=tokenizers)):
@@ -131,7 +131,7 @@ def mine(row: Mapping[str, Any], task: Task) -> bool:
     """Whether the target is of this kind and in this group."""
     if not task.facts["kind"].startswith(row["split"]):
         return False
-    return pack.group_of(row["uid"], task.facts["groups"]) == task.facts["group"]
+    return bool(pack.group_of(row["uid"], task.facts["groups"]) == task.facts["group"])
 
 
 @functools.lru_cache(maxsize=1)
@@ -154,7 +154,8 @@ def draw(
         rng = captions.generator("document", config.seed, row["uid"], number)
         wanted = num_neighbors(kind, config, rng)
         forms = functools.partial(form, plain=config.plain if kind == TRAIN else 1.0, rng=rng)
-        candidates = [row["candidates"][i] for i in chosen(row["candidates"], wanted, rng)]
+        via = [exclude.VIA.index(found["via"]) for found in row["candidates"]]
+        candidates = [row["candidates"][i] for i in exclude.draw(via, wanted, rng)]
         pairs = [
             pair(found["uid"], tokens, forms, via=Via[found["via"].upper()], score=found["score"])
             for found in candidates

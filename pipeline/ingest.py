@@ -17,6 +17,7 @@ from pydantic import Field
 from infra.artifact import Made
 from infra.settings import Section
 from pipeline import admission, archive, colors, duplicates, numerics, outcomes, refs, schema, tables
+from pipeline.deliveries.webdataset import Fault
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task
 from tokenizer_service import images
@@ -74,7 +75,7 @@ def ingest(task: Task, _report: Report, *, run: Transform) -> Made:
     found = {
         sample.asset.member_key: sample.image
         for sample in admission.samples(task)
-        if not isinstance(sample.asset, admission.Fault) and sample.asset.member_key in keys
+        if not isinstance(sample.asset, Fault) and sample.asset.member_key in keys
     }
     delivered = [found[key] for key in admitted[schema.KEY.name].to_pylist()]
     seen = run(admitted.append_column(schema.IMAGE, pa.array(delivered, schema.IMAGE.type)))

@@ -8,14 +8,14 @@ back only, so a later delivery leaves them as they are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from infra.artifact import Made
 from pipeline import numerics, refs, rows, schema, tables
@@ -64,3 +64,61 @@ def list_tasks(source: Source) -> Sequence[Task]:
         )
         for slot, shard in split.items()
     ]
+
+
+def choose(task: Task, _report: Report, *, config: NeighborConfig) -> Made:
+    table = rows.kept(task.only("rows"))
+    vectors = tables.read_ipc(task.only("embeddings"))
+    memory = open_memory(task.reads["segments"], task.reads["members"])
+    targets = exclude.Targets(
+        ids=np.array([memory.id_of[uid] for uid in table["uid"].to_pylist()], np.int64),
+        images=matrix(vectors[schema.IMAGE_VECTOR.name]).astype(np.float32),
+        texts=matrix(vectors[schema.TEXT_VECTOR.name]).astype(np.float32),
+    )
+    found = exclude.choose(targets, memory.index, memory.members, config)
+    columns = {name: table[name].to_pylist() for name in ("uid", "revision", "split")}
+    columns["candidates"] = list(listed(found, memory))
+    neighbors = pa.table(columns, schema=schema.NEIGHBORS)
+    return Made(files={NEIGHBORS: tables.to_parquet(neighbors)}, counts={KEPT: neighbors.num_rows})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The index with what the choice asks of its members."""
+
+    index: Index
+    members: exclude.Members
+    id_of: dict[str, int]
+    facts: dict[int, dict[str, Any]]
+
+
+@functools.lru_cache(maxsize=1)
+def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...]) -> Memory:
+    table = pa.concat_tables([tables.read_parquet(ref) for ref in members]).sort_by(schema.ID.name)
+    groups = table[schema.GROUP.name].combine_chunks().dictionary_encode().indices
+    admissible = pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN))
+    facts = table.select(["id", "uid", "revision"]).to_pylist()
+    return Memory(
+        index=Index.open([ref.read() for ref in segments]),
+        members=exclude.Members(
+            ids=np.asarray(table[schema.ID.name]),
+            groups=np.asarray(groups).astype(np.int64),
+            admissible=np.asarray(admissible),
+        ),
+        id_of={row["uid"]: row["id"] for row in facts},
+        facts={row["id"]: row for row in facts},
+    )
+
+
+def listed(found: exclude.Candidates, memory: Memory) -> Iterator[list[dict[str, Any]]]:
+    """The candidates of each target as the column has them."""
+    for start, stop in pairwise(found.starts.tolist()):
+        yield [
+            {
+                "uid": memory.facts[int(found.ids[i])]["uid"],
+                "revision": memory.facts[int(found.ids[i])]["revision"],
+                "score": float(found.scores[i]),
+                "via": exclude.VIA[found.via[i]],
+            }
+            for i in range(start, stop)
+        ]

@@ -7,9 +7,10 @@ plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -23,6 +24,7 @@ from tokenizer_service.vocabulary import Ids
 
 TOKENS_PER_SPAN = 3
 """A cut adds the sentinel in place, the sentinel of the infill, and ``<eoss>``."""
+Cut = Callable[[NDArray[Any], int], NDArray[Any]]
 EOS = np.array([vocabulary.EOS], np.uint16)
 BREAK = np.array([vocabulary.BREAK], np.uint16)
 
@@ -106,23 +108,6 @@ def lay_out(document: Document) -> Laid:
     )
 
 
-def cut_at_word(
-    entries: NDArray[np.integer], limit: int, word_starts: NDArray[np.bool_]
-) -> NDArray[np.integer]:
-    """At most ``limit`` entries, ending where a word ends; a word longer than the limit is cut inside.
-
-    ``word_starts`` tells of every BPE entry whether it begins a word.
-
-    >>> starts = np.array([True, False])
-    >>> cut_at_word(np.array([0, 1, 0, 1, 1]), 4, starts).tolist()
-    [0, 1]
-    """
-    if len(entries) <= limit:
-        return entries
-    ends = np.flatnonzero(word_starts[entries[1 : limit + 1]]) + 1
-    return entries[: ends[-1] if len(ends) else limit]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
     """A neighbor that did not fit."""
@@ -131,22 +116,20 @@ class Dropped:
     uid: str
 
 
-def trim(
-    document: Document, config: PackConfig, word_starts: NDArray[np.bool_]
-) -> tuple[Document, int, tuple[Dropped, ...]]:
+def trim(document: Document, config: PackConfig, cut: Cut) -> tuple[Document, int, tuple[Dropped, ...]]:
     """The document as it is packed, how many of its texts were cut, and the neighbors that it lost."""
     *neighbors, target = document.pairs
-    cut = [_cut_text(pair, config.neighbor_text_tokens, word_starts) for pair in neighbors]
-    cut.append(_cut_text(target, config.target_text_tokens, word_starts))
-    num_cut = sum(new is not old for new, old in zip(cut, document.pairs, strict=True))
-    pairs, dropped = _drop(cut, config.capacity - TOKENS_PER_SPAN * config.max_spans, document.example_id)
+    short = [_cut_text(pair, config.neighbor_text_tokens, cut) for pair in neighbors]
+    short.append(_cut_text(target, config.target_text_tokens, cut))
+    num_cut = sum(new is not old for new, old in zip(short, document.pairs, strict=True))
+    pairs, dropped = _drop(short, config.capacity - TOKENS_PER_SPAN * config.max_spans, document.example_id)
     return replace(document, pairs=tuple(pairs)), num_cut, dropped
 
 
-def _cut_text(pair: Pair, limit: int, word_starts: NDArray[np.bool_]) -> Pair:
+def _cut_text(pair: Pair, limit: int, cut: Cut) -> Pair:
     if len(pair.text_ids) <= limit:
         return pair
-    return replace(pair, text_ids=cut_at_word(pair.text_ids, limit, word_starts))
+    return replace(pair, text_ids=cut(pair.text_ids, limit))
 
 
 def _drop(pairs: list[Pair], room: int, example_id: str) -> tuple[list[Pair], tuple[Dropped, ...]]:
@@ -256,12 +239,12 @@ class PackedRows:
             yield tuple(lay_out(self.documents[number]) for number in numbers)
 
 
-def pack(documents: Sequence[Document], config: PackConfig, *, word_starts: NDArray[np.bool_]) -> PackedRows:
+def pack(documents: Sequence[Document], config: PackConfig, *, cut: Cut) -> PackedRows:
     """One pack group: every document whole and in exactly one row, in the order of the input.
 
-    ``word_starts`` tells of every BPE entry whether it begins a word.
+    ``cut`` shortens a text to at most so many entries, at a word.
     """
-    trimmed = [trim(document, config, word_starts) for document in documents]
+    trimmed = [trim(document, config, cut) for document in documents]
     lengths = [document.num_tokens for document, _, _ in trimmed]
     charges = [length + TOKENS_PER_SPAN * config.max_spans for length in lengths]
     numbers = sorted(tuple(sorted(row)) for row in best_fit(charges, config.capacity))

@@ -9,10 +9,10 @@ from datetime import datetime
 
 from pipeline import (
     admission,
-    duplicates_step,
+    dedup,
     embed,
     examples,
-    filter_step,
+    filters,
     indexing,
     ingest,
     neighbors,
@@ -36,8 +36,8 @@ def build_steps(config: Config) -> tuple[Step, ...]:
     """Training images to packed token shards. What is fitted sees the training split alone."""
     tokenizer, retrieval = config.tokenizer, config.retrieval
     return (
-        filter_step.step(config.pipeline.filters),
-        duplicates_step.step(config.pipeline.duplicates),
+        filters.step(config.pipeline.filters),
+        dedup.step(config.pipeline.duplicates),
         split.step(config.pipeline.split),
         tokens.fit_text_step(tokenizer.text),
         tokens.fit_vq_step(tokenizer.image),

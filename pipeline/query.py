@@ -15,9 +15,10 @@ from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
 from pipeline import archive, jobs, outcomes, refs, schema, tables
 from pipeline.config import Config
-from pipeline.embed import PROJECTION, EncoderConfig, load_encoder, square
+from pipeline.embed import PROJECTION, EncoderConfig, load_encoder
 from pipeline.indexing import MEMBERS, SEGMENT
 from pipeline.step import IMAGES, ROWS
+from pipeline.tokens import square
 from retrieval import align, encoders
 from retrieval.index import Index
 

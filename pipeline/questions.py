@@ -24,16 +24,17 @@ def status(*, options: CorpusOptions | None = None) -> None:
     corpus = options.open()
     version = corpus.newest()
     found = {name: build.balance(corpus.artifact(version, name)) for name in version.artifacts}
+    deliveries = [f"{d.provider}/{d.sequence} {d.delivery_id}" for d in version.deliveries]
     facts = {
         "corpus": corpus.store.uri,
         "version": version.number,
         "as_of": version.as_of,
-        "deliveries": [f"{d.provider}/{d.sequence} {d.delivery_id}" for d in version.deliveries],
+        "deliveries": deliveries,
         "models": dict(version.models),
         "steps": found,
     }
     lines = [f"{corpus.store.uri}, version {version.number}, rights as of {version.as_of}"]
-    lines += [f"  delivery {line}" for line in facts["deliveries"]]
+    lines += [f"  delivery {line}" for line in deliveries]
     lines += [f"  model {name} {key}" for name, key in version.models.items()]
     for name, counts in found.items():
         rest = ", ".join(f"{key} {count}" for key, count in counts.items() if key != "in")

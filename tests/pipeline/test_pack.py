@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline import pack
 from pipeline.pack import Document, PackConfig, Pair, best_fit, fewest_rows
@@ -14,7 +15,11 @@ from pipeline.packed import Laid, Modality, Role, Via
 from tokenizer_service import vocabulary
 
 CHARGES = st.lists(st.integers(1, 64), max_size=200)
-EVERY_ENTRY_A_WORD = np.ones(vocabulary.MAX_TEXT, np.bool_)
+
+
+def first_entries(entries: NDArray[np.integer], limit: int) -> NDArray[np.integer]:
+    """A cut for texts in which every entry is a word."""
+    return entries[:limit]
 
 
 def pair(uid: str, num_text: int, num_codes: int, *, score: float = 0.0) -> Pair:
@@ -114,7 +119,7 @@ def check_layout(laid: Laid, source: Document) -> None:
 def test_packing_loses_nothing_and_overflows_nothing_even_after_masking(
     documents: list[Document], config: PackConfig
 ) -> None:
-    packed = pack.pack(documents, config, word_starts=EVERY_ENTRY_A_WORD)
+    packed = pack.pack(documents, config, cut=first_entries)
     rows = list(packed.rows())
     assert Counter(laid.example_id for row in rows for laid in row) == {d.example_id: 1 for d in documents}
     for row in rows:
@@ -125,7 +130,7 @@ def test_packing_loses_nothing_and_overflows_nothing_even_after_masking(
 
 @given(DOCUMENTS, CONFIG)
 def test_the_statistics_are_those_of_the_rows(documents: list[Document], config: PackConfig) -> None:
-    packed = pack.pack(documents, config, word_starts=EVERY_ENTRY_A_WORD)
+    packed = pack.pack(documents, config, cut=first_entries)
     rows = list(packed.rows())
     lengths = [len(laid.ids) for row in rows for laid in row]
     fill = packed.fill
@@ -142,7 +147,7 @@ def test_the_lowest_scored_neighbors_are_dropped_first_and_named() -> None:
     """Four pairs of 20 tokens take 89 tokens, two take 45; the row holds 61."""
     config = PackConfig(context=60, max_spans=0)
     source = document("d", [(4, 16, 0.9), (4, 16, 0.2), (4, 16, 0.8), (4, 16, 0.0)])
-    packed = pack.pack([source], config, word_starts=EVERY_ENTRY_A_WORD)
+    packed = pack.pack([source], config, cut=first_entries)
     assert [p.uid for p in packed.documents[0].pairs] == ["d/0", "d/3"]
     assert [(one.example_id, one.uid) for one in packed.dropped] == [("d", "d/1"), ("d", "d/2")]
 
@@ -150,28 +155,15 @@ def test_the_lowest_scored_neighbors_are_dropped_first_and_named() -> None:
 def test_a_target_that_fills_the_row_is_kept_and_one_token_more_is_refused() -> None:
     config = PackConfig(context=60, max_spans=4)
     fits, over = document("fits", [(10, 36, 0.0)]), document("over", [(10, 37, 0.0)])
-    assert pack.pack([fits], config, word_starts=EVERY_ENTRY_A_WORD).fill.charge == 61
+    assert pack.pack([fits], config, cut=first_entries).fill.charge == 61
     with pytest.raises(ValueError, match="document over takes 50 tokens"):
-        pack.pack([over], config, word_starts=EVERY_ENTRY_A_WORD)
-
-
-WORDS = st.lists(st.integers(1, 5), min_size=1, max_size=12)
-
-
-@given(WORDS, st.integers(1, 20))
-def test_a_text_is_cut_where_a_word_ends_and_as_late_as_possible(words: list[int], limit: int) -> None:
-    """Entry 1 begins a word, entry 0 goes on with it."""
-    text = np.concatenate([np.array([1] + [0] * (size - 1)) for size in words])
-    ends = np.cumsum(words)
-    kept = len(pack.cut_at_word(text, limit, np.array([False, True])))
-    fitting = ends[ends <= limit]
-    assert kept == (fitting[-1] if len(fitting) else limit)
+        pack.pack([over], config, cut=first_entries)
 
 
 def test_texts_of_neighbors_and_targets_have_their_own_limits() -> None:
     config = PackConfig(context=200, neighbor_text_tokens=5, target_text_tokens=7)
     source = document("d", [(5, 4, 0.0), (6, 4, 0.0), (9, 4, 0.0)])
-    packed = pack.pack([source], config, word_starts=EVERY_ENTRY_A_WORD)
+    packed = pack.pack([source], config, cut=first_entries)
     assert [len(p.text_ids) for p in packed.documents[0].pairs] == [5, 5, 7]
     assert packed.num_cut_texts == 2
 
