@@ -87,9 +87,10 @@ def _last_pair(
     """For each token the number of pairs before the last pair of its document."""
     num_rows, num_tokens = pair_BT.shape
     key_BT = np.arange(num_rows)[:, None] * (num_tokens + 1) + number_BT
-    last = np.zeros(num_rows * (num_tokens + 1), np.int64)
+    last: NDArray[np.int64] = np.zeros(num_rows * (num_tokens + 1), np.int64)
     np.maximum.at(last, key_BT[real_BT], pair_BT[real_BT])
-    return last[key_BT]
+    last_BT: NDArray[np.int64] = last[key_BT]
+    return last_BT
 
 
 def batch_losses(model: Transformer, batch: Batch) -> Losses:
