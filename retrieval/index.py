@@ -33,8 +33,7 @@ _TIE = 1e-5
 _MAX_FETCH = 2048
 MAX_K = 1024
 _BLOCK_ROWS = 256  # 256 queries x 80 candidates x 512 dimensions are 84 MB as float64.
-# FAISS keeps its deserialisation limits in process-wide variables.
-_limits = threading.Lock()
+_limits = threading.Lock()  # FAISS keeps its deserialisation limits in process-wide variables.
 
 
 class IndexConfig(Section):
@@ -53,12 +52,11 @@ class IndexConfig(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbors:
-    """Best first; equal scores by id. There is no padding: K is what could be answered."""
+    """Best first; equal scores by id. Both are [B, K], without padding: K is what could be answered."""
 
     scores: Floats
-    """[B, K] inner products, cosines where both sides have unit length."""
+    """Inner products; cosines where both sides have unit length."""
     ids: Ids
-    """[B, K]"""
 
 
 def build_segment(ids_N: Ids, vectors_ND: Floats, config: IndexConfig, coarse: bytes | None = None) -> bytes:
@@ -74,6 +72,8 @@ def build_segment(ids_N: Ids, vectors_ND: Floats, config: IndexConfig, coarse: b
         index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors_ND.shape[1]))
     else:
         index = _opened(coarse if coarse is not None else train_coarse(vectors_ND, config))
+        if index.ntotal or index.d != vectors_ND.shape[1]:
+            raise ValueError(f"coarse holds {index.ntotal} vectors of width {index.d}; use train_coarse()")
     index.add_with_ids(vectors_ND, ids_N)
     return bytes(faiss.serialize_index(index))
 
@@ -106,31 +106,28 @@ def _check_members(ids_N: Ids, vectors_ND: Floats) -> None:
 
 def _opened(segment: bytes | Path) -> Any:
     """Read what FAISS wrote. No vector may claim more bytes than the whole segment has."""
+    size = segment.stat().st_size if isinstance(segment, Path) else len(segment)
     try:
-        if isinstance(segment, Path):
-            with _limits:
-                faiss.set_deserialization_vector_byte_limit(segment.stat().st_size)
-                index = faiss.read_index(str(segment))
-        else:
-            with _limits:
-                faiss.set_deserialization_vector_byte_limit(len(segment))
+        with _limits:
+            faiss.set_deserialization_vector_byte_limit(size)
+            if isinstance(segment, Path):
+                index: Any = faiss.read_index(str(segment))
+            else:
                 index = faiss.deserialize_index(np.frombuffer(segment, np.uint8))
     except RuntimeError as error:
         raise ValueError(f"not a segment that FAISS can read: {error}") from None
-    flat = isinstance(index, faiss.IndexIDMap2) and isinstance(
-        faiss.downcast_index(index.index), faiss.IndexFlatIP
-    )
-    if not flat and not isinstance(index, faiss.IndexIVFFlat):
-        raise ValueError(
-            f"a segment is Flat with ids or IVF-Flat, got {type(index).__name__}; build it again"
-        )
+    inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
+    known = isinstance(inner, faiss.IndexIVFFlat if inner is index else faiss.IndexFlat)
+    if not known or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        kind = f"{type(index).__name__} of {type(inner).__name__}"
+        raise ValueError(f"a segment is Flat with ids or IVF-Flat, by inner product; got {kind}; rebuild it")
     return index
 
 
 def _members(index: Any) -> Ids:
     """Sorted ids of an opened segment."""
     if isinstance(index, faiss.IndexIDMap2):
-        return np.sort(faiss.vector_to_array(index.id_map))
+        return np.asarray(faiss.vector_to_array(index.id_map), np.int64)  # build_segment() adds in id order
     lists, sizes = index.invlists, [index.invlists.list_size(number) for number in range(index.nlist)]
     found = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in enumerate(sizes) if size]
     return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
@@ -224,6 +221,8 @@ class Index:
         if len(widths) != 1:
             raise ValueError(f"segments must have one width, got {sorted(widths)}; open at least one")
         members = [_members(index) for index in opened]
+        if any((np.diff(ids_N) <= 0).any() for ids_N in members):
+            raise ValueError("a segment's ids are out of order or repeated; build it with build_segment()")
         if len(np.unique(np.concatenate(members))) != sum(map(len, members)):
             raise ValueError("an id is in two segments; a changed asset takes a new id and a tombstone")
         gone = np.zeros(0, np.int64) if dead is None else np.asarray(dead, np.int64)
