@@ -48,9 +48,14 @@ class AlignConfig(Section):
 
 
 def load_encoder(config: EncoderConfig) -> encoders.Encoder:
+    """Imported here, where weights are loaded: listing tasks must not wait 5 s for the libraries."""
     if config.kind == "offline":
-        return encoders.OfflineEncoder.load(cache_folder() / "weights")
-    return encoders.OpenClipEncoder.load(config.model, config.pretrained)
+        from retrieval.offline import OfflineEncoder  # noqa: PLC0415
+
+        return OfflineEncoder.load(cache_folder() / "weights")
+    from retrieval.clip import OpenClipEncoder  # noqa: PLC0415
+
+    return OpenClipEncoder.load(config.model, config.pretrained, device=numerics.device())
 
 
 def features_step(config: EncoderConfig) -> Step:

