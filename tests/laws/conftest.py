@@ -52,6 +52,8 @@ steps = 4
 batch_images = 4
 [tokenizer.image.fit.vq]
 codebook_size = 32
+[retrieval.encoder]
+side = 64
 [retrieval.align]
 ridge = 1.0
 """

@@ -1,0 +1,127 @@
+"""Laws of the engines: the same bytes in process and on Ray, whoever dies on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra import cluster
+from infra.artifact import Made
+from infra.corpus import Corpus
+from infra.settings import Section
+from infra.storage import Store
+from infra.telemetry import Log
+from pipeline import build, refs
+from pipeline.engine import Inline, JobFailed, OnRay
+from pipeline.step import Report, Source, Step, Task
+
+from .conftest import TINY, Build, Deliveries, sample
+from .test_build import contents
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def on_ray() -> Iterator[OnRay]:
+    with cluster.joined(None):
+        engine = OnRay()
+        yield engine
+        engine.close()
+
+
+def test_inline_and_ray_write_the_same_bytes(
+    on_ray: OnRay, tmp_path: Path, deliveries: Deliveries, built: Build
+) -> None:
+    uri = deliveries.write([sample(number) for number in range(20)])
+    here, there = (Corpus(Store.at(tmp_path / name)) for name in ("here", "there"))
+    assert built(here, [uri], Inline()) == built(there, [uri], on_ray)
+    prefixes = ("shards/", "artifacts/", "versions/", "registers/", "deliveries/")
+    assert contents(here.store, *prefixes) == contents(there.store, *prefixes)
+
+
+def numbered(source: Source) -> Sequence[Task]:
+    names = [str(number) for number in range(6)]
+    return [
+        Task(slot=name, reads={"in": (refs.Ref(source.store, name, digest(name)),)}) for name in names
+    ]
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fragile_step(trap: Path, *, deaths: int) -> Step:
+    """Its worker kills itself on shard 3, so many times."""
+
+    def do(task: Task, _report: Report) -> Made:
+        died = len(list(trap.glob("*")))
+        if task.slot == "3" and died < deaths:
+            (trap / str(died)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Made(files={"out": task.only("in").read() * 2}, counts={"kept": 1})
+
+    return Step(name="fragile", settings=Section(), tasks=numbered, open=lambda: do)
+
+
+def run_fragile(root: Path, on_ray: OnRay, *, deaths: int) -> tuple[Corpus, dict[str, str]]:
+    corpus = Corpus(Store.at(root / "corpus"))
+    trap = root / "trap"
+    trap.mkdir()
+    for number in range(6):
+        corpus.store.write(str(number), str(number).encode())
+    source = build.Built(corpus=corpus, version=corpus.head())
+    artifact = build.run_step(source, fragile_step(trap, deaths=deaths), on_ray, Log())
+    return corpus, {
+        slot: refs.of(corpus.store, shard, "out").read().decode() for slot, shard in artifact.shards.items()
+    }
+
+
+def test_a_killed_worker_changes_nothing(on_ray: OnRay, tmp_path: Path) -> None:
+    _, found = run_fragile(tmp_path, on_ray, deaths=1)
+    assert found == {str(number): str(number) * 2 for number in range(6)}
+    assert len(list((tmp_path / "trap").glob("*"))) == 1
+
+
+def test_a_shard_that_kills_every_worker_fails_the_job_by_its_name(on_ray: OnRay, tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="'fragile', shard 3"):
+        run_fragile(tmp_path, on_ray, deaths=100)
+    assert not Corpus(Store.at(tmp_path / "corpus")).store.names("artifacts/")
+    on_ray.close()
+
+
+@pytest.mark.slow
+def test_a_killed_job_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(
+    tmp_path: Path, deliveries: Deliveries
+) -> None:
+    """``kill -9`` of the whole command in the middle of ``build``, as soon as two steps are published."""
+    uri = deliveries.write([sample(number) for number in range(24)])
+    (tmp_path / "tiny.toml").write_text(TINY)
+
+    def pardalis(name: str, *words: str) -> list[str]:
+        flags = ["--corpus", str(tmp_path / name), "--config", str(tmp_path / "tiny.toml")]
+        return [sys.executable, "-m", "infra.cli", *words, *flags]
+
+    instant = ["--as-of", "2026-06-01T00:00:00Z"]
+    for name in ("calm", "killed"):
+        subprocess.run(pardalis(name, "ingest", uri, *instant), check=True)
+    subprocess.run(pardalis("calm", "build"), check=True)
+    victim = subprocess.Popen(pardalis("killed", "build"), start_new_session=True)
+    store = Store.at(tmp_path / "killed")
+    while len({name.split("/")[1] for name in store.names("artifacts/")}) < 6:
+        assert victim.poll() is None, "the build ended before it could be killed"
+        time.sleep(0.05)
+    for process in [*psutil.Process(victim.pid).children(recursive=True), psutil.Process(victim.pid)]:
+        process.kill()
+    victim.wait()
+    subprocess.run(pardalis("killed", "build"), check=True)
+    prefixes = ("shards/", "artifacts/", "versions/", "registers/")
+    assert contents(store, *prefixes) == contents(Store.at(tmp_path / "calm"), *prefixes)
