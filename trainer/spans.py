@@ -157,7 +157,7 @@ def _uniform_spans(layout: Layout, keys_D: Keys, num_D: Ints) -> Found:
     ordinal_C = ordinals(document_C)
     start_C, stop_C = _ends(layout, document_C, keys_D[document_C], ordinal_C)
     start_C, stop_C = _clip(layout, document_C, start_C, stop_C)
-    kept_C = _first_disjoint(document_C, ordinal_C, num_D, start_C=start_C, stop_C=stop_C)
+    kept_C = _first_disjoint(document_C, num_D, start_C=start_C, stop_C=stop_C)
     return document_C[kept_C], start_C[kept_C], (stop_C - start_C)[kept_C]
 
 
@@ -187,24 +187,22 @@ def _clip(layout: Layout, document_C: Ints, start_C: Ints, stop_C: Ints) -> tupl
     return clipped_start_C, clipped_stop_C
 
 
-def _first_disjoint(
-    document_C: Ints, ordinal_C: Ints, num_D: Ints, *, start_C: Ints, stop_C: Ints
-) -> NDArray[np.bool_]:
-    """Greedily in order of the candidates, for all documents at once."""
+def _first_disjoint(document_C: Ints, num_D: Ints, *, start_C: Ints, stop_C: Ints) -> NDArray[np.bool_]:
+    """Greedily in order of the candidates, one of each document at a time."""
     kept_C = np.zeros(len(document_C), np.bool_)
-    most = int(num_D.max(initial=0))
     left_D = num_D.copy()
-    taken_start_DN = np.full((len(num_D), most), np.iinfo(np.int64).max)
-    taken_stop_DN = np.zeros((len(num_D), most), np.int64)
-    for round_ in range(most**2):
-        c = np.flatnonzero(ordinal_C == round_)
-        d = document_C[c]
+    taken_start_DN = np.full((len(num_D), int(num_D.max(initial=0))), np.iinfo(np.int64).max)
+    taken_stop_DN = np.zeros_like(taken_start_DN)
+    pending = np.flatnonzero(stop_C > start_C)
+    while len(pending):
+        first = np.diff(document_C[pending], prepend=-1) > 0
+        c, d = pending[first], document_C[pending[first]]
         clash = (start_C[c, None] < taken_stop_DN[d]) & (stop_C[c, None] > taken_start_DN[d])
-        free = (stop_C[c] > start_C[c]) & (left_D[d] > 0) & ~clash.any(axis=1)
-        c, d = c[free], d[free]
+        c, d = c[~clash.any(axis=1)], d[~clash.any(axis=1)]
         left_D[d] -= 1
         taken_start_DN[d, left_D[d]], taken_stop_DN[d, left_D[d]] = start_C[c], stop_C[c]
         kept_C[c] = True
+        pending = pending[~first & (left_D[document_C[pending]] > 0)]
     return kept_C
 
 

@@ -163,11 +163,8 @@ def test_a_batch_holds_the_rows_that_the_order_names(
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return (
-        (one.ids_BT == other.ids_BT).all()
-        and (one.documents_BT == other.documents_BT).all()
-        and (one.positions_BT == other.positions_BT).all()
-    )
+    names = ("ids_BT", "documents_BT", "positions_BT")
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
 @settings(max_examples=20)
