@@ -78,7 +78,7 @@ class _Case:
     signals: Signals
 
 
-def decide(  # noqa: PLR0913  # what is asked about, its grants, the file, the purpose, the time, the register
+def decide(
     asset: Asset,
     licenses: Mapping[str, License],
     *,

@@ -156,7 +156,7 @@ class _Reader:
         while raw:
             match = re.match(rb"([1-9][0-9]{0,5}) ([^=\n]{1,256})=", raw)
             length = int(match[1]) if match else 0
-            if not match or match.end() >= length or raw[length - 1 : length] != b"\n":
+            if not match or raw[length - 1 : length] != b"\n":
                 self.refuse(header.name, "pax", f"{raw[:40]!r} is not an attribute record")
             key = _text(match[2])
             if key not in PAX_KEYS or key in found:

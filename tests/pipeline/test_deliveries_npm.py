@@ -90,7 +90,10 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(tmp_path: Path, registry: 
     assert calls(registry) == 2
 
 
-@pytest.mark.parametrize("act", ["echo 'npm error ENOTFOUND' >&2; exit 1", "echo 'npm error ENOTFOUND' >&2"])
+SAYS = "echo 'npm error ENOTFOUND' >&2"
+
+
+@pytest.mark.parametrize("act", [f"{SAYS}; exit 1", SAYS, f'{SAYS}; touch "$2/half.tgz"; exit 1'])
 def test_without_a_network_the_error_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:

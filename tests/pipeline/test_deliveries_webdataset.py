@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
@@ -109,8 +109,20 @@ def test_what_is_written_is_read_back(tmp_path: Path, num: int, shard_samples: i
     assert sum(shard.samples or 0 for shard in opened.shards) == num
 
 
+def test_a_delivery_is_read_from_either_kind_of_storage(store: Store) -> None:
+    write_delivery(store, HEADING, licenses=[LICENSE], samples=[(asset("a"), JPEG)], shard_samples=1)
+    assert [sample.image for sample in everything(open_delivery(store))] == [JPEG]
+    store.write("shards/more.tar", b"")
+    with pytest.raises(Refused, match="rule unlisted"):
+        open_delivery(store)
+
+
 def test_the_same_samples_are_the_same_bytes(tmp_path: Path) -> None:
     assert contents(written(tmp_path / "a")) == contents(written(tmp_path / "b"))
+    other = LICENSE.model_copy(update={"license_id": "a"})
+    for name, records in {"c": [LICENSE, other], "d": [other, LICENSE]}.items():
+        write_delivery(Store.at(tmp_path / name), HEADING, licenses=records, samples=[], shard_samples=1)
+    assert contents(Store.at(tmp_path / "c")) == contents(Store.at(tmp_path / "d"))
 
 
 def test_the_manifest_is_written_last_so_half_a_delivery_is_none(tmp_path: Path) -> None:
@@ -152,6 +164,7 @@ def test_an_open_delivery_reaches_the_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["licenses.jsonl", "shards/acme-000001.tar"])
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_file_with_one_byte_changed_is_refused(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject

@@ -83,6 +83,10 @@ def test_a_file_that_forbids_what_the_contract_grants_waits_for_a_person() -> No
     assert judged(conditions).reasons == ("embedded_constraint:special_instructions",)
 
 
+def test_blank_instructions_say_nothing() -> None:
+    assert judged(Extracted(special_instructions=" \n", other_constraints="\t")).outcome == "kept"
+
+
 def test_a_file_that_forbids_only_retrieval_is_kept_and_is_no_neighbor() -> None:
     for use in ("notAllowed", "constrained"):
         decision = judged(Extracted(training_mining=(("ai_inference", use),)))

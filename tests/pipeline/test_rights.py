@@ -173,6 +173,9 @@ def test_an_editorial_picture_needs_a_licence_for_editorial_content() -> None:
     item = asset(is_editorial=True)
     assert judged(item, license_(tier="editorial")).outcome == "kept"
     assert judged(item, license_(tier="editorial", editorial_only=True)).reasons == ("editorial",)
+    item = asset(is_editorial=True, license_ids=["art", "words"])
+    art, words = license_("art", tier="editorial", covers=["image"]), license_("words", covers=["text"])
+    assert judged(item, art, words).outcome == "kept"
 
 
 def test_art_and_words_under_two_licences_need_both() -> None:
