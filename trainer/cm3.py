@@ -5,12 +5,12 @@ With its text cut, ``<eos> T <break> I <eos>`` becomes
 fill in with both sides in view. The surprising rule: positions and documents are numbered after the rotation,
 and a row keeps its width, because the packer left room for the tokens that cuts add.
 
-Shapes: B rows of a batch, T = context + 1 tokens of a row, D documents of the batch, N cut spans, K runs of
-tokens that move together.
+Shapes: B rows of a batch, T = context + 1 tokens of a row, D documents of the batch, N cut spans.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ class Batch:
     documents_BT: NDArray[np.int32]
     """Number of the document in its row; -1 on padding."""
     positions_BT: NDArray[np.int32]
-    """Index in the rotated document, from 0; in padding, index in the padding."""
+    """Index in the rotated document, from 0; 0 on padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +40,14 @@ class _Moves:
     """First token of a document, before."""
     target_D: Ints
     """And after: documents before it in the row have grown."""
+    grown_D: Ints
+    """Tokens of a document, after."""
     mark_N: Ints
     """The sentinel that stands where span N was, after."""
     infill_N: Ints
     """The sentinel that opens the infill of span N, after."""
     ordinal_N: Ints
     """Number of a span in its document."""
-    closed_up_N: Ints
-    """How much nearer to the start of the document the tokens behind span N lie, after."""
-    num_D: Ints
-    """Spans of a document."""
 
 
 def _moves(layout: Layout, spans: Spans, num_tokens: int) -> _Moves:
@@ -66,74 +64,69 @@ def _moves(layout: Layout, spans: Spans, num_tokens: int) -> _Moves:
     return _Moves(
         source_D=source_D,
         target_D=target_D,
+        grown_D=layout.document_length_D + TOKENS_PER_SPAN * num_D,
         mark_N=target_D[d] + spans.start_N - layout.document_start_D[d] - before_N + ordinal_N,
         infill_N=end_D[d] + before_N + 2 * ordinal_N,
         ordinal_N=ordinal_N,
-        closed_up_N=before_N + spans.length_N - ordinal_N - 1,
-        num_D=num_D,
     )
 
 
 def rotate(rows_BT: NDArray[np.uint16], layout: Layout, spans: Spans) -> Batch:
     """Move the spans behind their documents, whose neighbours in the row make room."""
-    num_rows, num_tokens = rows_BT.shape
+    num_tokens = rows_BT.shape[1]
     moves = _moves(layout, spans, num_tokens)
-    grown_D = layout.document_length_D + TOKENS_PER_SPAN * moves.num_D
-    used_B = np.bincount(layout.document_row_D, grown_D, minlength=num_rows).astype(np.int64)
+    _check_room(layout, moves, num_tokens)
+    rows, ids = rows_BT.reshape(-1), np.full(rows_BT.size, vocabulary.PAD, np.int64)
+    # A slice a run, not an index a token: 1.0 against 3.0 ms for 32 rows of 4,225 (108 runs), and 0.3
+    # against 0.2 ms for 64 rows of 385 (307 runs).
+    for source, target, length in _runs(layout, spans, moves):
+        ids[target : target + length] = rows[source : source + length]
+    ids[moves.mark_N] = ids[moves.infill_N] = vocabulary.FIRST_SENTINEL + moves.ordinal_N
+    ids[moves.infill_N + spans.length_N + 1] = vocabulary.EOSS
+    documents, positions = _numbered(layout, moves, rows_BT.size)
+    shape = rows_BT.shape
+    return Batch(
+        ids_BT=ids.reshape(shape),
+        documents_BT=documents.reshape(shape),
+        positions_BT=positions.reshape(shape),
+    )
+
+
+def _check_room(layout: Layout, moves: _Moves, num_tokens: int) -> None:
+    used_B = np.bincount(layout.document_row_D, moves.grown_D, minlength=layout.num_rows).astype(np.int64)
     if used_B.max(initial=0) > num_tokens:
         raise ValueError(
             f"row {used_B.argmax()} of the batch has {used_B.max()} tokens after masking, and room for "
             f"{num_tokens}; lower trainer.masking.max_spans to what the rows were packed with"
         )
-    # One row longer than the batch: the padding behind each row is moved there, out of the way.
-    flat = np.full((num_rows + 1) * num_tokens, vocabulary.PAD, np.int64)
-    flat[_targets(layout, spans, moves, shape=rows_BT.shape)] = rows_BT.ravel()
-    flat[moves.mark_N] = flat[moves.infill_N] = vocabulary.FIRST_SENTINEL + moves.ordinal_N
-    flat[moves.infill_N + spans.length_N + 1] = vocabulary.EOSS
-    documents_BT, positions_BT = _numbered(layout, moves.target_D, used_B, num_tokens)
-    return Batch(
-        ids_BT=flat[: rows_BT.size].reshape(rows_BT.shape),
-        documents_BT=documents_BT,
-        positions_BT=positions_BT,
-    )
 
 
-def _targets(layout: Layout, spans: Spans, moves: _Moves, *, shape: tuple[int, int]) -> Ints:
-    """Where each token of the batch goes. Tokens move in runs: all of a run by the same distance."""
-    num_rows, num_tokens = shape
+def _runs(layout: Layout, spans: Spans, moves: _Moves) -> Iterator[tuple[int, int, int]]:
+    """Source, target and length of what moves together: what lies before, behind and in the spans."""
     d = spans.document_N
     span_N = moves.source_D[d] + spans.start_N - layout.document_start_D[d]
-    moved_D = moves.target_D - moves.source_D
-    row_used_B = np.bincount(layout.document_row_D, layout.document_length_D, minlength=num_rows)
-    padding_B = np.arange(num_rows) * num_tokens + row_used_B.astype(np.int64)
-    # Of runs that begin together the last wins, so what follows a span stands before a span that touches it.
-    start_K = np.concatenate((span_N + spans.length_N, moves.source_D, span_N, padding_B))
-    shift_K = np.concatenate(
-        (
-            moved_D[d] - moves.closed_up_N,
-            moved_D,
-            moves.infill_N + 1 - span_N,
-            num_rows * num_tokens - padding_B,
-        )
-    )
-    order_K = np.argsort(start_K, kind="stable")
-    length_K = np.diff(start_K[order_K], append=num_rows * num_tokens)
-    return np.repeat(shift_K[order_K], length_K) + np.arange(num_rows * num_tokens)
+    stop_N = span_N + spans.length_N
+    stop_D = moves.source_D + layout.document_length_D
+    first_N = moves.ordinal_N == 0
+    before_D = stop_D.copy()
+    before_D[d[first_N]] = span_N[first_N]
+    behind_N = np.append(np.where(first_N[1:], stop_D[d[:-1]], span_N[1:]), stop_D[d[-1:]])
+    sources = (moves.source_D, stop_N, span_N)
+    targets = (moves.target_D, moves.mark_N + 1, moves.infill_N + 1)
+    lengths = (before_D - moves.source_D, behind_N - stop_N, spans.length_N)
+    columns = [np.concatenate(parts).tolist() for parts in (sources, targets, lengths)]
+    return zip(*columns, strict=True)
 
 
-def _numbered(
-    layout: Layout, target_D: Ints, used_B: Ints, num_tokens: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Documents and positions [B, T] of the rotated rows; padding is a run of its own, numbered -1."""
-    padding_B = np.arange(len(used_B)) * num_tokens + used_B
-    start_K = np.concatenate((target_D, padding_B))
-    number_K = np.concatenate((layout.ordinal_D, np.full(len(used_B), -1)))
-    order_K = np.argsort(start_K, kind="stable")
-    size = len(used_B) * num_tokens
-    length_K = np.diff(start_K[order_K], append=size)
-    documents = np.repeat(number_K[order_K].astype(np.int32), length_K)
-    positions = np.arange(size, dtype=np.int32) - np.repeat(start_K[order_K].astype(np.int32), length_K)
-    return documents.reshape(-1, num_tokens), positions.reshape(-1, num_tokens)
+def _numbered(layout: Layout, moves: _Moves, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Documents and positions of the rotated rows, flat."""
+    documents, positions = np.full(size, -1, np.int32), np.zeros(size, np.int32)
+    count = np.arange(moves.grown_D.max(initial=0), dtype=np.int32)
+    columns = (moves.target_D.tolist(), moves.grown_D.tolist(), layout.ordinal_D.tolist())
+    for target, length, ordinal in zip(*columns, strict=True):
+        documents[target : target + length] = ordinal
+        positions[target : target + length] = count[:length]
+    return documents, positions
 
 
 def unmask(ids: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -154,8 +154,7 @@ def _whole_segments(layout: Layout, keys_D: Keys, num_D: Ints) -> Found:
 def _uniform_spans(layout: Layout, keys_D: Keys, num_D: Ints) -> Found:
     """From each document, of ``num_D ** 2`` candidates, the first ``num_D`` that do not intersect."""
     document_C = np.repeat(np.arange(len(num_D)), num_D**2)
-    ordinal_C = ordinals(document_C)
-    start_C, stop_C = _ends(layout, document_C, keys_D[document_C], ordinal_C)
+    start_C, stop_C = _ends(layout, document_C, keys_D[document_C], ordinals(document_C))
     start_C, stop_C = _clip(layout, document_C, start_C, stop_C)
     kept_C = _first_disjoint(document_C, num_D, start_C=start_C, stop_C=stop_C)
     return document_C[kept_C], start_C[kept_C], (stop_C - start_C)[kept_C]
@@ -172,19 +171,22 @@ def _ends(layout: Layout, document_C: Ints, keys_C: Keys, ordinal_C: Ints) -> tu
 
 
 def _clip(layout: Layout, document_C: Ints, start_C: Ints, stop_C: Ints) -> tuple[Ints, Ints]:
-    """To the segment that a candidate overlaps most, the first of equals; (0, 0) if it overlaps none."""
-    first_D = np.searchsorted(layout.segment_document_S, np.arange(len(layout.document_row_D) + 1))
-    num_C = np.diff(first_D)[document_C]
+    """To the segment that a candidate overlaps most, the first of equals; empty if it overlaps none."""
+    if not len(document_C):
+        return start_C, stop_C
+    segment_stop_S = layout.segment_start_S + layout.segment_length_S
+    num_D = np.bincount(layout.segment_document_S, minlength=len(layout.document_row_D))
+    num_C, first_C = num_D[document_C], (np.cumsum(num_D) - num_D)[document_C]
     pair = np.repeat(np.arange(len(document_C)), num_C)
-    segment = first_D[document_C[pair]] + ordinals(pair)
-    from_ = np.maximum(start_C[pair], layout.segment_start_S[segment])
-    to = np.minimum(stop_C[pair], (layout.segment_start_S + layout.segment_length_S)[segment])
-    order = np.lexsort((segment, from_ - to, pair))
-    best = order[np.flatnonzero(ordinals(pair[order]) == 0)]
-    best = best[to[best] > from_[best]]
-    clipped_start_C, clipped_stop_C = np.zeros_like(start_C), np.zeros_like(stop_C)
-    clipped_start_C[pair[best]], clipped_stop_C[pair[best]] = from_[best], to[best]
-    return clipped_start_C, clipped_stop_C
+    ordinal = ordinals(pair)
+    segment = first_C[pair] + ordinal
+    overlap = np.minimum(stop_C[pair], segment_stop_S[segment])
+    overlap -= np.maximum(start_C[pair], layout.segment_start_S[segment])
+    most = int(num_C.max())
+    best_C = np.maximum.reduceat(np.maximum(overlap, 0) * most - ordinal, np.cumsum(num_C) - num_C)
+    segment_C = first_C + -best_C % most
+    start_C = np.maximum(start_C, layout.segment_start_S[segment_C])
+    return start_C, np.minimum(stop_C, segment_stop_S[segment_C])
 
 
 def _first_disjoint(document_C: Ints, num_D: Ints, *, start_C: Ints, stop_C: Ints) -> NDArray[np.bool_]:
