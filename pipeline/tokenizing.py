@@ -1,0 +1,119 @@
+"""Use the corpus's tokenizers by hand: measure, encode, decode."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from infra.corpus import Corpus, Version
+from infra.options import CorpusOptions, answer
+from pipeline import jobs, refs, rows, schema
+from pipeline.split import VALIDATION
+from pipeline.step import IMAGES, ROWS
+from pipeline.tokens import BPE, VQ, square
+from tokenizer_service import metrics, text, vq
+
+
+def load_vq(corpus: Corpus, version: Version) -> vq.VQ:
+    return vq.load(refs.of(corpus.store, corpus.artifact(version, "vq").only, VQ).read())
+
+
+def load_bpe(corpus: Corpus, version: Version) -> text.TextTokenizer:
+    return text.from_json(refs.of(corpus.store, corpus.artifact(version, "bpe").only, BPE).read().decode())
+
+
+def evaluate(*, options: CorpusOptions | None = None) -> None:
+    """Measure the image tokenizer on the held-out images.
+
+    Example: pardalis tokenizer eval --corpus demo/corpus --json
+    """
+    options = options or CorpusOptions()
+    corpus = options.open()
+    version = corpus.newest()
+    side = jobs.load(corpus, options).tokenizer.image.side
+    model = load_vq(corpus, version)
+    images = corpus.artifact(version, "images").shards
+    held_out = [
+        square(image, side)
+        for slot, shard in sorted(corpus.artifact(version, "split").shards.items())
+        for image in held_out_images(
+            refs.of(corpus.store, shard, ROWS), refs.of(corpus.store, images[slot], IMAGES)
+        )
+    ]
+    if not held_out:
+        raise ValueError("no image is held out; raise pipeline.split.validation and build again")
+    true = np.stack(held_out)
+    codes = vq.encode_images(model, true)
+    seen = vq.decode_codes(model, codes)
+    found = {
+        "images": len(true),
+        "side": side,
+        "psnr_mean_db": float(metrics.psnr_each(true, seen).mean()),
+        "psnr_pooled_db": metrics.pooled_psnr(true, seen),
+        "ssim": float(metrics.ssim_each(true, seen).mean()),
+        "codes_used_here": metrics.codebook_use(codes, model.config.codebook_size).used,
+    }
+    answer(found, "\n".join(f"{name}: {value}" for name, value in found.items()), json=options.json)
+
+
+def held_out_images(table: refs.Ref, tar: refs.Ref) -> list[bytes]:
+    kept = rows.with_images(rows.kept(table), tar)
+    mask = pa.compute.equal(kept[schema.SPLIT.name], VALIDATION)
+    found: list[bytes] = kept.filter(mask)[schema.IMAGE.name].to_pylist()
+    return found
+
+
+def encode(
+    *, image: Path | None = None, words: str | None = None, options: CorpusOptions | None = None
+) -> None:
+    """Print the codes of an image, or the BPE entries of a text, as JSON.
+
+    Example: pardalis tokenizer encode --image apple.png > apple.json
+
+    Parameters
+    ----------
+    image
+        JPEG, PNG or WebP.
+    words
+        Text.
+    """
+    options = options or CorpusOptions()
+    corpus = options.open()
+    version = corpus.newest()
+    found: dict[str, list[int]] = {}
+    if image is not None:
+        pixels = square(image.read_bytes(), jobs.load(corpus, options).tokenizer.image.side)
+        found["codes"] = vq.encode_images(load_vq(corpus, version), pixels[None])[0].tolist()
+    if words is not None:
+        found["entries"] = load_bpe(corpus, version).encode([words])[0].tolist()
+    if not found:
+        raise ValueError("nothing to encode; give --image, --words, or both")
+    answer(found, json.dumps(found), json=options.json)
+
+
+def decode(codes: Path, *, out: Path, options: CorpusOptions | None = None) -> None:
+    """Draw the image that codes stand for.
+
+    Example: pardalis tokenizer decode apple.json --out apple-again.png
+
+    Parameters
+    ----------
+    codes
+        JSON file with a list ``codes``, as ``encode`` prints it.
+    out
+        PNG file.
+    """
+    options = options or CorpusOptions()
+    corpus = options.open()
+    model = load_vq(corpus, corpus.newest())
+    try:
+        values = np.asarray(json.loads(codes.read_text())["codes"])
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{codes} is no JSON with a list 'codes': {error!r}; make one with encode") from None
+    (picture,) = vq.decode_codes(model, values[None].astype(np.uint16))
+    Image.fromarray(picture).save(out)
+    answer({"out": str(out)}, str(out), json=options.json)
