@@ -207,6 +207,13 @@ def test_an_epoch_is_shuffled_and_another_epoch_otherwise() -> None:
     assert abs(np.corrcoef(place, np.arange(2016))[0, 1]) < 0.2
 
 
+def test_lanes_and_windows_are_shuffled_each_in_its_own_way() -> None:
+    """Four lanes of two blocks of 8, a window a block: eight windows, hardly two of them in one order."""
+    order = StreamSection(lanes=4, window_blocks=1)
+    turns = EpochOrder(np.full(8, 8), order, 0).sequences(np.arange(64)).reshape(2, 8, 4) % 8
+    assert len({tuple(turns[half, :, lane].tolist()) for half in range(2) for lane in range(4)}) == 8
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_data_loader_gives_the_batches_of_the_stream(corpus: list[Shard], workers: int) -> None:
     order = StreamSection(rows_per_step=12)
