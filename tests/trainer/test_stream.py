@@ -91,7 +91,7 @@ def steps(of: list[list[Walk]], num_steps: int) -> list[list[tuple[int, int]]]:
     ]
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(ORDER, PARTS)
 def test_every_sequence_comes_once_an_epoch(order: StreamSection, shape: tuple[int, int]) -> None:
     """13 steps of 12 rows are 6 epochs of 26 rows."""
@@ -108,7 +108,7 @@ def test_a_position_holds_the_same_sequence_however_it_is_asked_for(
     assert found.tolist() == together[asked].tolist()
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(ORDER, PARTS)
 def test_a_step_holds_the_same_sequences_for_any_ranks_and_workers(
     order: StreamSection, shape: tuple[int, int]
@@ -116,7 +116,7 @@ def test_a_step_holds_the_same_sequences_for_any_ranks_and_workers(
     assert steps(walks(order, shape), 9) == steps(walks(order, (1, 1)), 9)
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(ORDER, PARTS, PARTS, st.integers(0, 14))
 def test_a_run_stopped_anywhere_goes_on_elsewhere_with_the_same_steps(
     order: StreamSection, before: tuple[int, int], after: tuple[int, int], stop: int
