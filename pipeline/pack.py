@@ -43,8 +43,6 @@ class PackConfig(Section):
     """Longer texts of neighbors are cut at a word."""
     target_text_tokens: int = Field(default=256, ge=1)
     """Longer texts of targets are cut at a word."""
-    num_groups: int = Field(default=1, ge=1)
-    """Hash buckets of a generation, each packed alone, so that a change stays in its bucket."""
     block_rows: int = Field(default=256, ge=1)
     """Rows of a block, the unit of shuffling and of checksums; fewer for a corpus of a few thousand rows."""
     shard_bytes: int = Field(default=4_000_000, ge=4096)
