@@ -30,6 +30,11 @@ def _sha256(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+def _height_width(preprocess: Mapping[str, Any]) -> tuple[int, int]:
+    size = preprocess["size"]
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenClipEncoder:
     """Any model that open_clip can build, on one device. F = D, both sides normalised."""
@@ -66,19 +71,22 @@ class OpenClipEncoder:
         )
         module.eval().requires_grad_(requires_grad=False)
         preprocess = dict(open_clip.get_model_preprocess_cfg(module))
-        if preprocess["resize_mode"] == "longest":
+        height, width = _height_width(preprocess)
+        if preprocess["resize_mode"] == "longest" or (
+            preprocess["resize_mode"] != "squash" and height != width
+        ):
             raise ValueError(
-                f"{architecture} letterboxes images (resize_mode longest); use a model that crops"
+                f"{architecture} wants {preprocess}; use a model of squares that crops or squashes"
             )
         tokenizer = open_clip.get_tokenizer(architecture)
         weights = features.state_sha256(module.state_dict())
-        width = module.encode_text(tokenizer(["width"])).shape[1]
+        embedding = module.encode_text(tokenizer(["width"])).shape[1]
         facts = {"weights": weights, "preprocess": preprocess, "context": tokenizer.context_length}
         return cls(
             name=f"open_clip:{architecture}",
             fingerprint=_sha256(facts),
-            image_width=width,
-            text_width=width,
+            image_width=embedding,
+            text_width=embedding,
             module=module.to(device),
             tokenizer=tokenizer,
             preprocess=preprocess,
@@ -87,6 +95,8 @@ class OpenClipEncoder:
         )
 
     def image_features(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if not len(images_BHWC):
+            return np.zeros((0, self.image_width), np.float32)
         return self._encoded(self.module.encode_image, self._pixels(images_BHWC))
 
     def text_features(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -104,11 +114,10 @@ class OpenClipEncoder:
 
     def _pixels(self, images_BHWC: NDArray[np.uint8]) -> Tensor:
         """What open_clip's own transform does with one PIL image, on the device and for the whole batch."""
-        pixels_BCHW: Tensor = torch.from_numpy(images_BHWC).to(self.device).permute(0, 3, 1, 2)
-        size, squash = self.preprocess["size"], self.preprocess["resize_mode"] == "squash"
-        height, width = (size, size) if isinstance(size, int) else size
+        pixels_BCHW: Tensor = torch.tensor(images_BHWC, device=self.device).permute(0, 3, 1, 2)
+        height, width = _height_width(self.preprocess)
         # A list of one side resizes the shorter edge to it and keeps the aspect.
-        target = [height, width] if squash or height != width else [height]
+        target = [height, width] if self.preprocess["resize_mode"] == "squash" else [height]
         interpolation = InterpolationMode(self.preprocess["interpolation"])
         pixels_BCHW = v2.resize(pixels_BCHW, target, interpolation=interpolation, antialias=True)
         pixels_BCHW = v2.center_crop(pixels_BCHW, [height, width]).float() / 255.0

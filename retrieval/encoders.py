@@ -1,7 +1,7 @@
 """Images and texts to the vectors that retrieval compares: what every encoder is.
 
-There are two, each in a module of its own, since their libraries import slowly: ``retrieval.clip``, the choice
-of CM3Leon (a frozen CLIP, arXiv 2309.02591 section 2.1), for machines that have weights;
+There are two, each in a module of its own, since their libraries import slowly. ``retrieval.clip`` is the
+choice of CM3Leon (a frozen CLIP, arXiv 2309.02591 section 2.1), for machines that have weights.
 ``retrieval.offline`` is not CLIP: ImageNet features and ConSE beside MiniLM sentences.
 
 Legend: B images or texts, H and W pixels, F image features, D text features.

@@ -173,7 +173,7 @@ def pixels(images_BHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
         raise ValueError(
             f"images must be uint8 [B, H, W, 3], got {got}; decode with tokenizer_service.images"
         )
-    pixels_BCHW = torch.from_numpy(images_BHWC).to(device).permute(0, 3, 1, 2).float()
+    pixels_BCHW = torch.tensor(images_BHWC, device=device).permute(0, 3, 1, 2).float()
     if pixels_BCHW.shape[2:] != (SIDE, SIDE):
         resized_BCHW = functional.interpolate(
             pixels_BCHW, (SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True
