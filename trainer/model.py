@@ -209,15 +209,18 @@ class Transformer(nn.Module):
     def nll(self, hidden_BTD: Tensor, targets_BT: Tensor, counted_BT: Tensor) -> Tensor:
         """Negative log-likelihood [B, T] in nats, 0 where a target does not count.
 
-        At most ``LOSS_CHUNK`` tokens have logits at one time; the backward pass computes them again.
+        Batches of more than ``LOSS_CHUNK`` tokens have logits for so many at one time; the backward pass
+        computes them again.
         """
         hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets_BT.flatten()
         nll_N = torch.zeros_like(targets_N, dtype=torch.float32)
         for start, stop, index in self._competitions(targets_N, counted_BT.flatten()):
-            chosen = self.rows(targets_N[index]) - start
-            weight = self.tokens.weight[start:stop]
-            part = checkpoint(_cross_entropy, hidden_ND[index], weight, chosen, use_reentrant=False)
-            nll_N = nll_N.index_put((index,), part)
+            part = (hidden_ND[index], self.tokens.weight[start:stop], self.rows(targets_N[index]) - start)
+            if len(targets_N) > LOSS_CHUNK:
+                nll_part = checkpoint(_cross_entropy, *part, use_reentrant=False)
+            else:
+                nll_part = _cross_entropy(*part)
+            nll_N = nll_N.index_put((index,), nll_part)
         return nll_N.view_as(targets_BT)
 
     def _competitions(self, targets_N: Tensor, counted_N: Tensor) -> Iterator[tuple[int, int, Tensor]]:

@@ -64,8 +64,14 @@ def config(num_steps: int, **loop_values: object) -> TrainerConfig:
     return TrainerConfig.model_validate(
         {
             "model": SECTION.model_dump(),
-            "optimizer": {"num_steps": num_steps, "warmup_steps": 2, "learning_rate": 3e-3},
-            "loop": {"report_every": 1, "validate_every": 5, "checkpoint_every": 5, **loop_values},
+            "optimizer": {"num_steps": num_steps, "warmup_steps": 2, "learning_rate": 1e-2},
+            "loop": {
+                "report_every": 1,
+                "validate_every": 5,
+                "checkpoint_every": 5,
+                "threads": 1,
+                **loop_values,
+            },
         }
     )
 
@@ -87,10 +93,11 @@ def train(
 
 
 def test_a_model_learns_what_a_word_looks_like(tmp_path: Path) -> None:
-    settings = config(150, validate_every=50)
+    settings = config(150, validate_every=50, checkpoint_every=150)
     outcome, reports, _ = train(tmp_path, settings)
     assert [report["step"] for report in reports] == list(range(1, 151))
-    assert reports[-1]["alone/loss/image"] < 0.2
+    assert reports[49]["alone/loss/image"] > 0.5  # of log(8) = 2.1
+    assert reports[-1]["alone/loss/image"] < 0.5
     assert outcome.best_step == 150
     note = checkpoint.read_state(tmp_path / "best-00000150").note
     assert note["corpus"] == "words"
@@ -121,7 +128,7 @@ class StopsAfter(Words):
 
 def test_a_run_that_died_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     _, straight, _ = train(tmp_path / "straight", config(20))
-    died = subprocess.run(  # noqa: S603  # our own interpreter and script
+    died = subprocess.run(  # our own interpreter and script
         [sys.executable, "-c", HALF, str(Path(__file__).parent), str(tmp_path / "halves")],
         check=False,
         capture_output=True,
