@@ -19,7 +19,7 @@ GRID = 8
 """Cells a side that are hashed: four cells of a signature are one."""
 TABLES = 48
 KEY_BITS = 20
-"""Signs a key: each halves the chance meetings. Alike pictures differ in 4 % of the signs, at most in 15 %."""
+"""Signs a key: each halves the chance meetings. Alike pictures differ in 4 % of the signs, 15 % at most."""
 MAX_APART = TABLES * KEY_BITS // 5
 """Signs that may differ among all 960; two emoji taken at random differ in 400."""
 CHUNK = 1024
