@@ -7,14 +7,13 @@ same as, or opens one under its own uid. The first seen stays; the others are re
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from infra.artifact import Made
 from pipeline import duplicates, refs, rows, schema, tables
-from pipeline.duplicates import DuplicateConfig, Signatures
+from pipeline.duplicates import DuplicateConfig
 from pipeline.outcomes import KEPT
 from pipeline.step import ROWS, Report, Source, Step, Task, generation
 
@@ -49,61 +48,33 @@ def list_tasks(source: Source) -> Sequence[Task]:
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """Rows grouped so far, in the order in which they were delivered."""
-
-    uids: list[str]
-    digests: list[str]
-    groups: list[str]
-    signatures: Signatures
-
-    def digest_of(self) -> dict[str, str]:
-        return dict(zip(self.uids, self.digests, strict=True))
-
-
 def judge(task: Task, _report: Report, *, config: DuplicateConfig) -> Made:
-    *before, own = (task.reads[name] for name in sorted(task.reads))
-    seen = functools.reduce(lambda sofar, files: grouped(sofar, files, config), before, nothing())
-    now = grouped(seen, own, config)
-    known, digests = set(seen.uids), now.digest_of()
-    files, counts, at = {}, {KEPT: 0}, len(seen.uids)
-    for slot, ref in zip(task.facts["slots"], own, strict=True):
-        uids = rows.kept(ref)["uid"].to_pylist()
-        groups = now.groups[at : at + len(uids)]
+    own = task.reads[max(task.reads)]
+    parts = [rows.kept(ref) for name in sorted(task.reads) for ref in task.reads[name]]
+    table = pa.concat_tables(parts)
+    uids, digests = (table[column.name].to_pylist() for column in (schema.UID, schema.SHA256))
+    # By order alone: what is delivered later never changes what an earlier row was told.
+    first = duplicates.group(duplicates.from_columns(table), digests, config).tolist()
+    at = sum(part.num_rows for part in parts[: -len(own)])
+    known = set(uids[:at])
+    files, counts = {}, {KEPT: 0}
+    for slot, part in zip(task.facts["slots"], parts[-len(own) :], strict=True):
         verdicts = []
-        for place, (uid, group) in enumerate(zip(uids, groups, strict=True), start=at):
-            found = "uid_seen" if uid in known else repeats(uid, group, now.digests[place], digests)
-            known.add(uid)
-            verdicts.append(found and f"rejected:{found}: {group}")
+        for place in range(at, at + part.num_rows):
+            found = "uid_seen" if uids[place] in known else repeats(place, first[place], digests)
+            known.add(uids[place])
+            verdicts.append(found and f"rejected:{found}: {uids[first[place]]}")
             outcome = f"rejected:{found}" if found else KEPT
             counts[outcome] = counts.get(outcome, 0) + 1
-        at += len(uids)
-        judged = pa.table({"uid": uids, "group": groups, "verdict": verdicts}, schema=JUDGED)
+        groups = [uids[first[place]] for place in range(at, at + part.num_rows)]
+        at += part.num_rows
+        judged = pa.table({"uid": part["uid"], "group": groups, "verdict": verdicts}, schema=JUDGED)
         files[f"{slot}.parquet"] = tables.to_parquet(judged)
     return Made(files=files, counts=counts)
 
 
-def nothing() -> Seen:
-    return Seen(uids=[], digests=[], groups=[], signatures=duplicates.signatures([]))
-
-
-def grouped(seen: Seen, files: Sequence[refs.Ref], config: DuplicateConfig) -> Seen:
-    """With one generation more. What earlier rows were told never changes."""
-    table = pa.concat_tables([rows.kept(ref) for ref in files])
-    uids = table[schema.UID.name].to_pylist()
-    new = duplicates.from_columns(table)
-    found = duplicates.group(uids, new, earlier=seen.signatures, groups=seen.groups, config=config)
-    return Seen(
-        uids=[*seen.uids, *uids],
-        digests=[*seen.digests, *table[schema.SHA256.name].to_pylist()],
-        groups=[*seen.groups, *found.names],
-        signatures=duplicates.joined(seen.signatures, new),
-    )
-
-
-def repeats(uid: str, group: str, digest: str, digests: Mapping[str, str]) -> str | None:
-    """How the row repeats the first of its group; None if it is the first."""
-    if uid == group:
+def repeats(place: int, first: int, digests: Sequence[str]) -> str | None:
+    """How a row repeats the first of its group; None if it is the first."""
+    if place == first:
         return None
-    return "exact_duplicate" if digests[group] == digest else "near_duplicate"
+    return "exact_duplicate" if digests[first] == digests[place] else "near_duplicate"
