@@ -127,11 +127,10 @@ def _rank(targets: Targets, index: Index, members: Members, config: NeighborConf
 
 
 def _allowed(targets_B: Ids, ids_BK: Ids, members: Members) -> NDArray[np.bool_]:
-    """Not the target, not of its duplicate group, and nobody's neighbor unless the licence says so."""
+    """Not of the target's duplicate group, which holds the target too, and licensed to be a neighbor."""
     rows_BK = members.rows(ids_BK)
     groups_B1 = members.groups[members.rows(targets_B)][:, None]
-    other_BK = (ids_BK != targets_B[:, None]) & (members.groups[rows_BK] != groups_B1)
-    return np.asarray(other_BK & members.admissible[rows_BK])
+    return np.asarray((members.groups[rows_BK] != groups_B1) & members.admissible[rows_BK])
 
 
 def _moved_up(ranked: _Ranked) -> _Ranked:
