@@ -48,7 +48,7 @@ def from_codes(codes: NDArray[np.integer]) -> Ids:
 
 
 def _shifted(raw: NDArray[np.integer], start: int, limit: int, what: str) -> Ids:
-    if raw.size and not (0 <= int(raw.min()) and int(raw.max()) < limit):
+    if raw.size and not (int(raw.min()) >= 0 and int(raw.max()) < limit):
         raise ValueError(f"{what}s must be in [0, {limit}), got [{raw.min()}, {raw.max()}]")
     return (raw.astype(np.int64) + start).astype(np.uint16)
 

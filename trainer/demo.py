@@ -1,7 +1,7 @@
 """``pardalis demo``: a real licensed corpus, from its packages to a model that draws and captions, offline.
 
-Everything runs through the same steps as a stock agency's delivery. The prompts are fixed, the seed is the first,
-nothing is picked; an asset that is named by a prompt is never among that prompt's neighbors.
+Everything runs through the same steps as a stock agency's delivery. The prompts are fixed, the seed is the
+first, nothing is picked; an asset that is named by a prompt is never among that prompt's neighbors.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""What the demo's model does, measured on what was held out and drawn for fixed prompts. First seed, no picking."""
+"""What the demo's model does: measured on what was held out, drawn for fixed prompts with the first seed."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,9 @@ class HeldOut:
     opaque: NDArray[np.bool_]
 
 
-def make(corpus: Corpus, version: Version, config: Config, recipe: TrainerConfig, run: Path) -> dict[str, Any]:
+def make(
+    corpus: Corpus, version: Version, config: Config, recipe: TrainerConfig, run: Path
+) -> dict[str, Any]:
     """Everything that the page shows, as JSON."""
     studio = open_studio(corpus, version, config, run)
     held_out = validation_pictures(studio)
@@ -142,7 +143,9 @@ def splits(corpus: Corpus, version: Version) -> dict[str, str]:
 
 
 def validation(run: Path) -> dict[str, Any]:
-    """Losses of the best checkpoint on held-out targets, by modality and place, with neighbors and without."""
+    """Losses of the best checkpoint on held-out targets, by modality and place, with neighbors and
+    without.
+    """
     best = Checkpoints(folder=run).best()
     step = read_state(best).step if best else 0
     found = [line for line in training.metrics(run) if line["step"] == step]
@@ -151,7 +154,9 @@ def validation(run: Path) -> dict[str, Any]:
 
 def samples(studio: Studio, recipe: TrainerConfig) -> list[dict[str, Any]]:
     named = [[f"{emoji.PROVIDER}:{stem}" for stem in stems] for stems in PROMPTS.values()]
-    groups = [[studio.library.rows[uid]["group"] for uid in uids if uid in studio.library.rows] for uids in named]
+    groups = [
+        [studio.library.rows[uid]["group"] for uid in uids if uid in studio.library.rows] for uids in named
+    ]
     found = [
         studio.neighbors(prompt, NEIGHBORS, without=without)
         for prompt, without in zip(PROMPTS, groups, strict=True)

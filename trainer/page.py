@@ -17,7 +17,9 @@ COLORS = ("#1f6feb", "#d1242f", "#2da44e", "#8250df")
 
 def write(path: Path, summary: Mapping[str, Any]) -> None:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     html = environment.get_template("page.html").render(summary=summary, plots=plots(summary["curves"]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,15 +32,21 @@ def plots(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
     tokenizer: Sequence[Mapping[str, float]] = curves["tokenizer"]
     return [
         plot("Image tokenizer: loss", {"training": series(tokenizer, "loss")}),
-        plot("Transformer: loss of image tokens, nats", {
-            "training, all tokens": series(model, "loss"),
-            "held out, with neighbors": series(model, "neighbors/loss/image"),
-            "held out, alone": series(model, "alone/loss/image"),
-        }),
-        plot("Transformer: loss of text tokens, nats", {
-            "held out, with neighbors": series(model, "neighbors/loss/text"),
-            "held out, alone": series(model, "alone/loss/text"),
-        }),
+        plot(
+            "Transformer: loss of image tokens, nats",
+            {
+                "training, all tokens": series(model, "loss"),
+                "held out, with neighbors": series(model, "neighbors/loss/image"),
+                "held out, alone": series(model, "alone/loss/image"),
+            },
+        ),
+        plot(
+            "Transformer: loss of text tokens, nats",
+            {
+                "held out, with neighbors": series(model, "neighbors/loss/text"),
+                "held out, alone": series(model, "alone/loss/text"),
+            },
+        ),
     ]
 
 
@@ -67,15 +75,14 @@ def plot(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> dict[str
 
 def text(summary: Mapping[str, Any], path: Path) -> str:
     """The summary for a terminal."""
-    tokenizer, found, held = summary["tokenizer"], summary["retrieval"], summary["validation"]
+    vq, found, held = summary["tokenizer"], summary["retrieval"], summary["validation"]
     lines = [
-        f"image tokenizer: {tokenizer['psnr_mean_db']:.2f} dB PSNR on {tokenizer['held_out_images']} held-out "
-        f"images at {tokenizer['side']} px ({tokenizer['psnr_opaque_db']:.2f} dB where opaque), "
-        f"{tokenizer['codes_used']:.0%} of codes in use",
-        f"retrieval: recall@10 {found['recall_at_10']:.2f} from text to image among {found['pairs']} held-out "
-        f"pairs (chance {found['chance_at_10']:.2f})",
-        f"held-out loss of image tokens: {held['alone/loss/image']:.3f} nats alone, "
-        f"{held['neighbors/loss/image/target_2']:.3f} with two neighbors",
+        f"image tokenizer: PSNR {vq['psnr_mean_db']:.2f} dB, of {vq['held_out_images']} held-out",
+        f"  images at {vq['side']} px; {vq['psnr_pooled_db']:.2f} dB pooled over all pixels,",
+        f"  {vq['psnr_opaque_db']:.2f} dB where alpha > 0; {vq['codes_used']:.0%} of codes used",
+        f"retrieval: recall@10 {found['recall_at_10']:.2f}, text to image (chance {found['chance_at_10']:.2f})",
+        f"held-out loss of image tokens: {held['alone/loss/image']:.3f} nats alone,",
+        f"  {held['neighbors/loss/image/target_2']:.3f} with two neighbors",
     ]
     for name, counts in summary["steps"].items():
         rest = ", ".join(f"{key} {count}" for key, count in counts.items() if key != "in")

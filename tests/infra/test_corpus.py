@@ -42,9 +42,12 @@ def test_an_empty_place_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_second_writer_is_told_who_holds_the_corpus(store: Store) -> None:
     corpus = Corpus(store)
-    with corpus.writing(purpose="pardalis build"):
-        with pytest.raises(LeaseHeld, match=r"pardalis build.*process \d+"), corpus.writing(purpose="other"):
-            pass
+    with (
+        corpus.writing(purpose="pardalis build"),
+        pytest.raises(LeaseHeld, match=r"pardalis build.*process \d+"),
+        corpus.writing(purpose="other"),
+    ):
+        pass
     with corpus.writing(purpose="later"):
         pass
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,6 @@ from pipeline.config import Config
 from pipeline.contract import Asset, License
 from pipeline.deliveries.writer import Heading, write_delivery
 from pipeline.engine import Engine
-from pipeline.step import Step
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 COLORS = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (40, 60, 210), "purple": (120, 30, 160)}
@@ -148,7 +146,11 @@ class Deliveries:
         store = Store.at(self._root / f"delivery-{number}")
         records = list((licenses or {"": license_()}).values())
         write_delivery(
-            store, heading, licenses=records, samples=sorted(samples, key=lambda s: s[0].asset_id), shard_samples=shard_samples
+            store,
+            heading,
+            licenses=records,
+            samples=sorted(samples, key=lambda s: s[0].asset_id),
+            shard_samples=shard_samples,
         )
         return store.uri
 
@@ -172,7 +174,9 @@ Build = Callable[..., Version]
 def built(tiny: Config) -> Build:
     """Ingest and build as the commands do, on any engine."""
 
-    def run(corpus: Corpus, uris: list[str], engine: Engine, *, log: Log | None = None, to: str | None = None) -> Version:
+    def run(
+        corpus: Corpus, uris: list[str], engine: Engine, *, log: Log | None = None, to: str | None = None
+    ) -> Version:
         log = log or Log()
         with corpus.writing(purpose="test") as lease:
             head = corpus.head()

@@ -11,7 +11,7 @@ import pytest
 from infra.artifact import Shard
 from infra.corpus import Corpus, Version
 from infra.storage import Store
-from infra.telemetry import Bar, Log
+from infra.telemetry import Bar
 from pipeline import refs, tables
 from pipeline.engine import Inline
 from pipeline.questions import catalog_rows
@@ -32,7 +32,7 @@ def contents(store: Store, *prefixes: str) -> dict[str, str]:
 class Refuses:
     """An engine that must not be asked for anything."""
 
-    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
+    def run(self, step: Step, tasks: Sequence[Task], _store: Store, _bar: Bar) -> Iterator[tuple[str, Shard]]:
         if tasks:
             raise AssertionError(f"step {step.name!r} ran again on {[task.slot for task in tasks]}")
         return iter(())
@@ -152,8 +152,7 @@ def test_another_instant_that_changes_no_right_changes_no_shard(
     corpus: Corpus, deliveries: Deliveries, built: Build
 ) -> None:
     uri = deliveries.write([sample(number) for number in range(8)])
-    log = Log()
     built(corpus, [uri], Inline(), to="filter")
     before = contents(corpus.store, "shards/")
-    built(corpus, [uri], Inline(), log=log, to="filter")
+    built(corpus, [uri], Refuses(), to="filter")
     assert contents(corpus.store, "shards/") == before

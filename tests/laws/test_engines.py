@@ -50,9 +50,7 @@ def test_inline_and_ray_write_the_same_bytes(
 
 def numbered(source: Source) -> Sequence[Task]:
     names = [str(number) for number in range(6)]
-    return [
-        Task(slot=name, reads={"in": (refs.Ref(source.store, name, digest(name)),)}) for name in names
-    ]
+    return [Task(slot=name, reads={"in": (refs.Ref(source.store, name, digest(name)),)}) for name in names]
 
 
 def digest(text: str) -> str:
