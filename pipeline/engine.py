@@ -33,11 +33,13 @@ class JobFailed(RuntimeError):
 
 
 class Engine(Protocol):
-    """Yields each shard with its slot as it is done, in any order."""
+    """What runs tasks: this process, or workers on a cluster."""
 
-    def run(
-        self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar
-    ) -> Iterator[tuple[str, Shard]]: ...
+    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
+        """Each shard with its slot as it is done, in any order."""
+
+    def close(self) -> None:
+        """Give back what is held; a later run takes it again."""
 
 
 def make(step: Step, do: Do, task: Task, store: Store, report: Any) -> Shard:
@@ -59,6 +61,9 @@ class Inline:
 
         for task in tasks:
             yield task.slot, make(step, do, task, store, report)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class Worker:
@@ -126,6 +131,7 @@ class OnRay:
         return self._pool
 
     def close(self) -> None:
+        """Let the workers go, so that others may have their CPUs."""
         for worker in self._pool:
             ray.kill(worker)
         self._pool, self._shape = [], None

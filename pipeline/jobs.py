@@ -32,11 +32,8 @@ def engine_of(options: EngineOptions) -> Iterator[Engine]:
         yield Inline()
         return
     with cluster.joined(options.cluster()):
-        on_ray = OnRay()
-        try:
+        with contextlib.closing(OnRay()) as on_ray:
             yield on_ray
-        finally:
-            on_ray.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

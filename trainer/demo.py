@@ -86,6 +86,7 @@ def demo(
     with jobs.job("demo", options, engine) as work:
         _, ingested = jobs.ingest_all(work, [str(places.delivery)], AS_OF)
         version, built = jobs.build_all(work)
+        work.engine.close()  # the training group wants the CPUs that the pool still holds
         recipe = training.trainer_config(options)
         training.train_version(
             work.corpus, version, recipe, places.run, workers=1, engine=engine, log=work.log
