@@ -31,9 +31,8 @@ def engine_of(options: EngineOptions) -> Iterator[Engine]:
     if options.engine == "inline":
         yield Inline()
         return
-    with cluster.joined(options.cluster()):
-        with contextlib.closing(OnRay()) as on_ray:
-            yield on_ray
+    with cluster.joined(options.cluster()), contextlib.closing(OnRay()) as on_ray:
+        yield on_ray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

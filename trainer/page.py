@@ -80,8 +80,8 @@ def text(summary: Mapping[str, Any], path: Path) -> str:
         f"image tokenizer: PSNR {vq['psnr_mean_db']:.2f} dB, of {vq['held_out_images']} held-out",
         f"  images at {vq['side']} px; {vq['psnr_pooled_db']:.2f} dB pooled over all pixels,",
         f"  {vq['psnr_opaque_db']:.2f} dB where alpha > 0, {vq['codes_used']:.0%} of codes used",
-        f"retrieval: recall@10 {found['recall_at_10']:.2f} from text to image; "
-        f"chance is {found['chance_at_10']:.2f}",
+        f"retrieval: recall@10 {found['recall_at_10']:.2f} from text to image",
+        f"  among {found['pairs']} held-out pairs; chance is {found['chance_at_10']:.2f}",
         f"held-out loss of image tokens: {held['alone/loss/image']:.3f} nats alone,",
         f"  {held['neighbors/loss/image/target_2']:.3f} with two neighbors",
     ]
