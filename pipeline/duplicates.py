@@ -13,8 +13,8 @@ so machines, threads and batches cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +76,9 @@ class Signatures:
 
     def __len__(self) -> int:
         return len(self.tint_NGGC)
+
+    def __getitem__(self, rows: slice | Rows) -> Self:
+        return replace(self, structure_NGGF=self.structure_NGGF[rows], tint_NGGC=self.tint_NGGC[rows])
 
 
 def signatures(images: Sequence[Pixels]) -> Signatures:
@@ -212,7 +215,7 @@ def group(found: Signatures, digests: Sequence[str], config: DuplicateConfig) ->
     joins_N = first_seen(np.array(digests, np.str_))
     same_N = first_seen(_as_values(found))
     distinct = np.flatnonzero(same_N == np.arange(len(found)))
-    few = Signatures(structure_NGGF=found.structure_NGGF[distinct], tint_NGGC=found.tint_NGGC[distinct])
+    few = found[distinct]
     pairs_P2 = candidates.pairs(few.structure_NGGF)
     late, early = distinct[pairs_P2[alike(few, pairs_P2, config)]].T
     joins_N = np.minimum(joins_N, same_N)

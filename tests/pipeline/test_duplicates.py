@@ -1,0 +1,304 @@
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageEnhance
+
+from pipeline import candidates, schema
+from pipeline.duplicates import (
+    DuplicateConfig,
+    Signatures,
+    alike,
+    first_seen,
+    from_columns,
+    group,
+    signatures,
+)
+
+CONFIG = DuplicateConfig()
+Pixels = NDArray[np.uint8]
+Color = tuple[int, int, int]
+SKIN: list[Color] = [
+    (250, 200, 60),
+    (240, 205, 190),
+    (225, 180, 140),
+    (170, 120, 95),
+    (125, 85, 70),
+    (65, 45, 40),
+]
+"""The yellow of emoji, then five tones from light to dark."""
+
+
+def photo(seed: int, *, width: int = 160, height: int = 120) -> Image.Image:
+    """Blurred noise at three scales: edges everywhere, as in a photograph."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        np.asarray(Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).resize((width, height)))
+        for side in (4, 9, 20)
+    ]
+    return Image.fromarray(np.mean(layers, 0).astype(np.uint8))
+
+
+def drawing(*shapes: tuple[str, Sequence[float], Color]) -> Pixels:
+    """Shapes on white, 256 pixels a side, antialiased."""
+    canvas = Image.new("RGB", (512, 512), "white")
+    pen = ImageDraw.Draw(canvas)
+    for shape, at, color in shapes:
+        doubled = [2 * place for place in at]
+        if shape == "line":
+            pen.line(doubled, fill=color, width=20)
+        elif shape == "ball":
+            pen.ellipse(doubled, fill=color)
+        else:
+            pen.rectangle(doubled, fill=color)
+    return np.asarray(canvas.resize((256, 256)))
+
+
+def hand(color: Color) -> Pixels:
+    dark: Color = (color[0] // 2, color[1] // 2, color[2] // 2)
+    fingers = [("box", (x, 20, x + 38, 120), color) for x in (40, 82, 124, 166)]
+    creases = [("line", (x, 120, x - 10, 220), dark) for x in (61, 103, 145, 187)]
+    return drawing(*fingers, ("box", (40, 110, 204, 240), color), *creases)
+
+
+def ball(color: Color) -> Pixels:
+    return drawing(("ball", (30, 30, 226, 226), color))
+
+
+def clock(hour: int) -> Pixels:
+    angle = hour / 6 * np.pi
+    tip = (128 + 60 * np.sin(angle), 128 - 60 * np.cos(angle))
+    return drawing(
+        ("ball", (20, 20, 236, 236), (110, 110, 115)),
+        ("ball", (40, 40, 216, 216), (225, 222, 228)),
+        ("line", (128, 128, 128, 55), (220, 50, 80)),
+        ("line", (128, 128, *tip), (40, 35, 60)),
+    )
+
+
+def grouped(pictures: Sequence[Pixels], config: DuplicateConfig = CONFIG) -> list[int]:
+    names = [str(place) for place in range(len(pictures))]
+    first: list[int] = group(signatures(pictures), names, config).tolist()
+    return first
+
+
+def reencoded(picture: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def altered(picture: Image.Image) -> dict[str, Image.Image]:
+    width, height = picture.size
+    return {
+        "as it is": picture,
+        "JPEG at quality 40": reencoded(picture, 40),
+        "half the size": picture.resize((width // 2, height // 2), Image.Resampling.LANCZOS),
+        "10 % more light": ImageEnhance.Brightness(picture).enhance(1.1),
+        "2 % cropped": picture.crop((1, 1, width - 1, height - 1)),
+    }
+
+
+@pytest.mark.parametrize("change", altered(photo(0)))
+def test_a_photograph_and_its_altered_copy_are_one_picture_and_others_are_not(change: str) -> None:
+    originals = [np.asarray(photo(seed)) for seed in range(6)]
+    copies = [np.asarray(altered(photo(seed))[change]) for seed in range(6)]
+    assert grouped([*originals, *copies]) == [*range(6), *range(6)]
+
+
+def test_a_hand_in_every_skin_tone_is_one_picture() -> None:
+    assert grouped([hand(color) for color in SKIN]) == [0] * len(SKIN)
+
+
+@pytest.mark.parametrize("draw", [hand, ball])
+def test_the_same_shape_in_another_colour_is_another_picture(draw: object) -> None:
+    assert callable(draw)
+    colors: list[Color] = [(225, 45, 80), (60, 125, 250), (60, 200, 130), (150, 60, 250), (250, 118, 62)]
+    assert grouped([draw(color) for color in colors]) == [0, 1, 2, 3, 4]
+
+
+def test_balls_in_the_tones_of_skin_are_several_pictures() -> None:
+    assert grouped([ball(SKIN[0]), ball(SKIN[3]), ball(SKIN[5])]) == [0, 1, 2]
+
+
+def test_every_hour_of_a_clock_is_another_picture() -> None:
+    assert grouped([clock(hour) for hour in range(12)]) == list(range(12))
+
+
+def test_a_batch_gives_the_signatures_of_its_pictures_alone() -> None:
+    pictures = [np.asarray(photo(0)), hand(SKIN[0]), np.asarray(photo(1, width=33, height=300))]
+    together, alone = signatures(pictures), [signatures([picture]) for picture in pictures]
+    assert np.array_equal(together.structure_NGGF, np.concatenate([one.structure_NGGF for one in alone]))
+    assert np.array_equal(together.tint_NGGC, np.concatenate([one.tint_NGGC for one in alone]))
+
+
+def test_signatures_come_back_from_the_columns_of_the_catalog() -> None:
+    found = signatures([hand(SKIN[0]), ball(SKIN[1])])
+    table = pa.table(
+        [[row.tobytes() for row in rows] for rows in (found.structure_NGGF, found.tint_NGGC)],
+        schema=pa.schema([schema.STRUCTURE, schema.TINT]),
+    )
+    again = from_columns(table)
+    assert np.array_equal(again.structure_NGGF, found.structure_NGGF)
+    assert np.array_equal(again.tint_NGGC, found.tint_NGGC)
+
+
+def made(structures: list[NDArray[np.int8]], tints: list[Pixels] | None = None) -> Signatures:
+    tints = tints or [np.full((16, 16, 3), 200, np.uint8)] * len(structures)
+    return Signatures(structure_NGGF=np.stack(structures), tint_NGGC=np.stack(tints))
+
+
+def strokes(cells: int, *, raised: int = 0, by: int = 0) -> NDArray[np.int8]:
+    """Strength 20 in so many cells; the first ``raised`` of them stronger."""
+    flat = np.zeros(256, np.int8)
+    flat[:cells] = 20
+    flat[:raised] += by
+    grid = np.zeros((16, 16, 3), np.int8)
+    grid[..., 0] = flat.reshape(16, 16)
+    return grid
+
+
+@pytest.mark.parametrize(
+    ("cells", "raised", "by", "same"),
+    [
+        (204, 1, 89, True),  # 89² = 7921 and 0.5 x 127² = 8064
+        (204, 1, 90, False),
+        (205, 2, 106, True),  # a full frame: 2 x 106² = 22472 and 1.4 x 127² = 22580
+        (205, 2, 107, False),
+    ],
+)
+def test_a_local_difference_counts_less_in_a_full_frame(
+    cells: int, raised: int, by: int, *, same: bool
+) -> None:
+    found = made([strokes(cells), strokes(cells, raised=raised, by=by)])
+    loose = DuplicateConfig(max_difference=0.5)
+    assert alike(found, np.array([[1, 0]]), loose).tolist() == [same]
+
+
+@pytest.mark.parametrize(("by", "same"), [(10, True), (11, False)])
+def test_a_difference_everywhere_counts_against_the_edges_there_are(by: int, *, same: bool) -> None:
+    """Strengths of 20 and 30: 100 / (400 + 900) = 0.077; of 20 and 31: 121 / (400 + 961) = 0.089."""
+    found = made([strokes(100), strokes(100, raised=100, by=by)])
+    assert alike(found, np.array([[0, 1]]), DuplicateConfig(max_difference=0.08)).tolist() == [same]
+
+
+@pytest.mark.parametrize(("cells", "same"), [(10, True), (11, False)])
+def test_four_in_a_hundred_cells_may_have_another_colour(cells: int, *, same: bool) -> None:
+    blue = np.full((256, 3), (60, 125, 250), np.uint8)
+    red = blue.copy()
+    red[:cells] = (225, 45, 80)
+    found = made([strokes(100)] * 2, [blue.reshape(16, 16, 3), red.reshape(16, 16, 3)])
+    assert alike(found, np.array([[1, 0]]), CONFIG).tolist() == [same]
+
+
+def test_blank_pictures_are_one_picture_if_they_have_one_colour() -> None:
+    gray, lighter, blue = (np.full((50, 40, 3), color, np.uint8) for color in ((90,), (91,), (60, 125, 250)))
+    assert grouped([gray, lighter, blue, gray]) == [0, 0, 2, 0]
+
+
+FEW = settings(max_examples=25)
+"""Finding pairs takes 15 ms however few the rows are."""
+NEAR = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=24)
+"""Rows as (photograph, how far it is altered)."""
+PHOTOS = [signatures([np.asarray(photo(seed))]) for seed in range(6)]
+
+
+def family(rows: list[tuple[int, int]]) -> Signatures:
+    """The further a picture is altered, the likelier its ends are not alike while neighbours are."""
+    noise = np.random.default_rng(0).integers(-9, 10, (4, 16, 16, 3))
+    structures = [
+        np.clip(PHOTOS[which].structure_NGGF[0] + noise[: far + 1].sum(0) * (far > 0), -127, 127).astype(
+            np.int8
+        )
+        for which, far in rows
+    ]
+    return made(structures, [PHOTOS[which].tint_NGGC[0] for which, _ in rows])
+
+
+STRICT = DuplicateConfig(max_difference=0.02)
+
+
+@FEW
+@given(NEAR, st.integers(0, 24))
+def test_what_comes_later_never_changes_a_group(rows: list[tuple[int, int]], seen: int) -> None:
+    seen = min(seen, len(rows))
+    names = [str(place) for place in range(len(rows))]
+    before = group(family(rows)[:seen], names[:seen], STRICT)
+    assert group(family(rows), names, STRICT)[:seen].tolist() == before.tolist()
+
+
+@FEW
+@given(NEAR)
+def test_a_row_opens_a_group_exactly_if_nothing_seen_before_is_alike(rows: list[tuple[int, int]]) -> None:
+    found = family(rows)
+    first = group(found, [str(place) for place in range(len(rows))], STRICT)
+    late, early = np.tril_indices(len(rows), -1)
+    like = np.zeros((len(rows), len(rows)), np.bool_)
+    like[late, early] = alike(found, np.stack([late, early], 1), STRICT)
+    for row in range(len(rows)):
+        before = np.flatnonzero(like[row])
+        assert first[row] == (first[before[0]] if len(before) else row)
+
+
+@FEW
+@given(NEAR)
+def test_alike_is_symmetric_and_holds_for_a_picture_and_itself(rows: list[tuple[int, int]]) -> None:
+    found = family(rows)
+    one, two = np.tril_indices(len(rows))
+    there, back = (alike(found, np.stack(pair, 1), STRICT) for pair in ((one, two), (two, one)))
+    assert np.array_equal(there, back)
+    assert there[one == two].all()
+
+
+def test_equal_bytes_are_one_asset_whatever_their_pictures() -> None:
+    found = signatures([ball(SKIN[0]), clock(1), np.asarray(photo(0))])
+    assert group(found, ["a", "b", "a"], CONFIG).tolist() == [0, 1, 0]
+
+
+@given(st.lists(st.sampled_from("abcde")))
+def test_the_first_seen_is_the_first_of_the_equal_ones(values: list[str]) -> None:
+    assert first_seen(np.array(values, np.str_)).tolist() == [values.index(value) for value in values]
+
+
+@FEW
+@given(NEAR, st.integers(0, 2**32))
+def test_candidates_do_not_depend_on_the_order_of_the_rows(rows: list[tuple[int, int]], seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(rows))
+    structures = family(rows).structure_NGGF
+    straight = {frozenset(pair) for pair in candidates.pairs(structures).tolist()}
+    shuffled = candidates.pairs(structures[order])
+    assert {frozenset(pair) for pair in order[shuffled].tolist()} == straight
+
+
+def test_candidates_are_distinct_and_the_later_row_stands_first() -> None:
+    structures = family([(0, 0), (1, 0), (0, 1), (0, 0), (1, 0)]).structure_NGGF
+    pairs = [tuple(pair) for pair in candidates.pairs(structures).tolist()]
+    assert sorted(set(pairs)) == pairs
+    assert {(3, 0), (4, 1)} <= set(pairs)
+    assert all(late > early for late, early in pairs)
+
+
+@pytest.mark.parametrize("num", [0, 1])
+def test_no_row_and_one_row_have_no_pairs(num: int) -> None:
+    found = signatures([ball(SKIN[0])] * num)
+    assert candidates.pairs(found.structure_NGGF).shape == (0, 2)
+    assert group(found, ["a"] * num, CONFIG).tolist() == [0] * num
+
+
+def test_alike_pictures_meet_among_thousands_of_others() -> None:
+    rng = np.random.default_rng(0)
+    strength = rng.integers(0, 100, (3000, 16, 16, 1))
+    directions = strength * rng.uniform(-1, 1, (3000, 16, 16, 2))
+    structures = np.concatenate([strength, directions], -1).astype(np.int8)
+    # A difference of 0.05 of the squares, which the limit of 0.065 still lets pass.
+    noise = rng.normal(0, 0.31, structures[:500].shape) * structures[:500].std()
+    copies = np.clip(structures[:500] + noise, -127, 127).astype(np.int8)
+    found = {tuple(pair) for pair in candidates.pairs(np.concatenate([structures, copies])).tolist()}
+    met = sum((3000 + row, row) in found for row in range(500))
+    assert met >= 499
+    assert len(found) < 1000
