@@ -20,9 +20,9 @@ GRID = 8
 """Cells a side that are hashed: four cells of a signature are one."""
 TABLES = 64
 KEY_BITS = 18
-"""Signs a key: each halves the chance meetings. Alike pictures differ in 4 % of the signs, in 15 % at most; all
-5,000 alike pairs of emoji meet. 20 signs in 48 tables lose one of them, and take 4 seconds of one core instead
-of 9 for 100,000 rows."""
+"""Signs a key: each halves the chance meetings. Alike pictures differ in 4 % of the signs, in 15 % at most;
+all 5,000 alike pairs of emoji meet. 20 signs in 48 tables lose one of them, and take 4 seconds of one core
+instead of 9 for 100,000 rows."""
 MAX_APART = TABLES * KEY_BITS // 5
 """Signs that may differ among all 1,152; two emoji taken at random differ in 480."""
 CHUNK = 1024
