@@ -137,8 +137,9 @@ def test_a_batch_gives_the_signatures_of_its_pictures_alone() -> None:
     assert np.array_equal(together.tint_NGGC, np.concatenate([one.tint_NGGC for one in alone]))
 
 
-def test_signatures_come_back_from_the_columns_of_the_catalog() -> None:
-    found = signatures([hand(SKIN[0]), ball(SKIN[1])])
+@pytest.mark.parametrize("num", [0, 2])
+def test_signatures_come_back_from_the_columns_of_the_catalog(num: int) -> None:
+    found = signatures([hand(SKIN[0]), ball(SKIN[1])][:num])
     table = pa.table(
         [[row.tobytes() for row in rows] for rows in (found.structure_NGGF, found.tint_NGGC)],
         schema=pa.schema([schema.STRUCTURE, schema.TINT]),
