@@ -94,7 +94,8 @@ def demo(
         rates = step_rates(work.log.events)
     remember(places)
     summary = shown(places, work, version, recipe)
-    summary = {**summary, "steps": {**ingested, **built}, "rates": rates}
+    facts = {"version": version.number, "as_of": version.as_of}
+    summary = {**facts, **summary, "steps": {**ingested, **built}, "rates": rates}
     (places.page / SUMMARY).write_bytes(pretty(summary))
     page.write(places.page / PAGE, summary)
     say(f"demo       done in {clock(time.monotonic() - began)}")

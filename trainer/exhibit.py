@@ -29,7 +29,7 @@ from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
 from trainer.studio import Pixels, Studio, model_file, open_studio
 
-REVISION = 1
+REVISION = 2
 PROMPTS = {
     "red apple": ("1f34e",),
     "red heart": ("2764-fe0f",),
@@ -143,13 +143,13 @@ def splits(corpus: Corpus, version: Version) -> dict[str, str]:
 
 
 def validation(run: Path) -> dict[str, Any]:
-    """Losses of the best checkpoint on held-out targets, by modality and place, with neighbors and
-    without.
-    """
-    best = Checkpoints(folder=run).best()
-    step = read_state(best).step if best else 0
-    found = [line for line in training.metrics(run) if line["step"] == step]
-    return {name: value for name, value in found[-1].items() if "/" in name or name == "step"}
+    """Losses on held-out targets by modality and place: of the best step, and of the last, which draws."""
+    checkpoints = Checkpoints(folder=run)
+    best, last = (read_state(one).step for one in (checkpoints.best(), checkpoints.latest()) if one)
+    lines = {line["step"]: line for line in training.metrics(run)}
+    found = {name: value for name, value in lines[best].items() if "/" in name}
+    at_last = {f"last/{name}": value for name, value in lines[last].items() if "/" in name}
+    return {"best_step": best, "last_step": last, **found, **at_last}
 
 
 def samples(studio: Studio, recipe: TrainerConfig) -> list[dict[str, Any]]:

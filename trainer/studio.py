@@ -99,8 +99,10 @@ class Studio:
 
 
 def open_studio(corpus: Corpus, version: Version, config: Config, run: Path) -> Studio:
-    best = Checkpoints(folder=run).best()
-    if best is None:
+    # The last weights, not the best: a small model draws what it has learnt by heart, and its loss on what
+    # it has never seen turns up long before. `evaluate` judges the best ones.
+    last = Checkpoints(folder=run).latest()
+    if last is None:
         raise ValueError(f"{run} holds no checkpoint; run `pardalis train --run {run}` first")
     tokens = {
         uid: found
@@ -110,7 +112,7 @@ def open_studio(corpus: Corpus, version: Version, config: Config, run: Path) -> 
     return Studio(
         library=open_library(corpus, version, config.retrieval.encoder),
         tokens=tokens,
-        model=load_model(best),
+        model=load_model(last),
         bpe=text.from_json(model_file(corpus, version, "bpe", BPE).decode()),
         vq=vq.load(model_file(corpus, version, "vq", VQ)),
         side=config.tokenizer.image.side,
