@@ -31,7 +31,7 @@ check: $(VENV)/.dev  ## format, lint, types, contracts, tests without Ray
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not ray"
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not ray and not plan"
 
 bench: $(VENV)/.dev  ## make bench NAME=ingest
 	$(BIN)/python -m tests.benchmarks $(NAME)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
@@ -121,7 +122,7 @@ def query(
     *,
     text: str | None = None,
     image: Path | None = None,
-    k: int = 10,
+    k: Annotated[int, Parameter(name=("-k", "--k"))] = 10,
     options: CorpusOptions | None = None,
 ) -> None:
     """Find the nearest assets that may be shown, by text, by image, or by both.

@@ -15,6 +15,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 import pytest
+import torch
 from hypothesis import settings
 
 from infra import storage
@@ -22,9 +23,18 @@ from infra.storage import Store
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=15)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+torch.set_num_threads(1)  # before any module fits something as it is imported
+
 KEY, SECRET = "tester", "tester-secret"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Sums depend on the number of threads, and what a test before this one ran may have set another."""
+    torch.set_num_threads(1)
 
 
 def free_ports(count: int) -> list[int]:

@@ -20,6 +20,8 @@ from pipeline.step import ROWS, Step, Task
 
 from .conftest import Build, Deliveries, license_, sample
 
+pytestmark = pytest.mark.plan
+
 LATER = ("tokenize", "features", "embed", "index", "neighbors", "pack")
 
 

@@ -1,0 +1,118 @@
+"""From a built corpus to a trained model that draws: the commands in process, on the small delivery."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra.cli import MISTAKE, run
+from infra.corpus import Corpus
+from infra.storage import Store
+
+from .conftest import TINY, Deliveries, sample
+
+pytestmark = [pytest.mark.plan, pytest.mark.timeout(240)]
+
+TRAINER = """
+[trainer.model]
+num_layers = 1
+width = 32
+num_heads = 2
+context = 100
+[trainer.masking]
+max_spans = 1
+[trainer.stream]
+rows_per_step = 2
+[trainer.optimizer]
+num_steps = 4
+warmup_steps = 1
+[trainer.loop]
+threads = 1
+validate_every = 2
+checkpoint_every = 2
+report_every = 1
+"""
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, deliveries: Deliveries) -> list[str]:
+    """Options of every command on a corpus that ``ingest`` and ``build`` made."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY.replace("max_spans = 4", "") + TRAINER)
+    options = ["--corpus", str(tmp_path / "corpus"), "--config", str(file)]
+    uri = deliveries.write([sample(number) for number in range(24)])
+    engine = ["--engine", "inline"]
+    assert run(["ingest", uri, "--as-of", "2026-06-01T00:00:00Z", *options, *engine]) == 0
+    assert run(["build", *options, *engine]) == 0
+    return options
+
+
+def test_the_commands_carry_a_delivery_to_a_picture_and_a_caption(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--run", str(tmp_path / "run")]
+    assert run(["train", *folder, *corpus, "--engine", "inline"]) == 0
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4]
+    assert {"neighbors/loss/image", "alone/loss/text"} <= metrics[-1].keys()
+
+    assert run(["train", *folder, *corpus, "--engine", "inline"]) == MISTAKE
+    assert "--resume" in capsys.readouterr().err
+    assert run(["train", *folder, *corpus, "--engine", "inline", "--resume"]) == 0
+
+    out = tmp_path / "drawn.png"
+    capsys.readouterr()
+    assert run(["sample", *folder, *corpus, "--text", "a red circle", "--out", str(out), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [one["licenses"] for one in answer["neighbors"]] != []
+    with Image.open(out) as picture:
+        assert picture.size == (32, 32)
+        assert json.loads(picture.info["pardalis"])["prompt"] == "a red circle"
+    assert run(["sample", *folder, *corpus, "--image", str(out)]) == 0
+
+    assert (
+        run(["index", "query", *corpus, "--image", str(out), "--text", "a circle", "-k", "3", "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out.split("\n", 1)[1])
+    assert len(found) == 3
+    assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
+
+
+def test_codes_and_back(corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, codes, again = (tmp_path / name for name in ("in.png", "codes.json", "out.png"))
+    image.write_bytes(sample(5)[1])
+    capsys.readouterr()
+    assert run(["tokenizer", "encode", "--image", str(image), "--words", "a red circle", *corpus]) == 0
+    encoded = json.loads(capsys.readouterr().out)
+    assert len(encoded["codes"]) == 16
+    codes.write_text(json.dumps(encoded))
+    assert run(["tokenizer", "decode", str(codes), "--out", str(again), *corpus]) == 0
+    with Image.open(again) as picture:
+        assert np.asarray(picture).shape == (32, 32, 3)
+
+
+def test_explain_says_why_an_asset_is_in(corpus: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    uid = sample(3)[0].uid
+    capsys.readouterr()
+    assert run(["explain", uid, *corpus, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["uid"], row["outcome"], row["group"]) == (uid, "kept", uid)
+    assert run(["explain", "acme:nobody", *corpus]) == MISTAKE
+
+
+def test_a_corpus_can_be_on_s3(
+    s3: Store, tmp_path: Path, deliveries: Deliveries, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY)
+    uri = deliveries.write([sample(number) for number in range(8)])
+    options = ["--config", str(file), "--engine", "inline"]
+    for where in (s3.uri, str(tmp_path / "local")):
+        words = ["ingest", uri, "--corpus", where, "--as-of", "2026-06-01T00:00:00Z", *options]
+        assert run(words) == 0
+    there, here = Corpus(s3).newest(), Corpus(Store.at(tmp_path / "local")).newest()
+    assert there == here
