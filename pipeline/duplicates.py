@@ -8,6 +8,12 @@ A signature is two 16x16 grids of bytes. ``structure``: strength and direction o
 the structure tensor over the three channels (Di Zenzo, "A note on the gradient of a multi-image", 1986),
 which forgets whether an edge goes up or down. ``tint``: the mean colour of a cell. All sums are of integers,
 so machines, threads and batches cannot disagree.
+
+Measured on 3,374 emoji (1,852 pictures and 1,522 more in other skins): 93.8 % of the skins are dropped. 41
+pictures are lost: one is a second copy, the others differ from the one that stays in strands of hair, hair
+colour or a shirt. On 372 photographs, each against all: found again are 100 % of those saved at JPEG
+quality 40, halved or cropped by 2 %, 98.7 % with 10 % more light, 87 % cropped by 5 %; no two different
+ones are taken for one. Not found: flips, rotations, larger crops, borders.
 """
 
 from __future__ import annotations
@@ -58,14 +64,18 @@ CHUNK = 512
 class DuplicateConfig(Section):
     """How much two pictures may differ and still be one."""
 
-    max_difference: float = Field(0.065, ge=0, le=0.5)
-    """Squared difference of the structures over the sum of their squares."""
+    max_difference: float = Field(0.065, ge=0, le=0.1)
+    """Squared difference of the structures over the sum of their squares. Photographs cropped by 5 % have
+    0.043 in the median, those saved as JPEG at quality 10 have 0.013, the closest two of 372 different ones
+    0.107. Candidates are looked for up to 0.1."""
     max_local: float = Field(0.5, ge=0)
-    """Squared difference of the structures, in strengths, summed over the worst 3x3 cells."""
+    """Squared difference of the structures, in strengths, summed over the worst 3x3 cells. 0.4 finds 91.5 %
+    of the skin variants of emoji, 0.5 finds 93.8 %; with 0.55 an astonished face is a hushed one."""
     max_local_textured: float = Field(1.4, ge=0)
-    """The same where edges cover the frame, as in photographs: there nothing matches by chance."""
+    """The same where edges cover the frame, as in photographs: there nothing matches by chance, and a crop by
+    5 % moves every edge a little (0.7 in the median, 1.4 at most)."""
     max_recolored: float = Field(0.04, ge=0, le=1)
-    """Share of the cells that may have another colour."""
+    """Share of the cells that may have another colour. With 0.05 more emoji merge that differ in a shirt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +200,7 @@ def _recolored(one_PGGC: Pixels, two_PGGC: Pixels, *, sensitivity: int) -> NDArr
 def _could_be_skin(*tints_PGGC: Pixels) -> NDArray[np.bool_]:
     """Cells that are warm in all of them, from pale to nearly black: skin, hair, and the yellow of emoji.
 
-    An orange heart has red - green = 129, a red one 180, white 0; nine in ten cells of skin 14 to 100.
+    An orange heart has red - green = 135, a red one 203, white 0; nine in ten cells of skin 14 to 100.
     """
     red, green, blue = np.moveaxis(np.stack(tints_PGGC).astype(np.int32), -1, 0)
     warm = (red - green >= 10) & (red - green <= 105) & (red + green - 2 * blue >= -10)
@@ -209,8 +219,8 @@ def group(found: Signatures, digests: Sequence[str], config: DuplicateConfig) ->
     """Of each row, in the order in which they were seen: the first member of its duplicate group; its own row
     number if nothing seen before is alike.
 
-    A row joins the group of the earliest row that is like it. So what comes later never changes a group, two
-    first members are never alike, and neither shards nor deliveries matter, only the order.
+    A row joins the group of the earliest row that is like it. So what comes later never changes a group, no
+    two first members are alike, and neither shards nor deliveries matter, only the order.
     """
     joins_N = first_seen(np.array(digests, np.str_))
     same_N = first_seen(_as_values(found))

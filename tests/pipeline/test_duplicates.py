@@ -154,11 +154,11 @@ def made(structures: list[NDArray[np.int8]], tints: list[Pixels] | None = None) 
     return Signatures(structure_NGGF=np.stack(structures), tint_NGGC=np.stack(tints))
 
 
-def strokes(cells: int, *, raised: int = 0, by: int = 0) -> NDArray[np.int8]:
-    """Strength 20 in so many cells; the first ``raised`` of them stronger."""
+def strokes(*runs: tuple[int, int]) -> NDArray[np.int8]:
+    """Edge strengths, cell by cell: each run is (cells, strength), the rest is blank."""
     flat = np.zeros(256, np.int8)
-    flat[:cells] = 20
-    flat[:raised] += by
+    strengths = np.concatenate([np.full(*run) for run in runs])
+    flat[: len(strengths)] = strengths
     grid = np.zeros((16, 16, 3), np.int8)
     grid[..., 0] = flat.reshape(16, 16)
     return grid
@@ -176,15 +176,14 @@ def strokes(cells: int, *, raised: int = 0, by: int = 0) -> NDArray[np.int8]:
 def test_a_local_difference_counts_less_in_a_full_frame(
     cells: int, raised: int, by: int, *, same: bool
 ) -> None:
-    found = made([strokes(cells), strokes(cells, raised=raised, by=by)])
-    loose = DuplicateConfig(max_difference=0.5)
-    assert alike(found, np.array([[1, 0]]), loose).tolist() == [same]
+    flat, steep = (strokes((raised, 20 + more), (cells - raised, 60)) for more in (0, by))
+    assert alike(made([flat, steep]), np.array([[1, 0]]), CONFIG).tolist() == [same]
 
 
 @pytest.mark.parametrize(("by", "same"), [(10, True), (11, False)])
 def test_a_difference_everywhere_counts_against_the_edges_there_are(by: int, *, same: bool) -> None:
     """Strengths of 20 and 30: 100 / (400 + 900) = 0.077; of 20 and 31: 121 / (400 + 961) = 0.089."""
-    found = made([strokes(100), strokes(100, raised=100, by=by)])
+    found = made([strokes((100, 20)), strokes((100, 20 + by))])
     assert alike(found, np.array([[0, 1]]), DuplicateConfig(max_difference=0.08)).tolist() == [same]
 
 
@@ -193,7 +192,7 @@ def test_four_in_a_hundred_cells_may_have_another_colour(cells: int, *, same: bo
     blue = np.full((256, 3), (60, 125, 250), np.uint8)
     red = blue.copy()
     red[:cells] = (225, 45, 80)
-    found = made([strokes(100)] * 2, [blue.reshape(16, 16, 3), red.reshape(16, 16, 3)])
+    found = made([strokes((100, 20))] * 2, [blue.reshape(16, 16, 3), red.reshape(16, 16, 3)])
     assert alike(found, np.array([[1, 0]]), CONFIG).tolist() == [same]
 
 
