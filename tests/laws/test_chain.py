@@ -77,7 +77,7 @@ def test_the_commands_carry_a_delivery_to_a_picture_and_a_caption(
     assert (
         run(["index", "query", *corpus, "--image", str(out), "--text", "a circle", "-k", "3", "--json"]) == 0
     )
-    found = json.loads(capsys.readouterr().out.split("\n", 1)[1])
+    found = json.loads("[" + capsys.readouterr().out.split("\n[", 1)[1])
     assert len(found) == 3
     assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
 
