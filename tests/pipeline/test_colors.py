@@ -38,12 +38,14 @@ def filled(color: Color, background: Color = WHITE, *, columns: int = 60) -> Pix
         ((128, 0, 128), "purple"),
         ((254, 76, 161), "pink"),
         ((254, 152, 187), "pink"),
+        ((255, 160, 160), "pink"),
         ((129, 82, 89), "brown"),
         ((139, 90, 50), "brown"),
         ((57, 53, 66), "black"),
         ((0, 0, 0), "black"),
         ((160, 160, 165), "grey"),
         ((228, 218, 240), "white"),
+        ((225, 207, 244), "white"),
         ((240, 205, 190), None),
     ],
 )
@@ -71,9 +73,10 @@ def test_black_parts_do_not_outvote_a_colour_that_covers_two_fifths(columns: int
 
 
 def test_shades_count_for_the_colour_that_they_run_into() -> None:
-    """From yellow to orange: each has half of the pixels, and all look alike."""
-    ramp = np.linspace((254, 194, 54), (254, 172, 66), 100).astype(np.uint8)
-    assert {WORDS[name] for name in named(oklab(ramp))} == {"yellow", "orange"}
+    """From yellow to orange: neither name has two thirds of the pixels, but all look alike."""
+    ramp = np.linspace((254, 194, 54), (254, 150, 66), 100).astype(np.uint8)
+    names = [WORDS[name] for name in named(oklab(ramp))]
+    assert max(names.count("yellow"), names.count("orange")) < 60
     assert dominant(np.broadcast_to(ramp, (100, 100, 3))) in {"yellow", "orange"}
 
 

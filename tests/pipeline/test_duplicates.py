@@ -122,6 +122,17 @@ def test_the_same_shape_in_another_colour_is_another_picture(draw: object) -> No
     assert grouped([draw(color) for color in colors]) == [0, 1, 2, 3, 4]
 
 
+def test_orange_and_red_are_no_tones_of_skin() -> None:
+    assert grouped([hand(SKIN[0]), hand((250, 118, 62)), hand((225, 45, 80))]) == [0, 1, 2]
+
+
+def test_stripes_that_rise_and_stripes_that_fall_are_two_pictures() -> None:
+    rows, columns = np.indices((64, 64))
+    rising, falling = ((rows + sign * columns) // 4 % 2 * 255 for sign in (1, -1))
+    stripes = [np.repeat(picture[..., None], 3, -1).astype(np.uint8) for picture in (rising, falling)]
+    assert grouped(stripes) == [0, 1]
+
+
 def test_balls_in_the_tones_of_skin_are_several_pictures() -> None:
     assert grouped([ball(SKIN[0]), ball(SKIN[3]), ball(SKIN[5])]) == [0, 1, 2]
 
@@ -178,6 +189,14 @@ def test_a_local_difference_counts_less_in_a_full_frame(
 ) -> None:
     flat, steep = (strokes((raised, 20 + more), (cells - raised, 60)) for more in (0, by))
     assert alike(made([flat, steep]), np.array([[1, 0]]), CONFIG).tolist() == [same]
+
+
+@pytest.mark.parametrize(("by", "same"), [(89, True), (90, False)])
+def test_a_local_difference_counts_half_where_skin_has_another_tone(by: int, *, same: bool) -> None:
+    """Twice 89² = 15842, and twice 0.5 x 127² = 16129."""
+    flat, steep = (strokes((2, 20 + more), (202, 60)) for more in (0, by))
+    tones = [np.full((16, 16, 3), tone, np.uint8) for tone in (SKIN[1], SKIN[4])]
+    assert alike(made([flat, steep], tones), np.array([[1, 0]]), CONFIG).tolist() == [same]
 
 
 @pytest.mark.parametrize(("by", "same"), [(10, True), (11, False)])

@@ -94,7 +94,9 @@ def test_judging_rows_together_is_judging_them_alone(rows: list[Row]) -> None:
 
 def test_what_nobody_measured_breaks_no_rule() -> None:
     facts = row() | {"width": None, "height": None, "pixel_std": None}
-    assert verdicts([facts, row(width=63)]) == [None, "rejected:min_side: 63 < 64"]
+    wordless = facts | {"description": "apple"}
+    found = verdicts([facts, row(width=63), wordless])
+    assert found == [None, "rejected:min_side: 63 < 64", "rejected:min_caption_words: 1 < 2"]
 
 
 def test_a_rule_at_its_weakest_admits_the_worst_picture() -> None:
