@@ -44,12 +44,12 @@ class VQFitConfig(Section):
     weight_decay: float = Field(0.02, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     mse_weight: float = Field(1.0, ge=0)
-    l1_weight: float = Field(0.2, ge=0)
+    l1_weight: float = Field(0.0, ge=0)
     perceptual_weight: float = Field(0.0, ge=0)
     commitment_weight: float = Field(0.25, ge=0)
     """Pulls vectors towards the code they chose."""
-    code_decay: float = Field(0.99, ge=0, lt=1)
-    """Of the moving averages behind the codebook."""
+    code_decay: float = Field(0.95, ge=0, lt=1)
+    """Of the moving averages behind the codebook. At 0.99 a code takes 350 steps to be found dead."""
     dead_share: float = Field(0.03, ge=0, lt=1)
     """A code chosen less often than this share of the mean is dead."""
     revive_until: float = Field(0.8, ge=0, le=1)

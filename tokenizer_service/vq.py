@@ -4,9 +4,9 @@ Convolutions all the way, so one model takes any image whose sides are multiples
 of a place is the nearest of ``codebook_size`` unit vectors in ``code_dim`` dimensions (ViT-VQGAN, arXiv
 2110.04627, section 3.2: few dimensions and l2 normalisation keep the codebook in use).
 
-Surprising rule: the encoder sees little around each place and normalises over channels alone, never over the
-picture. With GroupNorm, empty corners carried 8.1 bits a code about the rest of the image, which a
-transformer then has to guess; the decoder, which nobody has to predict, may look everywhere.
+Surprising rule: by default a code sees its own square alone, so an empty square has one code. With kernels of
+3 and GroupNorm in the encoder, empty squares carried 8.1 bits a code about the rest of the picture, which a
+transformer then has to guess. The decoder, which nobody has to predict, looks everywhere.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import json
 import math
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ Pixels = NDArray[np.uint8]
 Codes = NDArray[np.uint16]
 
 GROUPS = 8
+Width = Annotated[int, Field(ge=GROUPS, multiple_of=GROUPS)]
 
 
 class VQConfig(Section):
@@ -44,8 +46,10 @@ class VQConfig(Section):
     """Dimensions in which the nearest code is looked up."""
     stem: int = Field(4, ge=1)
     """The first layer folds squares of this many pixels a side into channels, and the last unfolds them."""
-    widths: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (48, 128)
+    widths: Annotated[tuple[Width, ...], Field(strict=False, min_length=1)] = (48, 128)
     """Channels of each level, multiples of 8; every level after the first halves the sides."""
+    encoder_kernel: Literal[1, 3] = 1
+    """With 1, a code sees its own square and nothing else."""
     encoder_blocks: int = Field(1, ge=0)
     """Residual blocks a level."""
     decoder_blocks: int = Field(2, ge=0)
@@ -56,12 +60,6 @@ class VQConfig(Section):
     def downsample(self) -> int:
         """Pixels a side of the square that one code stands for."""
         return self.stem << (len(self.widths) - 1)
-
-    @model_validator(mode="after")
-    def _widths_divide(self) -> VQConfig:
-        if any(width < GROUPS or width % GROUPS for width in self.widths):
-            raise ValueError(f"widths must be multiples of {GROUPS}, got {list(self.widths)}")
-        return self
 
 
 class Numerics(Section):
@@ -92,8 +90,9 @@ class VQ(nn.Module):
         return functional.normalize(self.encoder(images_BCHW).float(), dim=1)
 
     def nearest(self, vectors_ND: Tensor) -> Tensor:
-        """Index [N] of the code with the largest cosine."""
-        return (vectors_ND @ self.codebook_KD.T).argmax(dim=1)
+        """Index [N] of the code with the largest cosine, compared in float32 whatever autocast says."""
+        with torch.autocast(vectors_ND.device.type, enabled=False):
+            return (vectors_ND @ self.codebook_KD.T).argmax(dim=1)
 
     def encode(self, images_BCHW: Tensor) -> Tensor:
         """Codes [B, h, w]."""
@@ -129,8 +128,7 @@ class ChannelNorm(nn.Module):
         return x_BCHW * scale * self.weight + self.bias
 
 
-def _group_norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(GROUPS, channels)
+_group_norm = partial(nn.GroupNorm, GROUPS)
 
 
 class Residual(nn.Module):
@@ -139,12 +137,12 @@ class Residual(nn.Module):
     def __init__(self, channels: int, kernel: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.norm1, self.norm2 = norm(channels), norm(channels)
-        self.conv1 = nn.Conv2d(channels, channels, kernel, padding="same")
-        self.conv2 = nn.Conv2d(channels, channels, kernel, padding="same")
+        self.first = nn.Conv2d(channels, channels, kernel, padding="same")
+        self.last = nn.Conv2d(channels, channels, kernel, padding="same")
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        inner_BCHW = self.conv1(functional.silu(self.norm1(x_BCHW)))
-        change_BCHW: Tensor = self.conv2(functional.silu(self.norm2(inner_BCHW)))
+        inner_BCHW = self.first(functional.silu(self.norm1(x_BCHW)))
+        change_BCHW: Tensor = self.last(functional.silu(self.norm2(inner_BCHW)))
         return x_BCHW + change_BCHW
 
 
@@ -155,27 +153,25 @@ class Attention(nn.Module):
         super().__init__()
         self.norm = _group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.last = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         q, k, v = (part.flatten(2).transpose(1, 2) for part in self.qkv(self.norm(x_BCHW)).chunk(3, dim=1))
         seen_BTC = functional.scaled_dot_product_attention(q, k, v)
-        change_BCHW: Tensor = self.out(seen_BTC.transpose(1, 2).reshape(x_BCHW.shape))
+        change_BCHW: Tensor = self.last(seen_BTC.transpose(1, 2).reshape(x_BCHW.shape))
         return x_BCHW + change_BCHW
 
 
 def _encoder(config: VQConfig) -> nn.Sequential:
-    """Only the levels above the grid use 3x3 kernels; at the grid itself each place is by itself."""
-    widths, last = config.widths, len(config.widths) - 1
-    layers: list[nn.Module] = [
-        nn.PixelUnshuffle(config.stem),
-        nn.Conv2d(3 * config.stem**2, widths[0], 3, padding="same"),
-    ]
+    """Kernels of ``encoder_kernel`` above the grid; at the grid itself each place is by itself."""
+    widths, kernel = config.widths, config.encoder_kernel
+    fold = nn.Conv2d(3 * config.stem**2, widths[0], kernel, padding="same")
+    layers: list[nn.Module] = [nn.PixelUnshuffle(config.stem), fold]
     for level, width in enumerate(widths):
         if level:
             layers += [nn.PixelUnshuffle(2), nn.Conv2d(4 * widths[level - 1], width, 1)]
-        kernel = 1 if level == last else 3
-        layers += [Residual(width, kernel, ChannelNorm) for _ in range(config.encoder_blocks)]
+        size = 1 if level == len(widths) - 1 else kernel
+        layers += [Residual(width, size, ChannelNorm) for _ in range(config.encoder_blocks)]
     return nn.Sequential(
         *layers, ChannelNorm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], config.code_dim, 1)
     )
@@ -207,10 +203,8 @@ def new(config: VQConfig, generator: torch.Generator) -> VQ:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
     for module in model.modules():
-        if isinstance(module, Residual):
-            nn.init.zeros_(module.conv2.weight)
-        elif isinstance(module, Attention):
-            nn.init.zeros_(module.out.weight)
+        if isinstance(module, Residual | Attention):
+            nn.init.zeros_(module.last.weight)
     drawn_KD = torch.randn(config.codebook_size, config.code_dim, generator=generator)
     model.codebook_KD.copy_(functional.normalize(drawn_KD, dim=1))
     return model

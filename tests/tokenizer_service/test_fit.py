@@ -12,7 +12,7 @@ from tokenizer_service.fit import Fitted, VQFitConfig
 RNG = np.random.default_rng(0)
 TINY = {
     "vq": {"codebook_size": 32, "code_dim": 8, "widths": [16, 16], "decoder_blocks": 1},
-    "steps": 60,
+    "steps": 150,
     "batch_images": 16,
     "warmup_steps": 5,
     "report_every": 20,
