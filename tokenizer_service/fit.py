@@ -36,7 +36,7 @@ class VQFitConfig(Section):
 
     vq: VQConfig = VQConfig()
     seed: int = 0
-    steps: int = Field(1200, ge=1)
+    steps: int = Field(1400, ge=1)
     batch_images: int = Field(32, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     """The peak, reached after ``warmup_steps``; half a cosine brings it to zero."""
