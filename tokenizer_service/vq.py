@@ -49,8 +49,8 @@ class VQConfig(Section):
     widths: Annotated[tuple[Width, ...], Field(strict=False, min_length=1)] = (48, 128)
     """Channels of each level, multiples of 8; every level after the first halves the sides."""
     encoder_kernel: Literal[1, 3] = 1
-    """With 1, a code sees its own square alone: 0.4 dB less on 1,769 emoji, but a small transformer needed 316
-    bits for a held-out image's codes, against 443 with 3."""
+    """With 1, a code sees its own square alone: 0.4 dB less on 1,769 emoji, but a small transformer needed
+    316 bits for the codes of a held-out image, against 443 with 3."""
     encoder_blocks: int = Field(1, ge=0)
     """Residual blocks a level."""
     decoder_blocks: int = Field(2, ge=0)
