@@ -1,6 +1,6 @@
 """AdamW and its schedule, in steps.
 
-The surprising rule: only weights that multiply are decayed. The position tables are looked up, not
+The surprising rule: only weights that multiply are decayed. Positions and memories are looked up, not
 multiplied, and rows that a step did not touch would only shrink.
 """
 
@@ -60,7 +60,7 @@ def build(model: nn.Module, section: OptimizerSection) -> torch.optim.AdamW:
 
 
 def _is_table(name: str) -> bool:
-    return name.split(".")[-2] in {"positions", "places"}
+    return name.split(".")[-2] in {"positions", "places", "rows"}
 
 
 def learning_rate(section: OptimizerSection, step: int) -> float:

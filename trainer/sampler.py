@@ -22,7 +22,7 @@ from torch import Tensor
 
 from infra.settings import Section
 from tokenizer_service import vocabulary
-from trainer.model import Cache, Inputs, Transformer, at_rest, run_lengths
+from trainer.model import Cache, Inputs, Transformer, at_rest
 
 Ids = tuple[int, ...]
 
@@ -164,7 +164,6 @@ class Decoder:
         self.model = model
         self.cache = cache
         self.lengths_B = lengths_B
-        self.run_B = torch.zeros_like(lengths_B)
         self.last_BD = torch.empty(0)
 
     @classmethod
@@ -199,18 +198,10 @@ class Decoder:
         first_B11 = (stop - self.lengths_B)[:, None, None]
         causal_TS = slots_S[None, :] <= slots_T[:, None]
         own_TS = slots_S[None, :] == slots_T[:, None]
-        places_BT = self._places(ids_BT)
         inputs = Inputs(
             ids_BT=ids_BT,
             positions_BT=(slots_T[None, :] - first_B11[:, 0]).clamp(min=0),
-            places_BT=places_BT,
             seen_BTS=causal_TS & ((slots_S >= first_B11) | own_TS),
         )
-        self.run_B = places_BT[:, -1]
         with at_rest(self.model):
             self.last_BD = self.model(inputs, self.cache)[:, -1]
-
-    def _places(self, ids_BT: Tensor) -> Tensor:
-        if self.cache.num_filled == 0:
-            return run_lengths(ids_BT)
-        return torch.where(ids_BT >= vocabulary.IMAGE_START, self.run_B[:, None] + 1, 0)

@@ -8,10 +8,13 @@ from pydantic import ValidationError
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
 from trainer import model as models
-from trainer.model import ModelSection, Transformer, initialise, packed_inputs, run_lengths
+from trainer.lookup import run_lengths
+from trainer.model import ModelSection, Transformer, initialise, packed_inputs
 
 LIVE = Live(num_text=40, num_codes=24)
-SECTION = ModelSection(num_layers=2, width=32, num_heads=4, context=48, image_places=8, init_std=0.3)
+SECTION = ModelSection(
+    num_layers=2, width=32, num_heads=4, context=48, image_places=8, lookup_rows=500, init_std=0.3
+)
 
 
 def trained_looking(section: ModelSection = SECTION, live: Live = LIVE) -> Transformer:
@@ -59,7 +62,7 @@ def test_weights_begin_as_the_table_says() -> None:
     section = ModelSection(num_layers=2, width=64, num_heads=4, context=64, image_places=8)
     model = initialise(Transformer(section, LIVE), seed=0)
     for name, weight in model.named_parameters():
-        if "attention_out" in name or "down" in name:
+        if "attention_out" in name or "down" in name or "rows" in name:
             assert not weight.any(), name
         else:
             std = 0.0002 if name.startswith(("positions", "places")) else 0.006
@@ -77,7 +80,7 @@ def test_a_fresh_model_is_the_identity_between_embedding_and_head() -> None:
     model = initialise(Transformer(SECTION, LIVE), seed=0).eval()
     inputs = alone(live_ids((2, 9)))
     embedded = model.tokens(model.rows(inputs.ids_BT)) + model.positions(inputs.positions_BT)
-    embedded = embedded + model.places(inputs.places_BT.clamp(max=8))
+    embedded = embedded + model.places(run_lengths(inputs.ids_BT).clamp(max=8))
     assert torch.allclose(model(inputs), models.normalise(embedded))
 
 
@@ -106,16 +109,6 @@ def test_padding_yields_finite_numbers() -> None:
     ids_BT = torch.full((1, 6), vocabulary.PAD)
     hidden = trained_looking()(packed_inputs(ids_BT, torch.full_like(ids_BT, -1), torch.arange(6)[None]))
     assert bool(hidden.isfinite().all())
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=30))
-def test_a_run_counts_the_image_tokens_up_to_here(is_image: list[bool]) -> None:
-    ids = torch.tensor([[vocabulary.IMAGE_START if flag else vocabulary.BREAK for flag in is_image]])
-    expected, run = [], 0
-    for flag in is_image:
-        run = run + 1 if flag else 0
-        expected.append(run)
-    assert run_lengths(ids)[0].tolist() == expected
 
 
 @pytest.mark.parametrize("head", ["by_modality", "flat"])

@@ -18,7 +18,9 @@ IMAGE = vocabulary.IMAGE_START
 
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    section = ModelSection(num_layers=2, width=32, num_heads=4, context=64, image_places=8, dropout=0.5)
+    section = ModelSection(
+        num_layers=2, width=32, num_heads=4, context=64, image_places=8, lookup_rows=500, dropout=0.5
+    )
     model = Transformer(section, LIVE)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
