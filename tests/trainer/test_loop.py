@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed
 
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
@@ -152,6 +153,16 @@ def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
     again, reports, _ = train(tmp_path, config(5))
     assert again == first
     assert reports == []
+
+
+def test_a_group_of_one_rank_trains_as_if_there_were_no_group(tmp_path: Path) -> None:
+    _, alone, _ = train(tmp_path / "alone", config(3))
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        _, grouped, _ = train(tmp_path / "grouped", config(3))
+    finally:
+        distributed.destroy_process_group()
+    assert grouped == alone
 
 
 def test_accumulated_batches_weigh_as_one(tmp_path: Path) -> None:
