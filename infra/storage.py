@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
 import os
 import tempfile
 from abc import ABC, abstractmethod
@@ -264,8 +263,3 @@ def arrow_s3() -> fs.S3FileSystem:
     if not host:
         return fs.S3FileSystem()
     return fs.S3FileSystem(endpoint_override=host, scheme=scheme)
-
-
-def buffered(data: bytes) -> BinaryIO:
-    """Bytes at hand, as the stream that readers expect."""
-    return io.BytesIO(data)

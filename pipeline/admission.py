@@ -105,10 +105,11 @@ def decide_step(purpose: Purpose, as_of: datetime) -> Step:
 def list_decisions(source: Source, *, as_of: datetime) -> Sequence[Task]:
     register = folding.revocations(source.store, source.version)
     in_effect = [line.model_dump_json(by_alias=True) for line in register if line.effective_at <= as_of]
+    providers = {folded.provider for folded in source.version.deliveries}
+    licenses = {name: folding.licenses(source.store, source.version, name) for name in providers}
     tasks = []
     for slot, shard in sorted(source.artifact("records").shards.items()):
-        provider = source.version.deliveries[int(generation(slot))].provider
-        known = folding.licenses(source.store, source.version, provider)
+        known = licenses[source.version.deliveries[int(generation(slot))].provider]
         named = [known[name] for name in shard.facts["licenses"] if name in known]
         tasks.append(
             Task(

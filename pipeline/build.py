@@ -7,7 +7,7 @@ and a delivery that arrives later costs its own shards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from infra.artifact import Artifact, Shard, find_artifact, find_shard, fingerprint, publish_artifact
@@ -96,6 +96,12 @@ def make_shards(
         rows_per_s=round(rows / seconds, 1) if rows else None,
     )
     return {slot: shard for slot, shard in found.items() if shard is not None}
+
+
+def told(name: str, counts: Mapping[str, int]) -> str:
+    """A step's balance as one line."""
+    rest = ", ".join(f"{outcome} {rows}" for outcome, rows in counts.items() if outcome != "in")
+    return f"  {name:<10} {counts['in']:>7} in: {rest}"
 
 
 def balance(artifact: Artifact) -> dict[str, int]:

@@ -129,6 +129,14 @@ def matrix(column: pa.ChunkedArray) -> NDArray[Any]:
     return np.asarray(flat).reshape(len(column), -1)
 
 
+def vectors(table: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The image vectors and the text vectors of embedded rows, each [rows, D]."""
+    image, text = (
+        matrix(table[column.name]).astype(np.float32) for column in (schema.IMAGE_VECTOR, schema.TEXT_VECTOR)
+    )
+    return image, text
+
+
 def step() -> Step:
     return Step(
         name="embed",

@@ -37,6 +37,11 @@ KINDS = (TRAIN, VALIDATION, f"{VALIDATION}-alone")
 """Packs for training; held-out targets with neighbors; the same held-out targets without."""
 
 
+def kind_of(slot: str) -> str:
+    """The kind of a pack's slot, which is GENERATION-KIND-GROUP."""
+    return slot.split("-", 1)[1].rsplit("-", 1)[0]
+
+
 class ExampleConfig(Section):
     documents_per_target: int = Field(1, ge=1)
     """Documents drawn for each training target; each draws its own caption form and neighbors."""
@@ -122,7 +127,6 @@ def pack_group(task: Task, _report: Report, *, config: ExampleConfig) -> Made:
         "fill": asdict(packed.fill),
         "cut_texts": packed.num_cut_texts,
         "dropped_neighbors": [asdict(one) for one in packed.dropped],
-        "num_text": bpe.num_entries,
     }
     return Made(files=files, counts={KEPT: len(targets)}, facts=facts)
 

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from infra.artifact import Made, Shard
 from infra.corpus import Corpus, Version
 from infra.storage import Store
-from pipeline import ids, numerics, refs, rows, schema, tables
-from pipeline.embed import EMBEDDINGS, matrix
+from pipeline import embed, ids, numerics, refs, rows, schema, tables
+from pipeline.embed import EMBEDDINGS
 from pipeline.outcomes import KEPT
 from pipeline.step import ROWS, Report, Source, Step, Task, generation
 from retrieval import align, index
@@ -76,13 +75,8 @@ def build_segment(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     known = {uid: number for ref in task.reads["ids"] for uid, number in ids.read(ref).items()}
     table = table.add_column(0, schema.ID, pa.array([known[uid] for uid in table["uid"].to_pylist()]))
     members = table.select(schema.MEMBERS.names)
-    segment = index.build_segment(np.asarray(members["id"]), documents(vectors), config)
+    segment = index.build_segment(
+        np.asarray(members["id"]), align.document_vectors(*embed.vectors(vectors)), config
+    )
     files = {SEGMENT: segment, MEMBERS: tables.to_parquet(members)}
     return Made(files=files, counts={KEPT: members.num_rows})
-
-
-def documents(vectors: pa.Table) -> NDArray[np.float32]:
-    """The mean of the normalised image and text vectors, of unit length again [rows, D]."""
-    image = matrix(vectors[schema.IMAGE_VECTOR.name]).astype(np.float32)
-    text = matrix(vectors[schema.TEXT_VECTOR.name]).astype(np.float32)
-    return align.document_vectors(image, text)

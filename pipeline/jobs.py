@@ -174,8 +174,5 @@ def summary(version: Version, found: Balances) -> dict[str, Any]:
 
 
 def told(version: Version, found: Balances) -> str:
-    lines = [f"version {version.number}, rights as of {version.as_of}"]
-    for name, counts in found.items():
-        rest = ", ".join(f"{key} {count}" for key, count in counts.items() if key != "in")
-        lines.append(f"  {name:<10} {counts['in']:>7} in: {rest}")
-    return "\n".join(lines)
+    lines = (building.told(name, counts) for name, counts in found.items())
+    return "\n".join([f"version {version.number}, rights as of {version.as_of}", *lines])

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.artifact import Made
-from pipeline import numerics, refs, rows, schema, tables
-from pipeline.embed import EMBEDDINGS, matrix
+from pipeline import embed, numerics, refs, rows, schema, tables
+from pipeline.embed import EMBEDDINGS
 from pipeline.indexing import MEMBERS, SEGMENT
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
@@ -68,12 +68,12 @@ def list_tasks(source: Source) -> Sequence[Task]:
 
 def choose(task: Task, _report: Report, *, config: NeighborConfig) -> Made:
     table = rows.kept(task.only("rows"))
-    vectors = tables.read_ipc(task.only("embeddings"))
+    images_BD, texts_BD = embed.vectors(tables.read_ipc(task.only("embeddings")))
     memory = open_memory(task.reads["segments"], task.reads["members"])
     targets = exclude.Targets(
         ids=np.array([memory.id_of[uid] for uid in table["uid"].to_pylist()], np.int64),
-        images=matrix(vectors[schema.IMAGE_VECTOR.name]).astype(np.float32),
-        texts=matrix(vectors[schema.TEXT_VECTOR.name]).astype(np.float32),
+        images=images_BD,
+        texts=texts_BD,
     )
     found = exclude.choose(targets, memory.index, memory.members, config)
     columns = {name: table[name].to_pylist() for name in ("uid", "revision", "split")}

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import archive, jobs, outcomes, refs, schema, tables
+from pipeline import archive, jobs, refs, schema, tables
 from pipeline.config import Config
 from pipeline.embed import PROJECTION, EncoderConfig, load_encoder
 from pipeline.indexing import MEMBERS, SEGMENT
+from pipeline.rows import kept
 from pipeline.step import IMAGES, ROWS
 from pipeline.tokens import square
 from retrieval import align, encoders
@@ -102,7 +103,7 @@ def open_library(corpus: Corpus, version: Version, config: EncoderConfig) -> Lib
     tars: dict[str, refs.Ref] = {}
     images = corpus.artifact(version, "images").shards
     for slot, shard in corpus.artifact(version, "split").shards.items():
-        table = outcomes.kept(tables.read_parquet(refs.of(corpus.store, shard, ROWS)))
+        table = kept(refs.of(corpus.store, shard, ROWS))
         for row in table.drop_columns([schema.STRUCTURE.name, schema.TINT.name]).to_pylist():
             rows[row["uid"]] = row
             tars[row["uid"]] = refs.of(corpus.store, images[slot], IMAGES)

@@ -36,9 +36,7 @@ def status(*, options: CorpusOptions | None = None) -> None:
     lines = [f"{corpus.store.uri}, version {version.number}, rights as of {version.as_of}"]
     lines += [f"  delivery {line}" for line in deliveries]
     lines += [f"  model {name} {key}" for name, key in version.models.items()]
-    for name, counts in found.items():
-        rest = ", ".join(f"{key} {count}" for key, count in counts.items() if key != "in")
-        lines.append(f"  {name:<10} {counts['in']:>7} in: {rest}")
+    lines += [build.told(name, counts) for name, counts in found.items()]
     answer(facts, "\n".join(lines), json=options.json)
 
 

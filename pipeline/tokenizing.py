@@ -18,12 +18,17 @@ from pipeline.tokens import BPE, VQ, square
 from tokenizer_service import metrics, text, vq
 
 
+def pinned(corpus: Corpus, version: Version, step: str, file: str) -> bytes:
+    """A file of a fitted model, checked."""
+    return refs.of(corpus.store, corpus.artifact(version, step).only, file).read()
+
+
 def load_vq(corpus: Corpus, version: Version) -> vq.VQ:
-    return vq.load(refs.of(corpus.store, corpus.artifact(version, "vq").only, VQ).read())
+    return vq.load(pinned(corpus, version, "vq", VQ))
 
 
 def load_bpe(corpus: Corpus, version: Version) -> text.TextTokenizer:
-    return text.from_json(refs.of(corpus.store, corpus.artifact(version, "bpe").only, BPE).read().decode())
+    return text.from_json(pinned(corpus, version, "bpe", BPE).decode())
 
 
 def evaluate(*, options: CorpusOptions | None = None) -> None:

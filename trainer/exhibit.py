@@ -11,23 +11,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
 from infra.corpus import Corpus, Version
-from pipeline import refs, schema, tables
+from pipeline import embed, refs, schema, tables
 from pipeline.config import Config
 from pipeline.deliveries import emoji
-from pipeline.embed import EMBEDDINGS, matrix
 from pipeline.query import Found
 from pipeline.split import TRAIN, VALIDATION
+from pipeline.tokenizing import pinned
 from pipeline.tokens import CURVES
 from retrieval import recall
 from tokenizer_service import images, metrics, vq
 from trainer import stream, training
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
-from trainer.studio import Pixels, Studio, model_file, open_studio
+from trainer.studio import Pixels, Studio, open_studio
 
 REVISION = 2
 PROMPTS = {
@@ -62,10 +63,10 @@ def make(
     """Everything that the page shows, as JSON."""
     studio = open_studio(corpus, version, config, run)
     held_out = validation_pictures(studio)
-    curves = json.loads(model_file(corpus, version, "vq", CURVES))
+    curves = json.loads(pinned(corpus, version, "vq", CURVES))
     return {
         "tokenizer": tokenizer(studio, held_out),
-        "retrieval": retrieval(corpus, version),
+        "retrieval": retrieval(corpus, version, held_out),
         "validation": validation(run),
         "masking": stream.mask_counts(
             training.packed(corpus, version, TRAIN), masking=recipe.masking, seed=recipe.stream.seed
@@ -111,17 +112,14 @@ def tokenizer(studio: Studio, held_out: HeldOut) -> dict[str, Any]:
     }
 
 
-def retrieval(corpus: Corpus, version: Version) -> dict[str, Any]:
+def retrieval(corpus: Corpus, version: Version, held_out: HeldOut) -> dict[str, Any]:
     """Text to image among held-out pairs only, against chance."""
-    embedded = corpus.artifact(version, "embed").shards
-    members = {uid for uid, split in splits(corpus, version).items() if split == VALIDATION}
-    parts = [tables.read_ipc(refs.of(corpus.store, shard, EMBEDDINGS)) for shard in embedded.values()]
-    table = pa.concat_tables(parts)
-    rows = [i for i, uid in enumerate(table["uid"].to_pylist()) if uid in members]
-    texts, pictures = (
-        matrix(table[column.name])[rows].astype(np.float32)
-        for column in (schema.TEXT_VECTOR, schema.IMAGE_VECTOR)
+    embedded = corpus.artifact(version, "embed").shards.values()
+    table = pa.concat_tables(
+        [tables.read_ipc(refs.of(corpus.store, shard, embed.EMBEDDINGS)) for shard in embedded]
     )
+    mask = pc.is_in(table[schema.UID.name], pa.array(held_out.uids))
+    pictures, texts = embed.vectors(table.filter(mask))
     found = recall.paired(texts, pictures)
     return {
         "pairs": found.num_pairs,
@@ -129,16 +127,6 @@ def retrieval(corpus: Corpus, version: Version) -> dict[str, Any]:
         "recall_at_10": found.recall_at[10],
         "chance_at_10": found.chance_at(10),
         "median_rank": found.median_rank,
-    }
-
-
-def splits(corpus: Corpus, version: Version) -> dict[str, str]:
-    shards = corpus.artifact(version, "index").shards.values()
-    tables_ = [tables.read_parquet(refs.of(corpus.store, shard, "members.parquet")) for shard in shards]
-    return {
-        uid: split
-        for table in tables_
-        for uid, split in zip(table["uid"].to_pylist(), table["split"].to_pylist(), strict=True)
     }
 
 

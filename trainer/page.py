@@ -11,6 +11,8 @@ from typing import Any
 
 import jinja2
 
+from pipeline import build
+
 WIDTH, HEIGHT, MARGIN = 420, 180, 34
 COLORS = ("#1f6feb", "#d1242f", "#2da44e", "#8250df")
 
@@ -86,7 +88,6 @@ def text(summary: Mapping[str, Any], path: Path) -> str:
         f"  {held['neighbors/loss/image/target_2']:.3f} with two neighbors",
     ]
     for name, counts in summary["steps"].items():
-        rest = ", ".join(f"{key} {count}" for key, count in counts.items() if key != "in")
         rate = summary["rates"].get(name, {}).get("rows_per_s")
-        lines.append(f"  {name:<10} {counts['in']:>7} in: {rest}" + (f"  ({rate}/s)" if rate else ""))
+        lines.append(build.told(name, counts) + (f"  ({rate}/s)" if rate else ""))
     return "\n".join([*lines, f"page: {path}"])

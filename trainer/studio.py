@@ -19,7 +19,8 @@ from pipeline.config import Config
 from pipeline.examples import Tokens, read_tokens
 from pipeline.query import Found, Library, open_library
 from pipeline.split import TRAIN
-from pipeline.tokens import BPE, TOKENS, VQ, square
+from pipeline.tokenizing import load_bpe, load_vq
+from pipeline.tokens import TOKENS, square
 from tokenizer_service import text, vocabulary, vq
 from trainer import sampler
 from trainer.checkpoint import Checkpoints, load_model
@@ -27,8 +28,6 @@ from trainer.model import Transformer
 from trainer.sampler import Pair, SamplerSection
 
 Pixels = NDArray[np.uint8]
-SCORE_CAP = 0.9
-"""A neighbor more alike than this is left out, as in training (cm3leon.md, section 4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,8 @@ class Studio:
     bpe: text.TextTokenizer
     vq: vq.VQ
     side: int
+    max_score: float
+    """A neighbor more alike than this is left out, as in training."""
 
     @property
     def num_codes(self) -> int:
@@ -57,7 +58,7 @@ class Studio:
         return usable[:k]
 
     def usable(self, found: Found) -> bool:
-        return found.score <= SCORE_CAP and self.library.rows[found.uid][schema.SPLIT.name] == TRAIN
+        return found.score <= self.max_score and self.library.rows[found.uid][schema.SPLIT.name] == TRAIN
 
     def pair(self, uid: str) -> Pair:
         tokens = self.tokens[uid]
@@ -113,12 +114,8 @@ def open_studio(corpus: Corpus, version: Version, config: Config, run: Path) -> 
         library=open_library(corpus, version, config.retrieval.encoder),
         tokens=tokens,
         model=load_model(last),
-        bpe=text.from_json(model_file(corpus, version, "bpe", BPE).decode()),
-        vq=vq.load(model_file(corpus, version, "vq", VQ)),
+        bpe=load_bpe(corpus, version),
+        vq=load_vq(corpus, version),
         side=config.tokenizer.image.side,
+        max_score=config.retrieval.neighbors.max_score,
     )
-
-
-def model_file(corpus: Corpus, version: Version, step: str, file: str) -> bytes:
-    """A pinned model's file, checked."""
-    return refs.of(corpus.store, corpus.artifact(version, step).only, file).read()

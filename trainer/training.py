@@ -25,7 +25,7 @@ from infra.options import CorpusOptions, EngineOptions, answer
 from infra.storage import Store
 from infra.telemetry import Bar, Log
 from pipeline import config as configuration
-from pipeline.examples import KINDS
+from pipeline.examples import KINDS, kind_of
 from pipeline.split import TRAIN
 from tokenizer_service.vocabulary import Live
 from trainer import loop, stream
@@ -73,7 +73,7 @@ def packed(corpus: Corpus, version: Version, kind: str) -> list[stream.Shard]:
     return [
         stream.Shard(path=corpus.store.local(shard.name(file)), info=info)
         for slot, shard in sorted(artifact.shards.items())
-        if slot.split("-", 1)[1].rsplit("-", 1)[0] == kind
+        if kind_of(slot) == kind
         for file, info in sorted(shard.facts["packs"].items())
     ]
 

@@ -14,6 +14,7 @@ from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline import refs, tables
 from pipeline.engine import Inline
+from pipeline.examples import kind_of
 from pipeline.questions import catalog_rows
 from pipeline.shards import PackShard
 from pipeline.step import ROWS, Step, Task
@@ -137,7 +138,7 @@ def test_nothing_held_out_is_ever_in_a_training_pack(
     assert set(split.values()) == {"train", "validation"}
     seen = {"train": set(), "validation": set(), "validation-alone": set()}
     for slot, shard in corpus.artifact(version, "pack").shards.items():
-        kind = slot.split("-", 1)[1].rsplit("-", 1)[0]
+        kind = kind_of(slot)
         for file, info in shard.facts["packs"].items():
             opened = PackShard.open(corpus.store.local(shard.name(file)), info)
             for block in range(len(info["blocks"])):
