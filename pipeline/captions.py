@@ -19,6 +19,11 @@ from infra.settings import Section
 
 LICENSED = "licensed"
 DERIVED = "derived"
+DESCRIPTION = "description"
+KEYWORD = "keyword"
+COLOR = "color"
+LONG = "long"
+KINDS = (DESCRIPTION, KEYWORD, COLOR, LONG)
 
 
 class CaptionConfig(Section):
@@ -55,7 +60,7 @@ def forms(
     """
     rng = generator("captions", config.seed, name)
     words = [word for word in dict.fromkeys(keywords) if word.casefold() != description.casefold()]
-    found = {description: Form(kind="description", origin=LICENSED, text=description)}
+    found = {description: Form(kind=DESCRIPTION, origin=LICENSED, text=description)}
     for form in [
         *short(description, words, color),
         *(long(description, words, config, rng) for _ in range(8)),
@@ -68,11 +73,11 @@ def forms(
 
 def short(description: str, words: Sequence[str], color: str | None) -> list[Form]:
     """``apple``; and with a colour ``red apple``, unless the words already say a colour first."""
-    plain = [Form(kind="keyword", origin=LICENSED, text=word) for word in words]
+    plain = [Form(kind=KEYWORD, origin=LICENSED, text=word) for word in words]
     if color is None:
         return plain
     named = [word for word in (description, *words) if color not in word.casefold().split()]
-    return [*plain, *(Form(kind="color", origin=DERIVED, text=f"{color} {word}") for word in named)]
+    return [*plain, *(Form(kind=COLOR, origin=DERIVED, text=f"{color} {word}") for word in named)]
 
 
 def long(description: str, words: Sequence[str], config: CaptionConfig, rng: np.random.Generator) -> Form:
@@ -81,4 +86,4 @@ def long(description: str, words: Sequence[str], config: CaptionConfig, rng: np.
     chosen = [words[i] for i in rng.permutation(len(words))[:count]]
     parts = [description, *chosen]
     text = ", ".join(parts[i] for i in rng.permutation(len(parts)))
-    return Form(kind="long", origin=LICENSED, text=text)
+    return Form(kind=LONG, origin=LICENSED, text=text)

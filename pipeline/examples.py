@@ -42,17 +42,33 @@ def kind_of(slot: str) -> str:
     return slot.split("-", 1)[1].rsplit("-", 1)[0]
 
 
+class FormWeights(Section):
+    """How often a training document says each kind of caption form; within a kind all are alike."""
+
+    description: float = Field(0.5, gt=0)
+    """As licensed."""
+    keyword: float = Field(0.05, ge=0)
+    """One keyword, which many pictures share."""
+    color: float = Field(0.2, ge=0)
+    """A derived colour and the description or a keyword."""
+    long: float = Field(0.25, ge=0)
+    """The description among some keywords, in any order."""
+
+
 class ExampleConfig(Section):
     documents_per_target: int = Field(1, ge=1)
     """Documents drawn for each training target; each draws its own caption form and neighbors."""
     neighbors: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
     """Weight of 0, 1, 2, … neighbors in a training document. Validation takes the largest number."""
-    plain: float = Field(0.25, ge=0, le=1)
-    """Share of captions that are the description as licensed; the others are drawn among all forms."""
+    forms: FormWeights = FormWeights()
+    """Weights of the kinds of caption form in training. Validation takes the description as licensed."""
     targets_per_group: int = Field(4096, ge=1)
     """Targets that are packed together, about: the number of groups is fixed by the size of the delivery."""
     seed: int = 0
     rows: PackConfig = PackConfig()
+
+
+PLAIN = FormWeights(description=1, keyword=0, color=0, long=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +78,9 @@ class Tokens:
     revision: int
     codes: Ids
     texts: tuple[Ids, ...]
+    """The caption's forms, the description first."""
+    kinds: tuple[str, ...]
+    """What each of ``texts`` is."""
 
 
 def step(config: ExampleConfig) -> Step:
@@ -146,8 +165,9 @@ def load_tokens(files: tuple[refs.Ref, ...]) -> dict[str, Tokens]:
 def read_tokens(table: pa.Table) -> Iterator[tuple[str, Tokens]]:
     for row in table.to_pylist():
         texts = tuple(np.asarray(form["ids"], np.uint16) for form in row["texts"])
+        kinds = tuple(form["kind"] for form in row["texts"])
         codes = np.asarray(row["codes"], np.uint16)
-        yield row["uid"], Tokens(revision=row["revision"], codes=codes, texts=texts)
+        yield row["uid"], Tokens(revision=row["revision"], codes=codes, texts=texts, kinds=kinds)
 
 
 def draw(
@@ -157,7 +177,8 @@ def draw(
     for number in range(config.documents_per_target if kind == TRAIN else 1):
         rng = captions.generator("document", config.seed, row["uid"], number)
         wanted = num_neighbors(kind, config, rng)
-        forms = functools.partial(form, plain=config.plain if kind == TRAIN else 1.0, rng=rng)
+        weights = config.forms if kind == TRAIN else PLAIN
+        forms = functools.partial(form, weights=weights, rng=rng)
         via = [exclude.VIA.index(found["via"]) for found in row["candidates"]]
         candidates = [row["candidates"][i] for i in exclude.draw(via, wanted, rng)]
         pairs = [
@@ -176,19 +197,21 @@ def num_neighbors(kind: str, config: ExampleConfig, rng: np.random.Generator) ->
     return len(config.neighbors) - 1 if kind == VALIDATION else 0
 
 
-def form(texts: Sequence[Ids], *, plain: float, rng: np.random.Generator) -> Ids:
-    """The description as licensed, with probability ``plain``; else any of the caption's forms."""
-    return texts[0] if rng.random() < plain else texts[int(rng.integers(len(texts)))]
+def form(found: Tokens, *, weights: FormWeights, rng: np.random.Generator) -> Ids:
+    """A form of the caption: first its kind, among those it has, then one of that kind."""
+    weight = weights.model_dump()
+    shares = np.array([weight[kind] / found.kinds.count(kind) for kind in found.kinds])
+    return found.texts[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
 
 def pair(
-    uid: str, tokens: Mapping[str, Tokens], forms: Callable[[Sequence[Ids]], Ids], *, via: Via, score: float
+    uid: str, tokens: Mapping[str, Tokens], forms: Callable[[Tokens], Ids], *, via: Via, score: float
 ) -> Pair:
     found = tokens[uid]
     return Pair(
         uid=uid,
         revision=found.revision,
-        text_ids=forms(found.texts),
+        text_ids=forms(found),
         code_ids=found.codes,
         via=via,
         score=score,

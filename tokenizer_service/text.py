@@ -1,7 +1,9 @@
 """Text to entries and back: byte-level BPE with single digits, as in CM3's tokenizers.
 
 Surprising rule: text is brought to Unicode NFC once, at this door; what comes back is the NFC form, exactly.
-Entries count from 0; ``vocabulary.from_text`` makes ids of them.
+A space goes before it, and comes off on the way back, so that a word has the same entries first in a text as
+after another word; GPT-2's BPE has two for each. Entries count from 0; ``vocabulary.from_text`` makes ids of
+them.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ class TextTokenizer:
         ids = [int(entry) for entry in entries]
         if ids and (min(ids) < 0 or max(ids) >= self.num_entries):
             raise ValueError(f"entries must be in [0, {self.num_entries}), got [{min(ids)}, {max(ids)}]")
-        return str(_bpe(self.json).decode(ids, skip_special_tokens=False))
+        return str(_bpe(self.json).decode(ids, skip_special_tokens=False)).removeprefix(" ")
 
     def cut_at_word(self, entries: Entries, limit: int) -> Entries:
         """The longest beginning of at most ``limit`` entries that ends with a word.
@@ -115,7 +117,7 @@ class TextTokenizer:
 
 
 def _normal(text: str) -> str:
-    normal = unicodedata.normalize("NFC", text)
+    normal = unicodedata.normalize("NFC", f" {text}" if text else "")
     if not normal.isascii():
         try:
             normal.encode()

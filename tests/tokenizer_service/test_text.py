@@ -47,7 +47,13 @@ def test_every_byte_has_an_entry() -> None:
 def test_digits_stand_alone() -> None:
     corpus = ["12 12 12 2024 2024 2024"] * 10
     fitted = text.fit(corpus, entries=300)
-    assert len(fitted.encode(["2024"])[0]) == 4
+    (entries,) = fitted.encode(["2024"])
+    assert [fitted.decode([entry]) for entry in entries] == ["", "2", "0", "2", "4"]
+
+
+def test_a_word_has_the_same_entries_wherever_it_stands() -> None:
+    alone, after = FITTED.encode(["apple", "red apple"])
+    assert after[-len(alone) :].tolist() == alone.tolist()
 
 
 @given(st.permutations(CORPUS))
@@ -114,7 +120,7 @@ def test_a_cut_ends_with_a_word_and_is_the_longest_that_does(words: list[str], l
 def test_a_word_over_the_limit_is_cut_between_characters() -> None:
     (entries,) = FITTED.encode(["\u5b57" * 8])
     assert FITTED.decode(FITTED.cut_at_word(entries, 7)) == "\u5b57" * 2
-    assert len(FITTED.cut_at_word(entries, 2)) == 0
+    assert FITTED.decode(FITTED.cut_at_word(entries, 2)) == ""
 
 
 def test_a_text_within_the_limit_is_left_alone() -> None:
