@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra import cluster
@@ -20,7 +24,7 @@ from pipeline import build, refs
 from pipeline.engine import Inline, JobFailed, OnRay
 from pipeline.step import Report, Source, Step, Task
 
-from .conftest import Build, Deliveries, sample
+from .conftest import TINY, Build, Deliveries, sample
 from .test_build import contents
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -90,3 +94,59 @@ def test_a_shard_that_kills_every_worker_fails_the_job_by_its_name(on_ray: OnRay
         run_fragile(tmp_path, on_ray, deaths=100)
     assert not Corpus(Store.at(tmp_path / "corpus")).store.names("artifacts/")
     on_ray.close()
+
+
+def pardalis(*words: str) -> list[str]:
+    return [sys.executable, "-m", "infra.cli", *words]
+
+
+def whole_job(build: psutil.Process) -> list[psutil.Process]:
+    """The command and all that it started: Ray's head, its raylet, their workers."""
+    return [build, *build.children(recursive=True)]
+
+
+def one_worker(build: psutil.Process) -> list[psutil.Process]:
+    """A worker of the engine's pool. Ray writes the class of an actor into its process's title."""
+    return [one for one in build.children(recursive=True) if "ray::Worker" in " ".join(one.cmdline())][:1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victims", [whole_job, one_worker])
+def test_a_build_that_was_shot_at_ends_with_the_bytes_of_an_undisturbed_one(
+    victims: Callable[[psutil.Process], list[psutil.Process]],
+    tmp_path: Path,
+    deliveries: Deliveries,
+) -> None:
+    """``kill -9`` in the middle of ``build``: of a worker, which the build survives; of the whole job."""
+    uri = deliveries.write([sample(number) for number in range(24)])
+    (tmp_path / "tiny.toml").write_text(TINY)
+
+    def flags(name: str) -> list[str]:
+        return ["--corpus", str(tmp_path / name), "--config", str(tmp_path / "tiny.toml")]
+
+    for name in ("calm", "shot"):
+        subprocess.run(pardalis("ingest", uri, "--as-of", "2026-06-01T00:00:00Z", *flags(name)), check=True)
+    calm, shot = (Store.at(tmp_path / name) for name in ("calm", "shot"))
+    ingested = steps_done(shot)
+    subprocess.run(pardalis("build", *flags("calm")), check=True)
+
+    with subprocess.Popen(pardalis("build", *flags("shot"))) as build:
+        found: list[psutil.Process] = []
+        while not found:
+            assert build.poll() is None, "the build ended before anything could be killed"
+            if len(steps_done(shot) - ingested) >= 2:
+                found = victims(psutil.Process(build.pid))
+            time.sleep(0.02)
+        for process in found:
+            process.kill()
+        survives = victims is one_worker
+        assert (build.wait() == 0) == survives
+    assert (steps_done(shot) == steps_done(calm)) == survives
+    subprocess.run(pardalis("build", *flags("shot")), check=True)
+    prefixes = ("shards/", "artifacts/", "versions/", "registers/")
+    assert contents(shot, *prefixes) == contents(calm, *prefixes)
+
+
+def steps_done(store: Store) -> set[str]:
+    """Names of the steps whose artifact is published."""
+    return {name.split("/")[1] for name in store.names("artifacts/")}

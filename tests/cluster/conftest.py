@@ -1,0 +1,86 @@
+"""A Ray cluster of two nodes that the commands under test did not start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.laws.conftest import Deliveries, sample
+
+PATIENCE_S = 90
+PORT, DASHBOARD = 26379, 28265
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    address: str
+    jobs: str
+
+    def ask(self, path: str) -> Any:
+        with urllib.request.urlopen(self.jobs + path, timeout=5) as answer:  # noqa: S310  # our own address
+            return json.load(answer)
+
+    def alive(self) -> int:
+        rows = self.ask("/api/v0/nodes")["data"]["result"]["result"]
+        return sum(row["state"] == "ALIVE" for row in rows)
+
+    def nodes_of_workers(self) -> set[str]:
+        """Nodes on which an actor of the engine's pool ever ran."""
+        rows = self.ask("/api/v0/actors?detail=1")["data"]["result"]["result"]
+        return {row["node_id"] for row in rows if row["class_name"] == "Worker"}
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """One CPU each, so that a pool of two workers has to span both."""
+    made = Nodes(address=f"127.0.0.1:{PORT}", jobs=f"http://127.0.0.1:{DASHBOARD}")
+    started: list[subprocess.Popen[bytes]] = []
+    with (tmp_path_factory.mktemp("cluster") / "log").open("w") as log:
+
+        def start(*words: str) -> None:
+            ray = str(Path(sys.executable).with_name("ray"))
+            command = [ray, "start", "--block", "--num-cpus=1", "--disable-usage-stats", *words]
+            environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+            started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+
+        try:
+            dashboard = ["--include-dashboard=true", f"--dashboard-port={DASHBOARD}"]
+            start("--head", f"--port={PORT}", "--node-ip-address=127.0.0.1", *dashboard)
+            until(lambda: made.alive() == 1)
+            start(f"--address={made.address}", "--node-ip-address=127.0.0.2")
+            until(lambda: made.alive() == 2)
+            yield made
+        finally:
+            for node in reversed(started):
+                node.terminate()
+            for node in started:
+                node.wait(30)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        try:
+            if holds():
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        time.sleep(0.5)
+    raise TimeoutError(f"the cluster was not ready within {PATIENCE_S} s")
+
+
+@pytest.fixture(scope="module")
+def delivery(tmp_path_factory: pytest.TempPathFactory) -> str:
+    samples = [sample(number) for number in range(24)]
+    return Deliveries(tmp_path_factory.mktemp("delivered")).write(samples)
