@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
+from infra.access import show_token
 from infra.corpus import LeaseHeld, NoCorpus
 from infra.storage import Missing
 from infra.telemetry import say
@@ -61,6 +62,7 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def main() -> None:
+    show_token()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,6 +1,7 @@
 """Join a Ray cluster or start one here, and hand commands to it as jobs.
 
-A remote cluster that asks nobody for a token runs anybody's code (CVE-2023-48022), so we refuse to join one.
+A remote cluster that asks nobody for a token runs anybody's code (CVE-2023-48022), so we go to none without a
+token.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Annotated
 import ray
 from cyclopts import Parameter
 from ray.job_submission import JobStatus, JobSubmissionClient
+
+from infra.access import token
 
 DASHBOARD_PORT = 8265
 FINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -39,10 +42,10 @@ def is_here(address: str) -> bool:
 
 
 def refuse_open(address: str) -> None:
-    if not is_here(address) and os.environ.get("RAY_AUTH_MODE") != "token":
+    if not is_here(address) and token() is None:
         raise Unauthenticated(
-            f"{address} is not this machine and token authentication is off; start the cluster with "
-            "RAY_AUTH_MODE=token, and set RAY_AUTH_MODE=token with RAY_AUTH_TOKEN_PATH here"
+            f"{address} is not this machine and there is no token for it; start the cluster with "
+            "RAY_AUTH_MODE=token, and name its token here with RAY_AUTH_TOKEN_PATH"
         )
 
 
@@ -80,7 +83,8 @@ def follow(command: Sequence[str], *, address: str | None, environment: dict[str
     """
     server = dashboard(address)
     refuse_open(server)
-    client = JobSubmissionClient(server)
+    shown = token()
+    client = JobSubmissionClient(server, headers={"Authorization": f"Bearer {shown}"} if shown else None)
     # The job's driver must join the cluster that runs it, whatever its command line says about engines.
     entrypoint = f"{shlex.quote(sys.executable)} -m infra.cli {shlex.join(command)}"
     job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": environment})

@@ -69,11 +69,16 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         values = parsed(path.read_text(), str(path))
     except OSError as error:
         raise BadConfig(f"cannot read {path}: {error.strerror}; give --config a TOML file") from None
-    for line in overrides:
-        values = merged(values, parsed(line))
+    values = overridden(values, overrides)
     unknown = sorted(set(values) - set(TABLES))
     if unknown:
         raise BadConfig(f"{path}: unknown table {unknown[0]!r}; the tables are {', '.join(TABLES)}")
+    return values
+
+
+def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for line in overrides:
+        values = merged(values, parsed(line))
     return values
 
 

@@ -43,7 +43,7 @@ def kind_of(slot: str) -> str:
 
 
 class FormWeights(Section):
-    """How often a training document says each kind of caption form; within a kind all are alike."""
+    """How often a training document says each kind of caption form."""
 
     description: float = Field(0.5, gt=0)
     """As licensed."""
@@ -53,6 +53,17 @@ class FormWeights(Section):
     """A derived colour and the description or a keyword."""
     long: float = Field(0.25, ge=0)
     """The description among some keywords, in any order."""
+    rank_power: float = Field(1.0, ge=0)
+    """Within a kind the n-th form has weight n^-rank_power: catalogs name what matters most first."""
+
+    def shares(self, kinds: Sequence[str]) -> NDArray[np.float64]:
+        """Chance of each form, given what each is; a kind that a caption lacks goes to the others."""
+        shares = np.zeros(len(kinds))
+        for kind in captions.KINDS:
+            (places,) = np.nonzero([one == kind for one in kinds])
+            ranks = np.arange(1, len(places) + 1) ** -self.rank_power
+            shares[places] = getattr(self, kind) * ranks / ranks.sum()
+        return shares / shares.sum()
 
 
 class ExampleConfig(Section):
@@ -198,10 +209,8 @@ def num_neighbors(kind: str, config: ExampleConfig, rng: np.random.Generator) ->
 
 
 def form(found: Tokens, *, weights: FormWeights, rng: np.random.Generator) -> Ids:
-    """A form of the caption: first its kind, among those it has, then one of that kind."""
-    weight = weights.model_dump()
-    shares = np.array([weight[kind] / found.kinds.count(kind) for kind in found.kinds])
-    return found.texts[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    """A form of the caption: its kind by weight, then one of that kind by rank."""
+    return found.texts[int(rng.choice(len(found.texts), p=weights.shares(found.kinds)))]
 
 
 def pair(

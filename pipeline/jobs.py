@@ -69,8 +69,7 @@ def load(corpus: Corpus, options: CorpusOptions) -> Config:
     """
     if options.config is None and corpus.store.exists(CONFIG):
         values = json.loads(corpus.store.read(CONFIG))
-        for line in options.overrides:
-            values = configuration.merged(values, configuration.parsed(line))
+        values = configuration.overridden(values, options.overrides)
         config = configuration.validated(Config, values, corpus.store.where(CONFIG))
     else:
         path = options.config or configuration.CONFIGS / "node.toml"

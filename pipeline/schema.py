@@ -46,8 +46,13 @@ REASONS = column("reasons", pa.list_(pa.string()), "why, most important first: C
 
 # What ingestion saw in the pixels.
 PIXEL_STD = column("pixel_std", pa.float32(), "standard deviation over pixels, 0 to 255", optional=True)
-STRUCTURE = column("structure", pa.binary(), "perceptual hash of the luminance, bits", optional=True)
-TINT = column("tint", pa.binary(), "perceptual signature of the colours, uint8", optional=True)
+STRUCTURE = column(
+    "structure",
+    pa.binary(),
+    "int8 [16, 16, 3]: strength of the edges in a cell, and their direction",
+    optional=True,
+)
+TINT = column("tint", pa.binary(), "uint8 [16, 16, 3]: mean RGB of a cell", optional=True)
 COLOR = column("color", pa.string(), "word for the dominant colour; null if none dominates", optional=True)
 
 # Duplicates and splits.

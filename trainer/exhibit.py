@@ -30,7 +30,7 @@ from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
 from trainer.studio import Pixels, Studio, open_studio
 
-REVISION = 2
+REVISION = 3
 PROMPTS = {
     "red apple": ("1f34e",),
     "red heart": ("2764-fe0f",),
@@ -65,6 +65,7 @@ def make(
     held_out = validation_pictures(studio)
     curves = json.loads(pinned(corpus, version, "vq", CURVES))
     return {
+        "model": model(studio),
         "tokenizer": tokenizer(studio, held_out),
         "retrieval": retrieval(corpus, version, held_out),
         "validation": validation(run),
@@ -89,6 +90,17 @@ def validation_pictures(studio: Studio) -> HeldOut:
         pictures=np.stack([studio.picture(uid) for uid in uids]),
         opaque=np.stack(planes) > 0,
     )
+
+
+def model(studio: Studio) -> dict[str, Any]:
+    section, lookup = studio.model.section, studio.model.lookup
+    return {
+        "layers": section.num_layers,
+        "width": section.width,
+        "parameters": sum(weight.numel() for weight in studio.model.parameters()),
+        "lookup_rows": section.lookup_rows,
+        "lookup_parameters": sum(weight.numel() for weight in lookup.parameters()) if lookup else 0,
+    }
 
 
 def redrawn(studio: Studio, pictures: Pixels) -> Pixels:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from infra.storage import LocalStore
 from pipeline import build
 
 WIDTH, HEIGHT, MARGIN = 420, 180, 34
@@ -24,8 +25,7 @@ def write(path: Path, summary: Mapping[str, Any]) -> None:
         undefined=jinja2.StrictUndefined,
     )
     html = environment.get_template("page.html").render(summary=summary, plots=plots(summary["curves"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html)
+    LocalStore(str(path.parent)).write(path.name, html.encode())
 
 
 def plots(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -77,6 +77,7 @@ def plot(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> dict[str
 
 def text(summary: Mapping[str, Any], path: Path) -> str:
     """The summary for a terminal."""
+    model, masking = summary["model"], summary["masking"]
     vq, found, held = summary["tokenizer"], summary["retrieval"], summary["validation"]
     lines = [
         f"image tokenizer: PSNR {vq['psnr_mean_db']:.2f} dB, of {vq['held_out_images']} held-out",
@@ -84,8 +85,12 @@ def text(summary: Mapping[str, Any], path: Path) -> str:
         f"  {vq['psnr_opaque_db']:.2f} dB where alpha > 0, {vq['codes_used']:.0%} of codes used",
         f"retrieval: recall@10 {found['recall_at_10']:.2f} from text to image",
         f"  among {found['pairs']} held-out pairs; chance is {found['chance_at_10']:.2f}",
+        f"transformer: {model['layers']} layers, {model['parameters'] / 1e6:.1f} M parameters, of which",
+        f"  {model['lookup_parameters'] / 1e6:.1f} M are a memory looked up by word and place",
         f"held-out loss of image tokens: {held['alone/loss/image']:.3f} nats alone,",
         f"  {held['neighbors/loss/image/target_2']:.3f} with two neighbors",
+        f"masking: {masking['rows_with_caption']:.0%} of blocks have a caption cut whole,",
+        f"  {masking['causal']:.0%} of documents are left as they are",
     ]
     for name, counts in summary["steps"].items():
         rate = summary["rates"].get(name, {}).get("rows_per_s")

@@ -13,7 +13,7 @@ from infra.options import CorpusOptions, answer
 from pipeline import jobs
 from pipeline.tokens import square
 from trainer.studio import open_studio
-from trainer.training import trainer_config
+from trainer.training import run_config
 
 
 def sample(  # noqa: PLR0913  # a command line: each parameter is a flag
@@ -54,7 +54,7 @@ def sample(  # noqa: PLR0913  # a command line: each parameter is a flag
     corpus = options.open()
     config = jobs.load(corpus, options)
     studio = open_studio(corpus, corpus.newest(), config, run)
-    section = trainer_config(options).sampler
+    section = run_config(run, options).sampler
     if image is not None:
         (caption,) = studio.caption([square(image.read_bytes(), studio.side)], section, seed=seed)
         answer({"caption": caption}, caption, json=options.json)

@@ -19,10 +19,10 @@ import torch
 from torch import distributed
 
 from infra import cluster, launch, runs
-from infra.artifact import fingerprint
+from infra.artifact import fingerprint, pretty
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
-from infra.storage import Store
+from infra.storage import LocalStore, Store
 from infra.telemetry import Bar, Log
 from pipeline import config as configuration
 from pipeline.examples import KINDS, kind_of
@@ -87,8 +87,8 @@ def live(corpus: Corpus, version: Version) -> Live:
 
 
 def identity(version: Version, config: TrainerConfig) -> str:
-    """What a run is: the same packs, trained in the same way."""
-    return fingerprint(config.model_dump(mode="json"), version.artifacts["pack"])
+    """What a run is: the same packs, trained in the same way. How one samples from it later is no part."""
+    return fingerprint(config.model_dump(mode="json", exclude={"sampler"}), version.artifacts["pack"])
 
 
 def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
@@ -178,13 +178,7 @@ def show(bar: Bar, folder: Path) -> None:
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """Every report of the run, oldest first."""
-    path = folder / METRICS
-    whole = (
-        [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        if path.exists()
-        else []
-    )
-    return [json.loads(line) for line in whole]
+    return [json.loads(line) for line in loop.lines(folder / METRICS)]
 
 
 def train(
@@ -225,6 +219,15 @@ def trainer_config(options: CorpusOptions) -> TrainerConfig:
     return configuration.validated(TrainerConfig, values.get("trainer", {}), str(path))
 
 
+def run_config(folder: Path, options: CorpusOptions) -> TrainerConfig:
+    """``[trainer]`` as the run was trained with it, unless a file is given; overrides win in both cases."""
+    path = folder / RUN
+    if options.config or not path.exists():
+        return trainer_config(options)
+    values = configuration.overridden({"trainer": json.loads(path.read_text())["config"]}, options.overrides)
+    return configuration.validated(TrainerConfig, values["trainer"], str(path))
+
+
 def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by whom
     corpus: Corpus,
     version: Version,
@@ -237,13 +240,13 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
 ) -> dict[str, Any]:
     """Train, or go on, or find that it is done; the summary says where the best checkpoint is."""
     name = identity(version, config)
-    claim(folder, name)
+    claim(folder, name, config)
     runs.record(corpus, version, identity=name, facts={"config": config.model_dump(mode="json")})
     plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)
     if not (folder / DONE).exists():
         with watched(folder, config.optimizer.num_steps, log):
             run_plan(plan, workers=workers, engine=engine)
-        (folder / DONE).write_text(name)
+        LocalStore(str(folder)).write(DONE, name.encode())
     best = Checkpoints(folder=folder).best()
     if best is None:
         raise RuntimeError(f"{folder} holds no checkpoint after training; see its {METRICS}")
@@ -266,10 +269,11 @@ def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
         )
 
 
-def claim(folder: Path, name: str) -> None:
+def claim(folder: Path, name: str, config: TrainerConfig) -> None:
     """Make the folder this run's, or find that it is."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN
     if path.exists() and json.loads(path.read_text())["identity"] != name:
         raise runs.OtherRun(f"{folder} holds a run with other settings or other packs; give another --run")
-    path.write_text(json.dumps({"identity": name}))
+    run = {"identity": name, "config": config.model_dump(mode="json")}
+    LocalStore(str(folder)).write(RUN, pretty(run))

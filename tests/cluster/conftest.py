@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.util import get_node_ip_address
 
 from tests.laws.conftest import Deliveries, sample
 
@@ -26,9 +28,21 @@ PORT, DASHBOARD = 26379, 28265
 class Nodes:
     address: str
     jobs: str
+    token: Path
+
+    def environment(self) -> dict[str, str]:
+        """For those who come to the cluster: the token, and no word about whether to show it."""
+        inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+        return {
+            **inherited,
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        }
 
     def ask(self, path: str) -> Any:
-        with urllib.request.urlopen(self.jobs + path, timeout=5) as answer:  # noqa: S310  # our own address
+        bearer = {"Authorization": f"Bearer {self.token.read_text()}"}
+        request = urllib.request.Request(self.jobs + path, headers=bearer)  # noqa: S310  # our own address
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  # the same
             return json.load(answer)
 
     def alive(self) -> int:
@@ -44,21 +58,24 @@ class Nodes:
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """One CPU each, so that a pool of two workers has to span both."""
-    made = Nodes(address=f"127.0.0.1:{PORT}", jobs=f"http://127.0.0.1:{DASHBOARD}")
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "token").write_text(secrets.token_hex(16))
+    host = get_node_ip_address()  # Ray takes no loopback address for a node
+    made = Nodes(address=f"{host}:{PORT}", jobs=f"http://127.0.0.1:{DASHBOARD}", token=folder / "token")
     started: list[subprocess.Popen[bytes]] = []
-    with (tmp_path_factory.mktemp("cluster") / "log").open("w") as log:
+    with (folder / "log").open("w") as log:
 
         def start(*words: str) -> None:
             ray = str(Path(sys.executable).with_name("ray"))
             command = [ray, "start", "--block", "--num-cpus=1", "--disable-usage-stats", *words]
-            environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+            environment = {**made.environment(), "RAY_AUTH_MODE": "token"}
             started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
 
         try:
             dashboard = ["--include-dashboard=true", f"--dashboard-port={DASHBOARD}"]
-            start("--head", f"--port={PORT}", "--node-ip-address=127.0.0.1", *dashboard)
+            start("--head", f"--port={PORT}", *dashboard)
             until(lambda: made.alive() == 1)
-            start(f"--address={made.address}", "--node-ip-address=127.0.0.2")
+            start(f"--address={made.address}")
             until(lambda: made.alive() == 2)
             yield made
         finally:

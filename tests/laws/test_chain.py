@@ -27,6 +27,8 @@ context = 100
 max_spans = 1
 [trainer.stream]
 rows_per_step = 2
+[trainer.sampler]
+temperature = 0.625
 [trainer.optimizer]
 num_steps = 4
 warmup_steps = 1
@@ -71,7 +73,8 @@ def test_the_commands_carry_a_delivery_to_a_picture_and_a_caption(
     assert [one["licenses"] for one in answer["neighbors"]] != []
     with Image.open(out) as picture:
         assert picture.size == (32, 32)
-        assert json.loads(picture.info["pardalis"])["prompt"] == "a red circle"
+        told = json.loads(picture.info["pardalis"])
+    assert (told["prompt"], told["settings"]["temperature"]) == ("a red circle", 0.625)
     assert run(["sample", *folder, *corpus, "--image", str(out)]) == 0
 
     assert (
