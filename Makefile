@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= demo
 NAME ?=
 
-.PHONY: demo test test-all check bench fuzz gpu clean
+.PHONY: demo test test-all check lint types quick bench fuzz gpu clean
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,10 +27,17 @@ test-all: $(VENV)/.dev  ## everything that `make test` leaves out
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 check: $(VENV)/.dev  ## format, lint, types, contracts, tests without Ray
+	$(MAKE) --jobs=2 --output-sync=target lint types quick
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+quick: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not ray and not plan"
 
 bench: $(VENV)/.dev  ## make bench NAME=ingest

@@ -63,7 +63,8 @@ class FormWeights(Section):
             (places,) = np.nonzero([one == kind for one in kinds])
             ranks = np.arange(1, len(places) + 1) ** -self.rank_power
             shares[places] = getattr(self, kind) * ranks / ranks.sum()
-        return shares / shares.sum()
+        normalised: NDArray[np.float64] = shares / shares.sum()
+        return normalised
 
 
 class ExampleConfig(Section):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from infra.corpus import Corpus, Version
 from pipeline import embed, refs, schema, tables
+from pipeline.captions import digest
 from pipeline.config import Config
 from pipeline.deliveries import emoji
 from pipeline.query import Found
@@ -50,7 +51,10 @@ NUM_RECONSTRUCTIONS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """The validation split: uids, pictures [N, side, side, 3], and where they are opaque [N, side, side]."""
+    """The validation split: uids, pictures [N, side, side, 3], and where they are opaque [N, side, side].
+
+    In the order of their hashes, so that the first dozen shows all kinds and was chosen by nobody.
+    """
 
     uids: tuple[str, ...]
     pictures: Pixels
@@ -81,7 +85,8 @@ def make(
 
 def validation_pictures(studio: Studio) -> HeldOut:
     rows = studio.library.rows
-    uids = tuple(sorted(uid for uid, row in rows.items() if row[schema.SPLIT.name] == VALIDATION))
+    found = (uid for uid, row in rows.items() if row[schema.SPLIT.name] == VALIDATION)
+    uids = tuple(sorted(found, key=lambda uid: digest("exhibit", uid)))
     originals = emoji.fetched()
     alpha = [images.decode_alpha(originals[uid.partition(":")[2]].webp) for uid in uids]
     planes = [images.fit_square(np.repeat(one[..., None], 3, axis=2), studio.side)[..., 0] for one in alpha]

@@ -1,20 +1,27 @@
 """The demo's page: one HTML file without scripts or outside references, so that it opens from disk.
 
+Beside it lies one PNG of what was drawn, to be shown where no page can be.
+
 What it shows comes from :mod:`trainer.exhibit`; nothing is computed here but the plots.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image, ImageDraw, ImageFont
 
 from infra.storage import LocalStore
 from pipeline import build
 
 WIDTH, HEIGHT, MARGIN = 420, 180, 34
+TILE, LABEL = 128, 24
+"""Pixels of a drawn picture, twice its own, and of the words below it."""
 COLORS = ("#1f6feb", "#d1242f", "#2da44e", "#8250df")
 
 
@@ -25,7 +32,23 @@ def write(path: Path, summary: Mapping[str, Any]) -> None:
         undefined=jinja2.StrictUndefined,
     )
     html = environment.get_template("page.html").render(summary=summary, plots=plots(summary["curves"]))
-    LocalStore(str(path.parent)).write(path.name, html.encode())
+    store = LocalStore(str(path.parent))
+    store.write(path.name, html.encode())
+    sink = io.BytesIO()
+    drawn(summary["samples"]).save(sink, "PNG")
+    store.write(f"{path.stem}.png", sink.getvalue())
+
+
+def drawn(samples: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """What was drawn with neighbors, each above its prompt."""
+    sheet = Image.new("RGB", (TILE * len(samples), TILE + LABEL), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for place, sample in enumerate(samples):
+        with Image.open(io.BytesIO(base64.b64decode(sample["image"].partition(",")[2]))) as picture:
+            sheet.paste(picture.resize((TILE, TILE), Image.Resampling.BICUBIC), (TILE * place, 0))
+        middle = (TILE * place + TILE // 2, TILE + LABEL // 2)
+        pen.text(middle, sample["prompt"], fill="black", font=font, anchor="mm")
+    return sheet
 
 
 def plots(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -38,15 +61,15 @@ def plots(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
             "Transformer: loss of image tokens, nats",
             {
                 "training, all tokens": series(model, "loss"),
-                "held out, with neighbors": series(model, "neighbors/loss/image"),
-                "held out, alone": series(model, "alone/loss/image"),
+                "held out, behind two neighbors": series(model, "neighbors/loss/image/target_2"),
+                "held out, alone": series(model, "alone/loss/image/target_0"),
             },
         ),
         plot(
             "Transformer: loss of text tokens, nats",
             {
-                "held out, with neighbors": series(model, "neighbors/loss/text"),
-                "held out, alone": series(model, "alone/loss/text"),
+                "held out, behind two neighbors": series(model, "neighbors/loss/text/target_2"),
+                "held out, alone": series(model, "alone/loss/text/target_0"),
             },
         ),
     ]
@@ -68,11 +91,11 @@ def plot(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> dict[str
         across = MARGIN + (WIDTH - 2 * MARGIN) * x / max(right, 1)
         return f"{across:.1f},{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (y - bottom) / span:.1f}"
 
-    drawn = [
+    polylines = [
         {"name": name, "color": color, "points": " ".join(place(*point) for point in line)}
         for (name, line), color in zip(lines.items(), COLORS, strict=False)
     ]
-    return {"title": title, "lines": drawn, "top": top, "bottom": bottom, "right": right}
+    return {"title": title, "lines": polylines, "top": top, "bottom": bottom, "right": right}
 
 
 def text(summary: Mapping[str, Any], path: Path) -> str:

@@ -33,25 +33,28 @@ def fitted(**changes: object) -> Fitted:
     return fit.fit_vq(TRAIN_NHWC, config, report=lambda _step, _facts: None)
 
 
-FIRST = fitted()
+@pytest.fixture(scope="module")
+def first() -> Fitted:
+    return fitted()
 
 
-def test_two_runs_give_the_same_bytes_and_another_seed_gives_others() -> None:
-    assert vq.save(fitted().model) == vq.save(FIRST.model)
-    assert vq.save(fitted(seed=1).model) != vq.save(FIRST.model)
-
-
-def test_nothing_is_drawn_from_the_randomness_of_the_process() -> None:
+def test_two_runs_give_the_same_bytes_and_draw_nothing_from_the_randomness_of_the_process(
+    first: Fitted,
+) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    assert vq.save(fitted().model) == vq.save(FIRST.model)
+    assert vq.save(fitted().model) == vq.save(first.model)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_images_that_were_not_seen_come_back_recognisable() -> None:
-    codes_BT = vq.encode_images(FIRST.model, HELD_NHWC)
+def test_another_seed_gives_other_bytes() -> None:
+    assert vq.save(fitted(steps=2).model) != vq.save(fitted(steps=2, seed=1).model)
+
+
+def test_images_that_were_not_seen_come_back_recognisable(first: Fitted) -> None:
+    codes_BT = vq.encode_images(first.model, HELD_NHWC)
     mean = np.broadcast_to(TRAIN_NHWC.mean(axis=(0, 1, 2)), HELD_NHWC.shape).astype(np.uint8)
-    seen = metrics.pooled_psnr(HELD_NHWC, vq.decode_codes(FIRST.model, codes_BT))
+    seen = metrics.pooled_psnr(HELD_NHWC, vq.decode_codes(first.model, codes_BT))
     assert seen > metrics.pooled_psnr(HELD_NHWC, mean) + 6
 
 
@@ -71,8 +74,8 @@ def test_the_images_are_left_as_they_were() -> None:
     assert np.array_equal(TRAIN_NHWC, before)
 
 
-def test_the_codebook_is_made_of_unit_vectors() -> None:
-    assert torch.allclose(FIRST.model.codebook_KD.norm(dim=1), torch.ones(32), atol=1e-5)
+def test_the_codebook_is_made_of_unit_vectors(first: Fitted) -> None:
+    assert torch.allclose(first.model.codebook_KD.norm(dim=1), torch.ones(32), atol=1e-5)
 
 
 def test_codes_that_nothing_chooses_are_revived() -> None:
