@@ -16,7 +16,7 @@ from infra.storage import Store
 from infra.telemetry import Log
 from pipeline.engine import Engine
 from pipeline.outcomes import KEPT
-from pipeline.step import Step, Task
+from pipeline.step import Source, Step, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +38,23 @@ def run(corpus: Corpus, version: Version, steps: Sequence[Step], engine: Engine,
     """The version with every step's artifact listed; not yet published."""
     for step in steps:
         if step.fitted and step.name in version.models:
+            check_pinned(corpus.artifact(version, step.name), step)
             log.event("pinned", step=step.name, key=version.models[step.name])
             continue
         artifact = run_step(Built(corpus=corpus, version=version), step, engine, log)
         version = listing(version, step, artifact)
     return version
+
+
+def check_pinned(model: Artifact, step: Step) -> None:
+    """A model that is pinned was fitted with the settings that are asked for."""
+    asked = step.settings.model_dump(mode="json")
+    if model.settings != asked:
+        names = ", ".join(sorted(name for name in asked if model.settings.get(name) != asked[name]))
+        raise ValueError(
+            f"{step.name} was fitted with other settings ({names} changed) and is pinned by this corpus, since "
+            "tokens and vectors depend on it; leave these settings as they were, or begin another corpus"
+        )
 
 
 def listing(version: Version, step: Step, artifact: Artifact) -> Version:
@@ -68,6 +80,7 @@ def run_step(source: Built, step: Step, engine: Engine, log: Log) -> Artifact:
         inputs=inputs,
         shards=shards,
     )
+    balance(step, artifact, source)
     publish_artifact(source.store, artifact)
     return artifact
 
@@ -104,7 +117,16 @@ def told(name: str, counts: Mapping[str, int]) -> str:
     return f"  {name:<10} {counts['in']:>7} in: {rest}"
 
 
-def balance(artifact: Artifact) -> dict[str, int]:
-    """Rows that entered the step, and what became of them: ``in`` is the sum of the others."""
+def balance(step: Step, artifact: Artifact, source: Source) -> dict[str, int]:
+    """Rows that the step before kept, and what became of each here; RuntimeError if some are unaccounted for.
+
+    The first input of a step is the one that brings its rows; a model that is fitted settles no row.
+    """
     counts = artifact.counts
-    return {"in": sum(counts.values()), KEPT: counts.get(KEPT, 0), **counts}
+    settled = sum(counts.values())
+    came = source.artifact(step.inputs[0]).counts.get(KEPT, 0) if step.inputs else settled
+    if not step.fitted and came != settled:
+        raise RuntimeError(
+            f"step {step.name!r} was given {came} rows and settled {settled}; the artifact is not published"
+        )
+    return {"in": settled, KEPT: counts.get(KEPT, 0), **counts}

@@ -52,7 +52,7 @@ def load_encoder(config: EncoderConfig) -> encoders.Encoder:
     if config.kind == "offline":
         from retrieval.offline import OfflineEncoder  # noqa: PLC0415
 
-        return OfflineEncoder.load(cache_folder() / "weights")
+        return OfflineEncoder.load(cache_folder() / "weights", device=numerics.device())
     from retrieval.clip import OpenClipEncoder  # noqa: PLC0415
 
     return OpenClipEncoder.load(config.model, config.pretrained, device=numerics.device())
@@ -64,11 +64,12 @@ def features_step(config: EncoderConfig) -> Step:
         inputs=("split", "images"),
         settings=config,
         numerics={
-            **numerics.profile(threads=1, libraries=LIBRARIES),
+            **numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device()),
             "weights": encoders.weights_identity(config.kind, config.model, config.pretrained),
         },
         tasks=lambda source: aligned(source, rows=("split", ROWS), images=("images", IMAGES)),
         open=lambda: functools.partial(features, config=config),
+        workers=numerics.workers(cpus=1, gpus=0.25),
     )
 
 

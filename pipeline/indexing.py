@@ -1,7 +1,8 @@
 """The index artifact: one segment for each generation, and beside its vectors who its members are.
 
-A delivery that arrives later adds a segment and leaves the others alone. Every kept asset is a member; what
-may be a neighbor in training, and what may be shown, are columns that the searcher checks.
+A delivery that arrives later adds a segment and leaves the others alone. Every kept asset is a member, with
+its id and its duplicate group; a vector has only one whose licences grant ``retrieval_index``. What may be
+shown is a column that the searcher checks.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ MEMBERS = "members.parquet"
 def step(config: IndexConfig) -> Step:
     return Step(
         name="index",
+        revision=2,
         inputs=("split", "embed"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy")),
@@ -75,8 +77,8 @@ def build_segment(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     known = {uid: number for ref in task.reads["ids"] for uid, number in ids.read(ref).items()}
     table = table.add_column(0, schema.ID, pa.array([known[uid] for uid in table["uid"].to_pylist()]))
     members = table.select(schema.MEMBERS.names)
-    segment = index.build_segment(
-        np.asarray(members["id"]), align.document_vectors(*embed.vectors(vectors)), config
-    )
+    granted = np.asarray(members[schema.MAY_BE_NEIGHBOR.name])
+    vectors_ND = align.document_vectors(*embed.vectors(vectors))
+    segment = index.build_segment(np.asarray(members["id"])[granted], vectors_ND[granted], config)
     files = {SEGMENT: segment, MEMBERS: tables.to_parquet(members)}
     return Made(files=files, counts={KEPT: members.num_rows})

@@ -11,7 +11,7 @@ from typing import Any
 
 from infra import cluster
 from infra.artifact import pretty
-from infra.corpus import Corpus, Lease, Version
+from infra.corpus import Corpus, Lease, NoCorpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.telemetry import Log
 from pipeline import build as building
@@ -48,6 +48,12 @@ class Job:
     def run(self, version: Version, steps: Sequence[Step]) -> Version:
         return building.run(self.corpus, version, steps, self.engine, self.log)
 
+    def publish(self, head: Version, version: Version) -> Version:
+        """Make the version the newest, and its configuration the corpus's: of work that failed, neither."""
+        version = self.corpus.publish(self.lease, head, version)
+        self.corpus.store.write(CONFIG, pretty(self.config.model_dump(mode="json")))
+        return version
+
 
 @contextlib.contextmanager
 def job(command: str, options: CorpusOptions, engine_options: EngineOptions) -> Iterator[Job]:
@@ -55,7 +61,6 @@ def job(command: str, options: CorpusOptions, engine_options: EngineOptions) -> 
     corpus, log = options.open(), Log()
     config = load(corpus, options)
     with corpus.writing(purpose=f"pardalis {command}") as lease, engine_of(engine_options) as found:
-        corpus.store.write(CONFIG, pretty(config.model_dump(mode="json")))
         try:
             yield Job(corpus=corpus, lease=lease, config=config, engine=found, log=log)
         finally:
@@ -77,14 +82,10 @@ def load(corpus: Corpus, options: CorpusOptions) -> Config:
     return config
 
 
-def instant(as_of: str | None, head: Version, *, new: bool) -> datetime:
-    """When rights are judged: as told; else as the corpus was judged last; else now, if anything is new."""
-    if as_of is not None:
-        return moment(as_of)
-    return moment(head.as_of) if head.as_of and not new else datetime.now(UTC).replace(microsecond=0)
-
-
-def moment(text: str) -> datetime:
+def instant(text: str | None) -> datetime:
+    """When rights are judged: as told, else now. A licence that has expired since is noticed so."""
+    if text is None:
+        return datetime.now(UTC).replace(microsecond=0)
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -105,11 +106,13 @@ def ingest(
     Parameters
     ----------
     delivery
-        Folder or s3:// address of a delivery. None decides again, for another --as-of.
+        Folder or s3:// address of a delivery. None decides again, for another instant.
     as_of
         Instant at which licences and revocations are judged, UTC; default now.
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
+    if not delivery and not options.open().numbers():
+        raise NoCorpus(f"{options.address()} holds no corpus yet; name a delivery to begin one with")
     with job("ingest", options, engine) as work:
         version, balances = ingest_all(work, delivery, as_of)
     answer(summary(version, balances), told(version, balances), json=options.json)
@@ -117,13 +120,21 @@ def ingest(
 
 def ingest_all(work: Job, deliveries: Sequence[str], as_of: str | None) -> tuple[Version, Balances]:
     head = work.corpus.head()
-    version = folding.fold(work.corpus, head, deliveries)
-    judged = instant(as_of, head, new=version != head)
-    version = replace(version, as_of=judged.isoformat())
+    judged = instant(as_of)
+    version = replace(folding.fold(work.corpus, head, deliveries), as_of=judged.isoformat())
     steps = plan.ingest_steps(work.config, judged)
-    version = work.run(version, steps)
-    version = work.corpus.publish(work.lease, head, version)
-    return version, balances(work.corpus, version, [step.name for step in steps])
+    version = work.publish(head, current(work.run(version, steps), head, steps))
+    return version, balances(work.corpus, version, steps)
+
+
+def current(version: Version, head: Version, steps: Sequence[Step]) -> Version:
+    """Without what was built from other decisions: nothing may serve an asset that has just been refused.
+
+    ``build`` lists it again, from the shards that are there and those that are new.
+    """
+    mine = {step.name: version.artifacts[step.name] for step in steps}
+    same = all(head.artifacts.get(name) == key for name, key in mine.items())
+    return version if same else replace(version, artifacts=mine)
 
 
 def build(
@@ -155,17 +166,17 @@ def build_all(work: Job, to: str | None = None) -> tuple[Version, Balances]:
         if step.name == "index":
             version = indexing.register(work.corpus, version)
         version = work.run(version, [step])
-    version = work.corpus.publish(work.lease, head, version)
-    return version, balances(work.corpus, version, [step.name for step in steps])
+    version = work.publish(head, version)
+    return version, balances(work.corpus, version, steps)
 
 
 Balances = dict[str, dict[str, int]]
 """By step: rows in, and what became of them."""
 
 
-def balances(corpus: Corpus, version: Version, steps: Sequence[str]) -> Balances:
-    found = {name: corpus.artifact(version, name) for name in steps}
-    return {name: building.balance(artifact) for name, artifact in found.items()}
+def balances(corpus: Corpus, version: Version, steps: Sequence[Step]) -> Balances:
+    source = building.Built(corpus=corpus, version=version)
+    return {step.name: building.balance(step, source.artifact(step.name), source) for step in steps}
 
 
 def summary(version: Version, found: Balances) -> dict[str, Any]:

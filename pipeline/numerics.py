@@ -1,7 +1,7 @@
 """The numerics profile: what decides the last bit of a product, so that it can be part of a key.
 
-Floating-point sums depend on the device, the number of threads and the library that adds. Both engines set
-the same threads; nothing else about a machine enters the bytes of an artifact.
+Floating-point sums depend on the device, on a CPU's vector instructions, on the number of threads and on the
+library that adds. Both engines set the same threads. The profile is the driver's: workers are of its kind.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ import faiss
 import threadpoolctl
 import torch
 
+from pipeline.step import Workers
 
-def profile(*, threads: int, libraries: Sequence[str]) -> dict[str, object]:
-    """JSON values for a step's key."""
+
+def profile(*, threads: int, libraries: Sequence[str], device: str = "cpu") -> dict[str, object]:
+    """JSON values for a step's key. ``device`` is where its products are made."""
     versions = {name: importlib.metadata.version(name) for name in libraries}
-    return {"device": device(), "threads": threads, "libraries": versions}
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {"device": device, "instructions": instructions, "threads": threads, "libraries": versions}
 
 
 def device() -> str:
+    """Where a step that can use a GPU computes: on one, if this machine has any."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def workers(*, cpus: int, gpus: float) -> Workers:
+    """What a worker of such a step reserves; without a GPU, none."""
+    return Workers(cpus=cpus, gpus=gpus if device() == "cuda" else 0.0)
 
 
 def use_threads(count: int) -> None:

@@ -5,7 +5,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pipeline import (
     admission,
@@ -49,6 +49,11 @@ def build_steps(config: Config) -> tuple[Step, ...]:
         neighbors.step(retrieval.neighbors),
         examples.step(config.pipeline.examples),
     )
+
+
+def steps(config: Config) -> tuple[Step, ...]:
+    """All of them, in order; to name them and what they read, not to run them."""
+    return (*ingest_steps(config, datetime.fromtimestamp(0, UTC)), *build_steps(config))
 
 
 def up_to(steps: Sequence[Step], last: str | None) -> tuple[Step, ...]:

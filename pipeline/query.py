@@ -68,9 +68,11 @@ class Library:
     def nearest(
         self, query_1D: NDArray[np.float32], k: int, *, where: str, without: Sequence[str] = ()
     ) -> list[Found]:
-        """The ``k`` best members for which the column ``where`` holds, none of the groups ``without``."""
+        """The ``k`` best vectors for which the column ``where`` holds, none of the groups ``without``."""
         allowed = [
-            id_ for id_, facts in self.members.items() if facts[where] and facts["group"] not in without
+            id_
+            for id_, facts in self.members.items()
+            if facts[schema.MAY_BE_NEIGHBOR.name] and facts[where] and facts["group"] not in without
         ]
         found = self.index.search_subset(query_1D, k, np.asarray(allowed, np.int64))
         return [
@@ -157,7 +159,7 @@ def vars_of(found: Found) -> dict[str, Any]:
 
 
 def stats(*, options: CorpusOptions | None = None) -> None:
-    """Show the index's segments and how many members may be neighbors, and may be shown.
+    """Show the index's segments: members, those that are in the index, and those that may be shown.
 
     Example: pardalis index stats --json
     """

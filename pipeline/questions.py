@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import build, contract, refs, schema, tables
+from pipeline import build, contract, jobs, plan, refs, schema, tables
+from pipeline.config import Config
 from pipeline.step import ROWS
 
 CATALOGS = ("split", "filter", "images", "decide")
@@ -23,7 +24,8 @@ def status(*, options: CorpusOptions | None = None) -> None:
     options = options or CorpusOptions()
     corpus = options.open()
     version = corpus.newest()
-    found = {name: build.balance(corpus.artifact(version, name)) for name in version.artifacts}
+    steps = [step for step in plan.steps(Config()) if step.name in version.artifacts]
+    found = jobs.balances(corpus, version, steps)
     deliveries = [f"{d.provider}/{d.sequence} {d.delivery_id}" for d in version.deliveries]
     facts = {
         "corpus": corpus.store.uri,

@@ -37,7 +37,7 @@ def side(group: str, config: SplitConfig) -> str:
 def step(config: SplitConfig) -> Step:
     return Step(
         name="split",
-        inputs=("filter", "dedup"),
+        inputs=("dedup", "filter"),
         settings=config,
         tasks=list_tasks,
         open=lambda: functools.partial(join, config=config),

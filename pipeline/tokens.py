@@ -22,7 +22,7 @@ from pipeline import captions, numerics, refs, rows, schema, tables
 from pipeline.captions import CaptionConfig
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
-from pipeline.step import IMAGES, ROWS, Report, Step, Task, Workers, aligned, gathered
+from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
 from tokenizer_service import fit, images, text, vq
 from tokenizer_service.fit import VQFitConfig
 
@@ -94,10 +94,10 @@ def fit_vq_step(config: ImageConfig) -> Step:
         name="vq",
         inputs=("split", "images"),
         settings=config,
-        numerics=numerics.profile(threads=config.threads, libraries=LIBRARIES),
+        numerics=numerics.profile(threads=config.threads, libraries=LIBRARIES, device=numerics.device()),
         tasks=lambda source: [gathered(source, "all", rows=("split", ROWS), images=("images", IMAGES))],
         open=lambda: functools.partial(fit_vq, config=config),
-        workers=Workers(cpus=config.threads),
+        workers=numerics.workers(cpus=config.threads, gpus=1.0),
         fitted=True,
     )
 
@@ -108,7 +108,7 @@ def fit_vq(task: Task, report: Report, *, config: ImageConfig) -> Made:
     def told(step: int, facts: dict[str, float]) -> None:
         report(step, config.fit.steps, f"loss {facts['loss']:.4f}")
 
-    fitted = fit.fit_vq(images_NHWC, config.fit, report=told)
+    fitted = fit.fit_vq(images_NHWC, config.fit, report=told, device=numerics.device())
     files = {VQ: vq.save(fitted.model), CURVES: json.dumps(fitted.curves).encode()}
     return Made(files=files, facts={"images": len(images_NHWC), "codebook": config.fit.vq.codebook_size})
 
@@ -137,7 +137,8 @@ def step(text_config: TextConfig, image_config: ImageConfig) -> Step:
         name="tokenize",
         inputs=("split", "images", "bpe", "vq"),
         settings=config,
-        numerics=numerics.profile(threads=1, libraries=LIBRARIES),
+        numerics=numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device()),
+        workers=numerics.workers(cpus=1, gpus=0.25),
         tasks=lambda source: aligned(
             source, rows=("split", ROWS), images=("images", IMAGES), bpe=("bpe", BPE), vq=("vq", VQ)
         ),
@@ -159,7 +160,9 @@ def stages(bpe: refs.Ref, vq_ref: refs.Ref, config: TokensConfig) -> Transform:
         name="image codes",
         reads=(schema.IMAGE,),
         adds=(schema.CODES,),
-        open=lambda: functools.partial(encode_images, model=vq.load(vq_ref.read()), side=config.side),
+        open=lambda: functools.partial(
+            encode_images, model=vq.load(vq_ref.read()).to(numerics.device()), side=config.side
+        ),
     )
     words = Stage(
         name="caption forms",

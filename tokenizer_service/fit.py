@@ -88,16 +88,23 @@ class _Pass:
 
 
 def fit_vq(
-    images_NHWC: Pixels, config: VQFitConfig, *, report: Report, perceptual: Perceptual | None = None
+    images_NHWC: Pixels,
+    config: VQFitConfig,
+    *,
+    report: Report,
+    perceptual: Perceptual | None = None,
+    device: str = "cpu",
 ) -> Fitted:
     """Fit on uint8 images [N, H, W, 3]; on one kind of CPU, with as many threads, the same bytes every time.
+
+    All that is random is drawn on the CPU, so a GPU sees the same batches and begins with the same weights.
 
     ``report`` is called every ``report_every`` steps and after the last.
     """
     _check(images_NHWC, config, perceptual)
     generator = torch.Generator().manual_seed(config.seed)
-    batches = _batches(images_NHWC, config, generator)
-    model = vq.new(config.vq, generator)
+    batches = (batch_BCHW.to(device) for batch_BCHW in _batches(images_NHWC, config, generator))
+    model = vq.new(config.vq, generator).to(device)
     average, optimizer = copy.deepcopy(model), _optimizer(model, config)
     choices = _first_choices(model, next(batches), generator)
     curves: list[dict[str, float]] = []
@@ -142,7 +149,7 @@ def _optimizer(model: VQ, config: VQFitConfig) -> torch.optim.AdamW:
 
 
 def _forward(model: VQ, true_BCHW: Tensor, config: VQFitConfig, perceptual: Perceptual | None) -> _Pass:
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.dtype == "bfloat16"):
+    with torch.autocast(true_BCHW.device.type, dtype=torch.bfloat16, enabled=config.dtype == "bfloat16"):
         vectors_BDhw = model.embed(true_BCHW)
         B, D, h, w = vectors_BDhw.shape
         vectors_ND = vq.rows(vectors_BDhw)
@@ -181,7 +188,8 @@ def _first_choices(model: VQ, true_BCHW: Tensor, generator: torch.Generator) -> 
     picked_N = torch.randperm(len(vectors_ND), generator=generator)[: len(model.codebook_KD)]
     model.codebook_KD[: len(picked_N)] = vectors_ND[picked_N]
     mean = len(vectors_ND) / len(model.codebook_KD)
-    return _Choices(counts=torch.full((len(model.codebook_KD),), mean), sums=mean * model.codebook_KD)
+    counts_K = torch.full_like(model.codebook_KD[:, 0], mean)
+    return _Choices(counts=counts_K, sums=mean * model.codebook_KD)
 
 
 @torch.no_grad()
