@@ -19,7 +19,7 @@ from infra.artifact import Made, fingerprint
 from infra.settings import Section
 from infra.storage import Store
 from pipeline import folding, outcomes, refs, schema, tables
-from pipeline.contract import Asset, Delivery, License, Revocation
+from pipeline.contract import Asset, License, Revocation
 from pipeline.deliveries import webdataset
 from pipeline.deliveries.webdataset import Fault, OpenDelivery, Sample
 from pipeline.outcomes import KEPT
@@ -43,9 +43,9 @@ def list_shards(source: Source) -> Sequence[Task]:
     """A task for each delivered tar."""
     tasks = []
     for number, folded in enumerate(source.version.deliveries):
-        delivery = folding.manifest(source.store, folded)
+        manifest = folding.manifest_ref(source.store, folded)
+        delivery = folding.manifest(manifest)
         store = Store.at(folded.uri)
-        manifest = refs.Ref(source.store, f"{folding.folder(folded.sha256)}/delivery.json", folded.sha256)
         tars = [file for file in delivery.files if file.role == "shard"]
         tasks += [
             Task(
@@ -60,20 +60,21 @@ def list_shards(source: Source) -> Sequence[Task]:
 def samples(task: Task) -> Iterator[Sample]:
     """Every sample of the task's tar, checked."""
     tar = task.only("tar")
-    delivery = Delivery.model_validate_json(task.only("delivery").read())
+    delivery = folding.manifest(task.only("delivery"))
     opened = OpenDelivery(
         store=tar.store,
         delivery=delivery,
         licenses={},
         revocations=(),
         manifest_sha256=task.only("delivery").sha256,
+        records={},
     )
     (file,) = (file for file in delivery.files if file.path == tar.name)
     return webdataset.read_shard(opened, file)
 
 
 def read_records(task: Task, _report: Report) -> Made:
-    provider = Delivery.model_validate_json(task.only("delivery").read()).provider
+    provider = folding.manifest(task.only("delivery")).provider
     rows = [record(sample, provider) for sample in samples(task)]
     named = {name for row in rows if row["record"] for name in json.loads(row["record"])["license_ids"]}
     table = pa.Table.from_pylist(rows, schema=schema.RECORDS)

@@ -109,9 +109,12 @@ class DeliveryFile(Record):
     bytes: Annotated[int, Field(ge=0)]
     role: Literal["shard", "manifest", "image", "sidecar", "licenses", "revocations", "readme"]
     samples: Maybe[Annotated[int, Field(ge=0)]] = None
+    """Keys of a shard, compared when it is read; of other files it is carried only."""
 
 
 class Signature(Record):
+    """A delivery that has one is refused, until signatures are verified."""
+
     alg: Literal["ed25519"]
     key_id: str
     value: str
@@ -126,13 +129,21 @@ class Delivery(Record):
     sequence: Annotated[int, Field(ge=0)]
     """Strictly increasing a provider; a gap stops ingestion."""
     kind: Literal["full", "delta", "correction", "revocation"]
+    """``full`` is a provider's first delivery, and a later one is refused: what it leaves out would stay. The
+    others are read alike; a ``revocation`` must bring revocations."""
     supersedes: Many[str] = ()
+    """Carried only: what replaces an asset is its revision, and what ends one is a revocation."""
     form: Literal["webdataset", "manifest", "folder"]
     created_at: Timestamp
     snapshot_as_of: Maybe[Timestamp] = None
+    """Carried only."""
     allowed_hosts: Many[Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")]] = ()
+    """Carried only: no form that is read follows addresses."""
     allowed_buckets: Many[Annotated[str, Field(pattern=r"^[a-z0-9.-]{3,63}$")]] = ()
+    """Carried only: no form that is read follows addresses."""
     counts: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Of ``samples``, ``shards``, ``files``, ``licenses`` or ``revocations``; each is compared with what
+    arrives, and another name is refused."""
     files: Annotated[Many[DeliveryFile], Field(min_length=1)]
     signature: Maybe[Signature] = None
 

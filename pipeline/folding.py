@@ -13,8 +13,11 @@ from dataclasses import replace
 from infra.corpus import Corpus, Folded, Version
 from infra.guarded.refused import Refused
 from infra.storage import Store
+from pipeline import refs
 from pipeline.contract import Delivery, License, Revocation
+from pipeline.deliveries import manifest as records
 from pipeline.deliveries import webdataset
+from pipeline.deliveries.manifest import LICENSES, MANIFEST
 
 REVOCATIONS = "revocations"
 
@@ -25,35 +28,67 @@ def folder(sha256: str) -> str:
 
 
 def fold(corpus: Corpus, version: Version, uris: Sequence[str]) -> Version:
-    """The version with the deliveries appended; one that is folded in already is passed over."""
+    """The version with the deliveries appended; of one that is folded in already, only the address is taken.
+
+    So a delivery that was moved is found again: ingest it from where it is now.
+    """
     for uri in uris:
-        store = Store.at(uri)
-        opened = webdataset.open_delivery(store)
+        opened = webdataset.open_delivery(Store.at(uri))
         if any(known.sha256 == opened.manifest_sha256 for known in version.deliveries):
+            version = moved(version, opened)
             continue
-        check_sequence(version, opened.delivery, store)
+        check_sequence(version, opened)
+        check_licenses(corpus.store, version, opened)
         version = keep(corpus, version, opened)
     return version
 
 
-def check_sequence(version: Version, delivery: Delivery, store: Store) -> None:
+def moved(version: Version, opened: webdataset.OpenDelivery) -> Version:
+    """The version that reads the delivery from where it was opened."""
+    deliveries = tuple(
+        replace(known, uri=opened.store.uri) if known.sha256 == opened.manifest_sha256 else known
+        for known in version.deliveries
+    )
+    return replace(version, deliveries=deliveries)
+
+
+def check_sequence(version: Version, opened: webdataset.OpenDelivery) -> None:
+    """The delivery is the provider's next, under an id and a number of its own; a full one is its first."""
+    delivery, where = opened.delivery, opened.store.where(MANIFEST)
     before = [known for known in version.deliveries if known.provider == delivery.provider]
-    where = store.where(webdataset.MANIFEST)
     for known in before:
         if known.delivery_id == delivery.delivery_id:
             detail = f"{delivery.delivery_id!r} was delivered with other contents; a delivery never changes"
             raise Refused(where, "delivery_id", "changed", detail)
+        if known.sequence == delivery.sequence:
+            fix = "number the newer one after the last"
+            detail = f"{delivery.sequence} was delivered with other contents, as {known.delivery_id!r}; {fix}"
+            raise Refused(where, "sequence", "repeated", detail)
     expected = before[-1].sequence + 1 if before else delivery.sequence
     if delivery.sequence != expected:
         detail = f"got {delivery.sequence}, {delivery.provider}'s next is {expected}; ingest that first"
         raise Refused(where, "sequence", "gap", detail)
+    if before and delivery.kind == "full":
+        detail = (
+            f"{delivery.provider} has delivered before, and what a later full delivery leaves out would stay "
+            f"in the corpus; send a delta and revoke what is gone, or ingest it into a new corpus"
+        )
+        raise Refused(where, "kind", "full", detail)
+
+
+def check_licenses(store: Store, version: Version, opened: webdataset.OpenDelivery) -> None:
+    """No record says something else under a revision that an earlier delivery of the provider gave."""
+    where = opened.store.where(LICENSES)
+    known = license_records(store, version, opened.delivery.provider)
+    records.latest([*known, *records.read_licenses(opened.records[LICENSES], where)], where)
 
 
 def keep(corpus: Corpus, version: Version, opened: webdataset.OpenDelivery) -> Version:
-    """Copy the records into the corpus and list the delivery."""
+    """Copy the records into the corpus, the very bytes that were checked, and list the delivery."""
     sha256, delivery = opened.manifest_sha256, opened.delivery
-    for name in (webdataset.MANIFEST, webdataset.LICENSES):
-        corpus.store.create(f"{folder(sha256)}/{name}", opened.store.read(name))
+    for name in (MANIFEST, LICENSES):
+        # Written and not created: what an ingest that was cut short left there is not taken on trust.
+        corpus.store.write(f"{folder(sha256)}/{name}", opened.records[name])
     if opened.revocations:
         lines = (record.model_dump_json(by_alias=True) + "\n" for record in opened.revocations)
         version = corpus.append(version, REVOCATIONS, "".join(lines).encode())
@@ -67,22 +102,30 @@ def keep(corpus: Corpus, version: Version, opened: webdataset.OpenDelivery) -> V
     return replace(version, deliveries=(*version.deliveries, folded))
 
 
-def manifest(store: Store, folded: Folded) -> Delivery:
-    return Delivery.model_validate_json(store.read(f"{folder(folded.sha256)}/{webdataset.MANIFEST}"))
+def manifest_ref(store: Store, folded: Folded) -> refs.Ref:
+    """The corpus's copy of ``delivery.json``."""
+    return refs.Ref(store, f"{folder(folded.sha256)}/{MANIFEST}", folded.sha256)
+
+
+def manifest(ref: refs.Ref) -> Delivery:
+    return records.read_delivery(ref.read(), ref.store.where(ref.name))
+
+
+def license_records(store: Store, version: Version, provider: str) -> list[License]:
+    """Every licence record that the provider's deliveries brought, in their order."""
+    found: list[License] = []
+    for folded in version.deliveries:
+        if folded.provider == provider:
+            name = f"{folder(folded.sha256)}/{LICENSES}"
+            (file,) = (f for f in manifest(manifest_ref(store, folded)).files if f.path == LICENSES)
+            ref = refs.Ref(store, name, file.sha256)
+            found += records.read_licenses(ref.read(), store.where(name))
+    return found
 
 
 def licenses(store: Store, version: Version, provider: str) -> dict[str, License]:
     """The provider's licence records by id, the highest revision over all its deliveries."""
-    found: dict[str, License] = {}
-    for folded in version.deliveries:
-        if folded.provider == provider:
-            raw = store.read(f"{folder(folded.sha256)}/{webdataset.LICENSES}")
-            for line in raw.splitlines():
-                record = License.model_validate_json(line)
-                known = found.get(record.license_id)
-                if known is None or known.license_revision <= record.license_revision:
-                    found[record.license_id] = record
-    return found
+    return records.latest(license_records(store, version, provider), store.where("deliveries"))
 
 
 def revocations(store: Store, version: Version) -> list[Revocation]:

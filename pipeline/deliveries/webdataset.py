@@ -11,26 +11,22 @@ import hashlib
 import io
 import itertools
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from infra.guarded import json, tar
 from infra.guarded.refused import Refused
-from infra.storage import Missing, Store
+from infra.storage import Store
 from pipeline import faults
 from pipeline.contract import Asset, Delivery, DeliveryFile, License, Revocation, describe
+from pipeline.deliveries import manifest
+from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
 from pipeline.fields import clean
 
-MANIFEST = "delivery.json"
-LICENSES = "licenses.jsonl"
-REVOCATIONS = "revocations.jsonl"
 MIME_OF = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 MAX_TEXT_BYTES = 8 * 1024
-MAX_LINES_BYTES = 256 * 1024 * 1024
-R = TypeVar("R", Delivery, License, Revocation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +60,8 @@ class OpenDelivery:
     """By id; the highest revision of each."""
     revocations: tuple[Revocation, ...]
     manifest_sha256: str
+    records: Mapping[str, bytes]
+    """The very bytes that were checked, by path: ``delivery.json``, the licences and the revocations."""
 
     @property
     def shards(self) -> tuple[DeliveryFile, ...]:
@@ -79,104 +77,48 @@ def open_delivery(store: Store) -> OpenDelivery:
     """
     opened = peek_delivery(store)
     for shard in opened.shards:
-        _verified(store, shard)
+        manifest.verified(store, shard)
     return opened
 
 
 def peek_delivery(store: Store) -> OpenDelivery:
     """The same without reading the shards: their names and sizes are checked, their bytes are not."""
-    raw, where = _manifest(store), store.where(MANIFEST)
-    document = json.loads(raw, file=where, limits=json.MANIFEST)
-    [delivery] = _records(Delivery, [("", document)], where)
-    _check_listing(store, delivery)
-    small = {file.path: _verified(store, file) for file in delivery.files if file.role != "shard"}
-    licenses = _lines(License, small, LICENSES, store)
+    raw, where = manifest.fetch(store), store.where(MANIFEST)
+    delivery = manifest.read_delivery(raw, where)
+    manifest.check_supported(delivery, where)
+    manifest.check_listing(store, delivery)
+    kept = {MANIFEST: raw}
+    for file in delivery.files:
+        if file.role != "shard":
+            data = manifest.verified(store, file)
+            kept |= {file.path: data} if file.path in (LICENSES, REVOCATIONS) else {}
+    licenses = manifest.read_licenses(kept.get(LICENSES, b""), store.where(LICENSES))
+    revocations = manifest.read_revocations(kept.get(REVOCATIONS, b""), store.where(REVOCATIONS))
+    manifest.check_provider(revocations, delivery.provider, store.where(REVOCATIONS))
+    manifest.check_counts(delivery, counted(delivery, licenses, revocations), where)
     return OpenDelivery(
         store=store,
         delivery=delivery,
-        licenses=_latest(licenses, store.where(LICENSES)),
-        revocations=tuple(_lines(Revocation, small, REVOCATIONS, store)),
+        licenses=manifest.latest(licenses, store.where(LICENSES)),
+        revocations=tuple(revocations),
         manifest_sha256=hashlib.sha256(raw).hexdigest(),
+        records=kept,
     )
 
 
-def _manifest(store: Store) -> bytes:
-    try:
-        return store.read(MANIFEST)
-    except Missing:
-        fix = "a delivery is a folder that holds one; see `pardalis contract template`"
-        raise Refused(store.uri, MANIFEST, "missing", f"there is no such file; {fix}") from None
-
-
-def _records(kind: type[R], documents: Iterable[tuple[str, Any]], where: str) -> list[R]:
-    """Validated records; every fault of every document is told at once."""
-    found, wrong = [], []
-    for place, document in documents:
-        try:
-            found.append(kind.model_validate(document))
-        except ValidationError as error:
-            wrong.append(describe(error, f"{where} {place}".strip()))
-    if wrong:
-        raise ValueError("\n".join(wrong))
-    return found
-
-
-def _lines(kind: type[R], files: Mapping[str, bytes], name: str, store: Store) -> list[R]:
-    where = store.where(name)
-    return _records(kind, json.lines(files.get(name, b""), file=where), where)
-
-
-def _latest(records: Iterable[License], where: str) -> dict[str, License]:
-    """The highest revision of each licence; two different records of one revision are refused."""
-    latest: dict[str, License] = {}
-    for record in sorted(records, key=lambda record: record.license_revision):
-        before = latest.get(record.license_id)
-        if before is not None and before.license_revision == record.license_revision and before != record:
-            fix = "raise license_revision of the newer one"
-            raise Refused(where, record.license_id, "ambiguous", f"one revision has two meanings; {fix}")
-        latest[record.license_id] = record
-    return latest
-
-
-def _check_listing(store: Store, delivery: Delivery) -> None:
-    """Exactly the listed files are there, once each and of the listed size, the required ones among them."""
-    listed = [file.path for file in delivery.files]
-    present = set(store.names()) - {MANIFEST}
-    where = store.where(MANIFEST)
-    for path in sorted(present.symmetric_difference(listed)):
-        rule, problem = ("unlisted", "is there") if path in present else ("missing", "is listed")
-        raise Refused(where, path, rule, f"the file {problem}, but not the other way round; send it again")
-    for path, again in itertools.pairwise(sorted(listed)):
-        if path == again:
-            raise Refused(where, path, "duplicate", "the file is listed twice; keep one entry")
-    needed = (LICENSES, REVOCATIONS) if delivery.kind == "revocation" else (LICENSES,)
-    for path in needed:
-        if path not in present:
-            raise Refused(where, path, "missing", f"a {delivery.kind} delivery has these records; add them")
-    if delivery.form != "webdataset":
-        raise Refused(where, "form", "form", f"got {delivery.form!r}; only 'webdataset' is read")
-    for file in delivery.files:
-        _check_size(store, file, store.size(file.path))
-
-
-def _check_size(store: Store, file: DeliveryFile, size: int) -> None:
-    cap = tar.SHARD.max_total_bytes if file.role == "shard" else MAX_LINES_BYTES
-    if size != file.bytes:
-        detail = f"{size} bytes, {MANIFEST} says {file.bytes}; send the file again"
-        raise Refused(store.where(file.path), "", "size", detail)
-    if size > cap:
-        raise Refused(store.where(file.path), "", "size", f"{size} bytes, at most {cap} are read; split it")
-
-
-def _verified(store: Store, file: DeliveryFile) -> bytes:
-    """The file's bytes, which are those that the delivery lists."""
-    _check_size(store, file, store.size(file.path))
-    data = store.read(file.path)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != file.sha256:
-        detail = f"it is {digest}, {MANIFEST} says {file.sha256}; send the file again"
-        raise Refused(store.where(file.path), "", "sha256", detail)
-    return data
+def counted(
+    delivery: Delivery, licenses: Sequence[License], revocations: Sequence[Revocation]
+) -> dict[str, int | None]:
+    """What can be counted before the shards are read; samples only where every shard says how many it has."""
+    told = [file.samples for file in delivery.files if file.role == "shard"]
+    known = [samples for samples in told if samples is not None]
+    return {
+        "samples": sum(known) if len(known) == len(told) else None,
+        "shards": len(told),
+        "files": len(delivery.files),
+        "licenses": len(licenses),
+        "revocations": len(revocations),
+    }
 
 
 def read_shard(opened: OpenDelivery, shard: DeliveryFile) -> Iterator[Sample]:
@@ -185,9 +127,10 @@ def read_shard(opened: OpenDelivery, shard: DeliveryFile) -> Iterator[Sample]:
     The shard is held in memory (at most 2 GiB), so that the bytes that are parsed are the bytes that were
     hashed; the whole tar is walked before the first sample comes out. Raises :class:`Refused`.
     """
-    data, where = _verified(opened.store, shard), opened.store.where(shard.path)
+    data, where = manifest.verified(opened.store, shard), opened.store.where(shard.path)
     keys = [name.partition(".")[0] for name, _ in tar.members(io.BytesIO(data), file=where)]
     _check_adjacent(keys, where)
+    _check_samples(shard, len(set(keys)), where)
     members = tar.members(io.BytesIO(data), file=where)
     for key, group in itertools.groupby(members, key=lambda member: member[0].partition(".")[0]):
         yield _sample(key, {name.partition(".")[2]: content for name, content in group}, opened.delivery)
@@ -202,6 +145,12 @@ def _check_adjacent(keys: list[str], where: str) -> None:
                 where, key, "scattered", "members of one key are not adjacent; sort the tar by name"
             )
         seen.add(key)
+
+
+def _check_samples(shard: DeliveryFile, num: int, where: str) -> None:
+    if shard.samples not in (None, num):
+        fix = "send the whole tar, or correct the number"
+        raise Refused(where, "", "samples", f"it holds {num}, {MANIFEST} says {shard.samples}; {fix}")
 
 
 class _Wrong(ValueError):

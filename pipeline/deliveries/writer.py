@@ -18,7 +18,7 @@ import webdataset
 from infra.storage import Store
 from pipeline.asset import Record
 from pipeline.contract import Asset, Delivery, DeliveryFile, License
-from pipeline.deliveries.webdataset import LICENSES, MANIFEST
+from pipeline.deliveries.manifest import LICENSES, MANIFEST
 
 EXTENSION_OF = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 OWNER = "pardalis"

@@ -197,3 +197,12 @@ def test_a_tar_that_was_cut_before_it_was_listed_is_refused_before_its_first_sam
 
 def test_the_padding_of_a_tar_is_not_missed(tmp_path: Path) -> None:
     assert codes(delivered(tmp_path, members("a"), left=4096)) == {"a": ""}
+
+
+@pytest.mark.parametrize("told", [1, 3])
+def test_a_tar_holds_as_many_samples_as_its_listing_says(tmp_path: Path, told: int) -> None:
+    opened = delivered(tmp_path, {**members("a"), **members("b")})
+    shard = opened.shards[0]
+    assert len(list(read_shard(opened, shard.model_copy(update={"samples": 2})))) == 2
+    with pytest.raises(Refused, match=rf"rule samples: it holds 2, delivery\.json says {told}"):
+        next(read_shard(opened, shard.model_copy(update={"samples": told})))

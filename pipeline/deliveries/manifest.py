@@ -1,0 +1,140 @@
+"""What a delivery says of itself: ``delivery.json``, the licences, the revocations, and whether it is true.
+
+The surprising rule: nothing that a delivery claims is passed over. A signature that nobody can verify, a
+count that nobody can compare and a record that speaks for another provider refuse the whole delivery, since
+whoever reads on would take them for checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from infra.guarded import json, tar
+from infra.guarded.refused import Refused
+from infra.storage import Missing, Store
+from pipeline.contract import Delivery, DeliveryFile, License, Revocation, describe
+
+MANIFEST = "delivery.json"
+LICENSES = "licenses.jsonl"
+REVOCATIONS = "revocations.jsonl"
+MAX_LINES_BYTES = 256 * 1024 * 1024
+R = TypeVar("R", Delivery, License, Revocation)
+
+
+def fetch(store: Store) -> bytes:
+    try:
+        return store.read(MANIFEST)
+    except Missing:
+        fix = "a delivery is a folder that holds one; see `pardalis contract template`"
+        raise Refused(store.uri, MANIFEST, "missing", f"there is no such file; {fix}") from None
+
+
+def read_delivery(raw: bytes, where: str) -> Delivery:
+    """``delivery.json``; ``where`` names it in errors."""
+    [delivery] = _records(Delivery, [("", json.loads(raw, file=where, limits=json.MANIFEST))], where)
+    return delivery
+
+
+def read_licenses(raw: bytes, where: str) -> list[License]:
+    return _records(License, json.lines(raw, file=where), where)
+
+
+def read_revocations(raw: bytes, where: str) -> list[Revocation]:
+    return _records(Revocation, json.lines(raw, file=where), where)
+
+
+def _records(kind: type[R], documents: Iterable[tuple[str, Any]], where: str) -> list[R]:
+    """Validated records; every fault of every document is told at once."""
+    found, wrong = [], []
+    for place, document in documents:
+        try:
+            found.append(kind.model_validate(document))
+        except ValidationError as error:
+            wrong.append(describe(error, f"{where} {place}".strip()))
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    return found
+
+
+def latest(records: Iterable[License], where: str) -> dict[str, License]:
+    """The highest revision of each licence; two different records of one revision are refused."""
+    found: dict[str, License] = {}
+    for record in sorted(records, key=lambda record: record.license_revision):
+        before = found.get(record.license_id)
+        if before is not None and before.license_revision == record.license_revision and before != record:
+            told = f"revision {record.license_revision} has two meanings; raise license_revision of the newer"
+            raise Refused(where, record.license_id, "ambiguous", told)
+        found[record.license_id] = record
+    return found
+
+
+def check_supported(delivery: Delivery, where: str) -> None:
+    if delivery.form != "webdataset":
+        raise Refused(where, "form", "form", f"got {delivery.form!r}; only 'webdataset' is read")
+    if delivery.signature is not None:
+        told = f"key {delivery.signature.key_id[:80]!a}: signatures are not verified yet; send it without one"
+        raise Refused(where, "signature", "signature", told)
+
+
+def check_listing(store: Store, delivery: Delivery) -> None:
+    """Exactly the listed files are there, once each and of the listed size, the required ones among them."""
+    listed = [file.path for file in delivery.files]
+    present = set(store.names()) - {MANIFEST}
+    where = store.where(MANIFEST)
+    for path in sorted(present.symmetric_difference(listed)):
+        rule, problem = ("unlisted", "is there") if path in present else ("missing", "is listed")
+        raise Refused(where, path, rule, f"the file {problem}, but not the other way round; send it again")
+    for path, again in itertools.pairwise(sorted(listed)):
+        if path == again:
+            raise Refused(where, path, "duplicate", "the file is listed twice; keep one entry")
+    needed = (LICENSES, REVOCATIONS) if delivery.kind == "revocation" else (LICENSES,)
+    for path in needed:
+        if path not in present:
+            raise Refused(where, path, "missing", f"a {delivery.kind} delivery has these records; add them")
+    for file in delivery.files:
+        _check_size(store, file, store.size(file.path))
+
+
+def check_counts(delivery: Delivery, found: Mapping[str, int | None], where: str) -> None:
+    """Every count of ``delivery.json`` is one that we know, and is what was found (None: not known yet)."""
+    for name, told in delivery.counts.items():
+        if name not in found:
+            fix = f"counts that are compared are {', '.join(found)}; leave it out"
+            raise Refused(where, f"counts.{name[:80]!a}", "counts", f"nothing here is counted so; {fix}")
+        if found[name] not in (None, told):
+            fix = "send what is missing, or correct the count"
+            raise Refused(where, f"counts.{name}", "counts", f"got {told}, but {found[name]} arrived; {fix}")
+
+
+def check_provider(records: Iterable[Revocation], provider: str, where: str) -> None:
+    """A provider takes back what is its own: in its own name, in its own delivery."""
+    for record in records:
+        if record.provider != provider:
+            told = f"it is in the name of {record.provider!r} and came from {provider!r}"
+            fix = "a provider revokes in its own delivery"
+            raise Refused(where, record.revocation_id, "provider", f"{told}; {fix}")
+
+
+def verified(store: Store, file: DeliveryFile) -> bytes:
+    """The file's bytes, which are those that the delivery lists."""
+    _check_size(store, file, store.size(file.path))
+    data = store.read(file.path)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != file.sha256:
+        detail = f"it is {digest}, {MANIFEST} says {file.sha256}; send the file again"
+        raise Refused(store.where(file.path), "", "sha256", detail)
+    return data
+
+
+def _check_size(store: Store, file: DeliveryFile, size: int) -> None:
+    cap = tar.SHARD.max_total_bytes if file.role == "shard" else MAX_LINES_BYTES
+    if size != file.bytes:
+        detail = f"{size} bytes, {MANIFEST} says {file.bytes}; send the file again"
+        raise Refused(store.where(file.path), "", "size", detail)
+    if size > cap:
+        raise Refused(store.where(file.path), "", "size", f"{size} bytes, at most {cap} are read; split it")
