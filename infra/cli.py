@@ -13,16 +13,9 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from infra.access import show_token
-from infra.corpus import LeaseHeld, NoCorpus
-from infra.storage import Missing
-from infra.telemetry import say
+from infra.ending import MISTAKE, end
 
 GROUP = "pardalis.commands"
-FAILED, MISTAKE, REFUSED = 1, 2, 3
-
-
-class GateRefused(RuntimeError):
-    """The work was done and a gate said no: a metric is under its target, or a leak was found."""
 
 
 def build_app() -> App:
@@ -45,19 +38,8 @@ def run(tokens: Sequence[str]) -> int:
         )
     except CycloptsError:
         return MISTAKE
-    except GateRefused as error:
-        say(f"pardalis: {error}")
-        return REFUSED
-    except LeaseHeld as error:
-        say(f"pardalis: {error}")
-        return FAILED
-    except (NoCorpus, Missing, ValueError) as error:
-        # ValueError is how this code says that an input is wrong; the message names it and the fix.
-        say(f"pardalis: {error}")
-        return MISTAKE
-    except RuntimeError as error:
-        say(f"pardalis: {error}")
-        return FAILED
+    except Exception as error:  # noqa: BLE001  # the edge: every error ends as a line, a code and a trace
+        return end(error, tokens)
     return result if isinstance(result, int) else 0
 
 
