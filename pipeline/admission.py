@@ -7,6 +7,7 @@ So another ``as_of`` that changes none of these finds the shards that are there.
 
 from __future__ import annotations
 
+import collections
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.artifact import Made, fingerprint
+from infra.artifact import Made, Shard, fingerprint
+from infra.guarded.refused import Refused
 from infra.settings import Section
 from infra.storage import Store
-from pipeline import folding, outcomes, refs, schema, tables
+from pipeline import folding, outcomes, refs, revisions, schema, tables
 from pipeline.contract import Asset, License, Revocation
 from pipeline.deliveries import webdataset
+from pipeline.deliveries.manifest import MANIFEST
 from pipeline.deliveries.webdataset import Fault, OpenDelivery, Sample
 from pipeline.outcomes import KEPT
 from pipeline.revoked import Revoked
@@ -28,11 +31,14 @@ from pipeline.rights import NOTICE, Decision, Purpose, decide
 from pipeline.step import ROWS, Report, Source, Step, Task, generation, slot_name
 
 RECORDS = "records.parquet"
+REVISIONS = "revisions.parquet"
+"""Beside the records, and small: read of every shard whenever rights are decided."""
 
 
 def records_step() -> Step:
     return Step(
         name="records",
+        revision=2,
         settings=Section(),
         tasks=list_shards,
         open=lambda: read_records,
@@ -75,10 +81,18 @@ def samples(task: Task) -> Iterator[Sample]:
 
 def read_records(task: Task, _report: Report) -> Made:
     provider = folding.manifest(task.only("delivery")).provider
-    rows = [record(sample, provider) for sample in samples(task)]
+    found = [(sample.asset, record(sample, provider)) for sample in samples(task)]
+    rows = [row for _, row in found]
+    read = [
+        {"uid": asset.uid, "revision": asset.asset_revision}
+        for asset, _ in found
+        if not isinstance(asset, Fault)
+    ]
     named = {name for row in rows if row["record"] for name in json.loads(row["record"])["license_ids"]}
-    table = pa.Table.from_pylist(rows, schema=schema.RECORDS)
-    files = {RECORDS: tables.to_parquet(table)}
+    files = {
+        RECORDS: tables.to_parquet(pa.Table.from_pylist(rows, schema=schema.RECORDS)),
+        REVISIONS: tables.to_parquet(pa.Table.from_pylist(read, schema=revisions.REVISIONS)),
+    }
     return Made(files=files, counts={KEPT: len(rows)}, facts={"rows": len(rows), "licenses": sorted(named)})
 
 
@@ -105,11 +119,15 @@ def decide_step(purpose: Purpose, as_of: datetime) -> Step:
 
 def list_decisions(source: Source, *, as_of: datetime) -> Sequence[Task]:
     register = folding.revocations(source.store, source.version)
+    records = source.artifact("records").shards
+    check_arrived(source, records)
+    revisions_of = {slot: refs.of(source.store, shard, REVISIONS) for slot, shard in records.items()}
+    outdated = revisions.outdated({slot: tables.read_parquet(ref) for slot, ref in revisions_of.items()})
     in_effect = [line.model_dump_json(by_alias=True) for line in register if line.effective_at <= as_of]
     providers = {folded.provider for folded in source.version.deliveries}
     licenses = {name: folding.licenses(source.store, source.version, name) for name in providers}
     tasks = []
-    for slot, shard in sorted(source.artifact("records").shards.items()):
+    for slot, shard in sorted(records.items()):
         known = licenses[source.version.deliveries[int(generation(slot))].provider]
         named = [known[name] for name in shard.facts["licenses"] if name in known]
         tasks.append(
@@ -119,6 +137,8 @@ def list_decisions(source: Source, *, as_of: datetime) -> Sequence[Task]:
                 facts={
                     "licenses": [standing(license_, as_of) for license_ in named],
                     "revocations": fingerprint(in_effect),
+                    # Only where there are any: a correction leaves the keys of other shards alone.
+                    **({"outdated": outdated[slot]} if slot in outdated else {}),
                 },
                 hints={
                     "licenses": [license_.model_dump_json(by_alias=True) for license_ in named],
@@ -128,6 +148,20 @@ def list_decisions(source: Source, *, as_of: datetime) -> Sequence[Task]:
             )
         )
     return tasks
+
+
+def check_arrived(source: Source, records: Mapping[str, Shard]) -> None:
+    """Every delivery brought as many samples as it says, now that its tars are read."""
+    arrived: collections.Counter[int] = collections.Counter()
+    for slot, shard in records.items():
+        arrived[int(generation(slot))] += shard.facts["rows"]
+    for number, folded in enumerate(source.version.deliveries):
+        told = folding.manifest(folding.manifest_ref(source.store, folded)).counts.get("samples")
+        if told not in (None, arrived[number]):
+            where = Store.at(folded.uri).where(MANIFEST)
+            fix = "send what is missing, or correct the count"
+            detail = f"got {told}, but {arrived[number]} arrived; {fix}"
+            raise Refused(where, "counts.samples", "counts", detail)
 
 
 def standing(record: License, as_of: datetime) -> list[Any]:
@@ -154,7 +188,8 @@ def decide_shard(task: Task, _report: Report, *, purpose: Purpose) -> Made:
         revoked=Revoked.of(register, as_of),
     )
     records = tables.read_parquet(task.only("records")).to_pylist()
-    rows = [decided(row, judge) if row["record"] else unreadable(row) for row in records]
+    outdated: Mapping[str, str] = task.facts.get("outdated", {})
+    rows = [decided(row, judge, outdated) if row["record"] else unreadable(row) for row in records]
     table = pa.Table.from_pylist(rows, schema=schema.DECIDED)
     return Made(
         files={ROWS: tables.to_parquet(table)},
@@ -163,10 +198,13 @@ def decide_shard(task: Task, _report: Report, *, purpose: Purpose) -> Made:
     )
 
 
-def decided(row: Mapping[str, Any], judge: Callable[[Asset], Decision]) -> dict[str, Any]:
+def decided(
+    row: Mapping[str, Any], judge: Callable[[Asset], Decision], outdated: Mapping[str, str]
+) -> dict[str, Any]:
     """A catalog row. Words of an asset that is refused stay out of the catalog: only why, and which one."""
     asset = Asset.model_validate_json(row["record"])
-    decision = judge(asset)
+    why = outdated.get(asset.uid)
+    decision = Decision(outcome="rejected", reasons=(why,)) if why else judge(asset)
     kept = decision.outcome == KEPT
     return {
         "uid": asset.uid,

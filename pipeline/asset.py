@@ -138,8 +138,9 @@ class Asset(Record):
     schema_: Literal["asset/1.0"] = Field(alias="schema")
     provider: Provider
     asset_id: AssetId
-    asset_revision: Annotated[int, Field(ge=0)]
-    """Grows with every correction; the last revision wins whole."""
+    asset_revision: Annotated[int, Field(ge=0, le=2_147_483_647)]
+    """Grows with every correction; the highest revision wins whole, whenever it came. Of equal ones the first
+    delivered counts."""
     delivery_id: Maybe[Annotated[str, Field(max_length=128), OPAQUE]] = None
     """Filled in when the delivery is read."""
     image_type: Literal["photo", "illustration", "vector", "render_3d", "unknown"]

@@ -1,0 +1,125 @@
+"""Laws of what arrives over time: corrections, counts, and a delivery that was moved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.corpus import Corpus, Version
+from infra.guarded.refused import Refused
+from infra.storage import Store
+from pipeline import revisions
+from pipeline.engine import Inline
+from pipeline.questions import catalog_rows
+
+from .conftest import Build, Deliveries, sample
+from .test_build import Refuses, contents
+
+pytestmark = pytest.mark.plan
+FIRST = range(24)
+AT = 3
+"""The asset that is corrected; it lies in the first of the three tars of its delivery."""
+STEPS = ("records", "decide", "images", "filter")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return Corpus(Store.at(tmp_path / "corpus"))
+
+
+@pytest.fixture
+def first(corpus: Corpus, deliveries: Deliveries, built: Build) -> Version:
+    return built(corpus, [deliveries.write([sample(number) for number in FIRST])], Inline(), to="split")
+
+
+def corrected(revision: int, **changes: Any) -> list[Any]:
+    return [sample(AT, asset_revision=revision, **changes)]
+
+
+def told(corpus: Corpus, version: Version) -> list[tuple[int, str, list[str]]]:
+    """(revision, outcome, reasons) of the asset's rows, as they came."""
+    rows = catalog_rows(corpus, version, sample(AT)[0].uid)
+    return [(row["revision"], row["outcome"], row["reasons"]) for row in rows]
+
+
+def test_a_correction_takes_over_whole_and_leaves_other_shards_alone(
+    corpus: Corpus, deliveries: Deliveries, built: Build, first: Version
+) -> None:
+    before = contents(corpus.store, "shards/")
+    uri = deliveries.write(corrected(1, description="a purple hexagon, corrected"))
+    second = built(corpus, [uri], Inline(), to="split")
+    assert told(corpus, second) == [(0, "rejected", ["superseded"]), (1, "kept", [])]
+    *_, row = catalog_rows(corpus, second, sample(AT)[0].uid)
+    assert row["description"] == "a purple hexagon, corrected"
+    for name in STEPS:
+        old, new = corpus.artifact(first, name).shards, corpus.artifact(second, name).shards
+        changed = {slot for slot in old if new[slot] != old[slot]}
+        assert changed == (set() if name == "records" else {"000-00000"}), name
+        assert set(new) - set(old) == {"001-00000"}, name
+    after = contents(corpus.store, "shards/")
+    assert {name: after[name] for name in before} == before
+    assert corpus.artifact(second, "split").counts == {"kept": len(FIRST)}
+
+
+def test_a_correction_that_revokes_leaves_nothing_of_the_asset(
+    corpus: Corpus, deliveries: Deliveries, built: Build, first: Version
+) -> None:
+    assert told(corpus, first) == [(0, "kept", [])]
+    uri = deliveries.write(corrected(1, status="revoked", revoked_at="2026-05-01T00:00:00Z"))
+    second = built(corpus, [uri], Inline(), to="split")
+    assert told(corpus, second) == [(0, "rejected", ["superseded"]), (1, "rejected", ["revoked"])]
+    assert corpus.artifact(second, "split").counts == {"kept": len(FIRST) - 1}
+
+
+def test_an_older_or_an_equal_revision_that_comes_later_changes_nothing(
+    corpus: Corpus, deliveries: Deliveries, built: Build
+) -> None:
+    rest = [sample(number) for number in FIRST if number != AT]
+    withdrawn = corrected(2, status="revoked", revoked_at="2026-05-01T00:00:00Z")
+    first = built(corpus, [deliveries.write([*rest, *withdrawn])], Inline(), to="filter")
+    late = [deliveries.write(corrected(1)), deliveries.write(corrected(2))]
+    second = built(corpus, late, Inline(), to="filter")
+    assert told(corpus, second) == [
+        (2, "rejected", ["revoked"]),
+        (1, "rejected", ["superseded"]),
+        (2, "rejected", [revisions.REVISION_SEEN]),
+    ]
+    for name in STEPS:
+        old, new = corpus.artifact(first, name).shards, corpus.artifact(second, name).shards
+        assert {slot: new[slot] for slot in old} == old, name
+
+
+def test_of_three_revisions_the_highest_counts_in_whatever_order_they_come(
+    corpus: Corpus, deliveries: Deliveries, built: Build
+) -> None:
+    uris = [deliveries.write(corrected(revision, keywords=[f"k{revision}"])) for revision in (1, 3, 2)]
+    version = built(corpus, uris, Inline(), to="filter")
+    assert [outcome for _, outcome, _ in told(corpus, version)] == ["rejected", "kept", "rejected"]
+
+
+def test_a_count_that_no_shard_repeats_is_compared_once_the_tars_are_read(
+    corpus: Corpus, deliveries: Deliveries, built: Build
+) -> None:
+    store = Store.at(deliveries.write([sample(number) for number in range(4)]))
+    manifest = json.loads(store.read("delivery.json"))
+    for file in manifest["files"]:
+        file.pop("samples", None)
+    store.write("delivery.json", json.dumps({**manifest, "counts": {"samples": 5}}).encode())
+    with pytest.raises(Refused, match=r"delivery\.json: counts\.samples: .* got 5, but 4 arrived"):
+        built(corpus, [store.uri], Inline(), to="filter")
+    assert corpus.numbers() == []
+
+
+def test_a_delivery_that_was_moved_costs_no_shard(
+    corpus: Corpus, tmp_path: Path, deliveries: Deliveries, built: Build
+) -> None:
+    uri = deliveries.write([sample(number) for number in range(8)])
+    first = built(corpus, [uri], Inline(), to="filter")
+    Path(uri).rename(tmp_path / "elsewhere")
+    now = Store.at(tmp_path / "elsewhere").uri
+    second = built(corpus, [now], Refuses(), to="filter")
+    assert [known.uri for known in second.deliveries] == [now]
+    assert second.artifacts == first.artifacts
