@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from infra.artifact import Corrupt
 from tokenizer_service.vocabulary import Live
 from trainer.model import ModelSection, Transformer
 
@@ -95,7 +97,10 @@ def _to_json(state: State) -> dict[str, Any]:
 
 def read_state(folder: Path) -> State:
     """The JSON part of a checkpoint."""
-    facts = json.loads((folder / STATE).read_text())
+    try:
+        facts = json.loads((folder / STATE).read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise _damaged(folder / STATE, error) from None
     if facts["format"] != FORMAT:
         raise ValueError(f"{folder} has checkpoint format {facts['format']}, this version reads {FORMAT}")
     return State(
@@ -112,14 +117,29 @@ def load_model(folder: Path) -> Transformer:
     """The model of a checkpoint, on the CPU, ready to sample."""
     state = read_state(folder)
     model = Transformer(state.model, state.live)
-    model.load_state_dict(load_file(folder / MODEL))
+    model.load_state_dict(_arrays(folder / MODEL))
     return model.eval()
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    """Raises ``Corrupt``, naming the file, if it is missing or was cut short."""
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> Corrupt:
+    return Corrupt(
+        f"{path} cannot be read: {error}; remove the folder {path.parent}, and the checkpoint before it "
+        "is used (`pardalis train --resume` makes the lost one again)"
+    )
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Put weights, optimiser and random state back, in place."""
-    model.load_state_dict(load_file(folder / MODEL))
-    arrays = load_file(folder / OPTIMIZER)
+    model.load_state_dict(_arrays(folder / MODEL))
+    arrays = _arrays(folder / OPTIMIZER)
     torch.set_rng_state(arrays.pop(RNG))
     states: dict[int, dict[str, Tensor]] = {}
     for key, array in arrays.items():

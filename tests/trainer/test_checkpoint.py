@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from infra.artifact import Corrupt
 from tokenizer_service.vocabulary import Live
 from trainer import checkpoint, optimizer
 from trainer.checkpoint import Checkpoints, State
@@ -100,3 +101,22 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
     with pytest.raises(ValueError, match="checkpoint format 99, this version reads 1"):
         checkpoint.read_state(folder)
+
+
+@pytest.mark.parametrize("name", [checkpoint.MODEL, checkpoint.OPTIMIZER, checkpoint.STATE])
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_checkpoint_that_was_cut_short_is_refused_by_name(tmp_path: Path, name: str, kept: int) -> None:
+    model, adam = stepped(0)
+    folder = checkpoint.save(tmp_path / "c", model, adam, state=STATE)
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:kept])
+    with pytest.raises(Corrupt, match=f"{name} cannot be read: .* remove the folder .*c, and"):
+        checkpoint.restore(folder, *stepped(1))
+
+
+def test_a_checkpoint_without_its_weights_is_refused_by_name(tmp_path: Path) -> None:
+    model, adam = stepped(0)
+    folder = checkpoint.save(tmp_path / "c", model, adam, state=STATE)
+    (folder / checkpoint.MODEL).unlink()
+    with pytest.raises(Corrupt, match=r"model\.safetensors cannot be read"):
+        checkpoint.load_model(folder)
