@@ -6,13 +6,15 @@ that by itself, so nothing is handed over here.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray.train
 from ray.train.torch import TorchTrainer
 
+RECORDS = "ray-train"
+"""Ray's own records of a run, within the run's folder, where no other run's can be; never a checkpoint."""
 RESTARTS = 3
 """Times that a group may start again."""
 
@@ -25,12 +27,15 @@ def launch(
     run: Callable[[dict[str, Any]], None],
     config: dict[str, Any],
     *,
-    name: str,
+    folder: Path,
     workers: int,
     cpus: int,
     gpus: int,
 ) -> None:
-    """Run ``run(config)`` in ``workers`` processes, with ``torch.distributed`` set up among them."""
+    """Run ``run(config)`` in ``workers`` processes, with ``torch.distributed`` set up among them.
+
+    ``folder`` is the run's: absolute, and shared by the workers.
+    """
     resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
     trainer = TorchTrainer(
         run,
@@ -39,12 +44,11 @@ def launch(
             num_workers=workers, use_gpu=bool(gpus), resources_per_worker=resources
         ),
         run_config=ray.train.RunConfig(
-            name=name,
-            # Ray's own records of the run; checkpoints are ours and lie in the run's folder.
-            storage_path=tempfile.gettempdir() + "/pardalis-ray-train",
+            name=RECORDS,
+            storage_path=str(folder),
             failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
         ),
     )
     result = trainer.fit()
     if result.error is not None:
-        raise TrainingFailed(f"training {name} failed: {result.error}; its checkpoints are kept")
+        raise TrainingFailed(f"training {folder} failed: {result.error}; its checkpoints are kept")

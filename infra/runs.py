@@ -5,6 +5,7 @@ It is what answers "which models saw this asset", so it is written before the fi
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from infra.artifact import pretty
@@ -13,6 +14,17 @@ from infra.corpus import Corpus, Version
 
 class OtherRun(ValueError):
     """The folder holds a run with other settings or other data."""
+
+
+def folder(path: Path) -> Path:
+    """The folder of a run, or of a demo, as a command line names it; an address is refused."""
+    scheme, colon, _ = str(path).partition(":/")
+    if colon and "/" not in scheme:
+        raise ValueError(
+            f"{scheme}:// is the address of an object store; a run needs a folder on a disk that its workers "
+            "share: give a local path. Corpora may lie in an object store"
+        )
+    return path
 
 
 def record(corpus: Corpus, version: Version, *, identity: str, facts: dict[str, Any]) -> None:

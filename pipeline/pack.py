@@ -30,7 +30,7 @@ BREAK = np.array([vocabulary.BREAK], np.uint16)
 
 
 class PackConfig(Section):
-    """``[pipeline.pack]``."""
+    """``[pipeline.examples.rows]``."""
 
     context: int = Field(default=4224, ge=8)
     """Tokens a model sees of a row; a row holds one more, for the shift between input and target.
@@ -143,7 +143,7 @@ def _drop(pairs: list[Pair], room: int, example_id: str) -> tuple[list[Pair], tu
     alone = Document(example_id=example_id, pairs=(pairs[-1],)).num_tokens
     raise ValueError(
         f"document {example_id} takes {alone} tokens without neighbors and a row has room for {room}; "
-        "raise pipeline.pack.context, or lower target_text_tokens or max_spans"
+        "raise pipeline.examples.rows.context, or lower its target_text_tokens or max_spans"
     )
 
 

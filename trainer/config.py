@@ -13,7 +13,6 @@ from trainer.sampler import SamplerSection
 from trainer.spans import MaskingSection
 
 SHAPES = {
-    "demo": ModelSection(num_layers=4, width=256, num_heads=4, context=296, image_places=64, init_std=0.02),
     "20m": ModelSection(num_layers=6, width=512, num_heads=8),
     "125m": ModelSection(num_layers=12, width=768, num_heads=12),
     "350m": ModelSection(num_layers=24, width=1024, num_heads=16, context=4224),
@@ -21,10 +20,8 @@ SHAPES = {
     "7b": ModelSection(num_layers=32, width=4096, num_heads=32, context=4224),
 }
 """Table 3 gives layers and width of the last three; heads are metaseq's. The paper's sequence of 4,096 tokens
-does not hold four pairs; 4,224 is ours."""
-
-LEARNING_RATES = {"350m": 6e-4, "760m": 5e-4, "7b": 1.2e-4}
-"""Table 3; with 1,500 steps of warm-up and 8 Mi tokens an update."""
+does not hold four pairs; 4,224 is ours. The table's learning rates for them are 6e-4, 5e-4 and 1.2e-4, with
+1,500 steps of warm-up and 8 Mi tokens an update."""
 
 
 class TrainerConfig(Section):

@@ -285,9 +285,8 @@ def lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def to_ray(metrics: Mapping[str, float], folder: Path | None) -> None:
+def to_ray(metrics: Mapping[str, float]) -> None:
     """Report to Ray Train, from inside a worker that it started."""
     from ray import train  # noqa: PLC0415  # only a run that Ray started pays for the import
 
-    checkpoint = None if folder is None else train.Checkpoint.from_directory(folder)
-    train.report(dict(metrics), checkpoint=checkpoint)
+    train.report(dict(metrics))

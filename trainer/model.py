@@ -40,7 +40,10 @@ class ModelSection(Section):
     num_heads: int = Field(default=4, ge=1)
     """Attention heads; must divide ``width``."""
     context: int = Field(default=4224, ge=8)
-    """Rows of the position table: the longest document after masking, in tokens."""
+    """Rows of the position table: the longest document after masking, in tokens.
+
+    A run whose settings leave it out takes the context that its rows were packed with.
+    """
     image_places: int = Field(default=0, ge=0)
     """Rows of a second position table, by the index of a token in its image (0: none, as in the paper).
 

@@ -114,14 +114,18 @@ class Part:
     workers: int = 1
 
 
+def check_ranks(section: StreamSection, ranks: int) -> None:
+    if section.rows_per_step % ranks:
+        raise ValueError(
+            f"trainer.stream.rows_per_step {section.rows_per_step} is no multiple of {ranks} ranks"
+        )
+
+
 class Walk:
     """An endless iterator over the steps of one process, each the epochs and the sequences of its rows."""
 
     def __init__(self, block_rows: Ints, section: StreamSection, part: Part) -> None:
-        if section.rows_per_step % part.ranks:
-            raise ValueError(
-                f"trainer.stream.rows_per_step {section.rows_per_step} is no multiple of {part.ranks} ranks"
-            )
+        check_ranks(section, part.ranks)
         self._num_rows = int(block_rows.sum())
         self._section = section
         self._part = part

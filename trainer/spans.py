@@ -30,7 +30,10 @@ class MaskingSection(Section):
     """``[trainer.masking]``: how much is cut (cm3leon.md, section 5)."""
 
     max_spans: int = Field(default=4, ge=0, le=vocabulary.NUM_SENTINELS)
-    """Most spans cut from a document; 0 trains left to right only. At most what the packer left room for."""
+    """Most spans cut from a document; 0 trains left to right only. At most what the packer left room for.
+
+    A run whose settings leave it out cuts no more than that.
+    """
     mean_spans: float = Field(default=1.0, gt=0.0)
     """Mean of the Poisson distribution of spans a document; 1 leaves 37 % of documents as they are."""
     whole_share: float = Field(default=0.5, ge=0.0, le=1.0)

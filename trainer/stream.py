@@ -73,13 +73,31 @@ class Reader:
 
 def _alike(shards: Sequence[Shard]) -> Sequence[Shard]:
     """All of one corpus; or says which differ."""
-    if not sum(shard.info["rows"] for shard in shards):
-        raise ValueError(f"{len(shards)} shards hold no rows; build the packs of this version first")
+    check_rows([shard.info for shard in shards])
     for fact in ("context", "vocabulary"):
         values = {shard.info[fact]: shard.path for shard in shards}
         if len(values) > 1:
             raise ValueError(f"shards differ in {fact}: {values}; stream shards of one artifact")
     return shards
+
+
+def check_rows(packs: Sequence[ShardInfo]) -> None:
+    if not sum(info["rows"] for info in packs):
+        raise ValueError(f"{len(packs)} shards hold no rows; build the packs of this version first")
+
+
+def span_room(packs: Sequence[ShardInfo]) -> int:
+    """Spans that masking may cut from any document."""
+    return min((info["max_spans"] for info in packs), default=0)
+
+
+def check_room(packs: Sequence[ShardInfo], masking: MaskingSection) -> None:
+    room = span_room(packs)
+    if masking.max_spans > room:
+        raise ValueError(
+            f"trainer.masking.max_spans is {masking.max_spans} and the rows leave room for {room}; lower it, "
+            "or pack with a larger pipeline.examples.rows.max_spans"
+        )
 
 
 def _layout(documents: list[NDArray[np.int32]], segments: list[NDArray[np.int32]]) -> Layout:
@@ -119,12 +137,7 @@ class Source:
 def open_source(
     shards: Sequence[Shard], *, masking: MaskingSection, seed: int, open_blocks: int = 64
 ) -> Source:
-    room = min((shard.info["max_spans"] for shard in shards), default=0)
-    if masking.max_spans > room:
-        raise ValueError(
-            f"trainer.masking.max_spans is {masking.max_spans} and the rows leave room for {room}; lower it, "
-            "or pack with a larger pipeline.pack.max_spans"
-        )
+    check_room([shard.info for shard in shards], masking)
     return Source(reader=Reader(shards, open_blocks=open_blocks), masking=masking, seed=seed)
 
 

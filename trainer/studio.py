@@ -24,6 +24,7 @@ from pipeline.tokens import TOKENS, square
 from tokenizer_service import text, vocabulary, vq
 from trainer import sampler
 from trainer.checkpoint import Checkpoints, load_model
+from trainer.folder import check_tokenizers
 from trainer.model import Transformer
 from trainer.sampler import Pair, SamplerSection
 
@@ -100,11 +101,13 @@ class Studio:
 
 
 def open_studio(corpus: Corpus, version: Version, config: Config, run: Path) -> Studio:
+    """Raises ``OtherRun`` if the corpus has other tokenizers than the run was trained with."""
     # The last weights, not the best: a small model draws what it has learnt by heart, and its loss on what
-    # it has never seen turns up long before. `evaluate` judges the best ones.
+    # it has never seen turns up long before.
     last = Checkpoints(folder=run).latest()
     if last is None:
         raise ValueError(f"{run} holds no checkpoint; run `pardalis train --run {run}` first")
+    check_tokenizers(run, corpus, version)
     tokens = {
         uid: found
         for shard in corpus.artifact(version, "tokenize").shards.values()

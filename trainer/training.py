@@ -1,7 +1,7 @@
 """``pardalis train``: from the packs of a corpus version to a run's folder of checkpoints.
 
 The same function trains in this process and in every rank of a Ray Train group. A run's folder belongs to one
-identity (settings, packs, tokenizers); what it holds is resumed, never mixed with another's.
+identity (settings, packs); what it holds is resumed, never mixed with another's.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ import torch
 from torch import distributed
 
 from infra import cluster, launch, runs
-from infra.artifact import fingerprint, pretty
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore, Store
 from infra.telemetry import Bar, Log
 from pipeline import config as configuration
 from pipeline.examples import KINDS, kind_of
+from pipeline.shards import ShardInfo
 from pipeline.split import TRAIN
 from tokenizer_service.vocabulary import Live
+from trainer import folder as folders
 from trainer import loop, stream
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.cm3 import Batch
@@ -38,7 +39,6 @@ from trainer.order import Part
 from trainer.spans import MaskingSection
 from trainer.stream import PackedStream
 
-RUN = "run.json"
 METRICS = "metrics.jsonl"
 DONE = "done"
 """Names the identity of the run that ended."""
@@ -67,14 +67,26 @@ class Plan:
         return Plan(corpus=value["corpus"], version=value["version"], folder=value["folder"], config=config)
 
 
-def packed(corpus: Corpus, version: Version, kind: str) -> list[stream.Shard]:
-    """The packed shards of a kind, in the order that numbers the sequences."""
+def listed(corpus: Corpus, version: Version, kind: str) -> list[tuple[str, ShardInfo]]:
+    """Names of the packed shards of a kind, and what they hold, in the order that numbers the sequences."""
     artifact = corpus.artifact(version, "pack")
     return [
-        stream.Shard(path=corpus.store.local(shard.name(file)), info=info)
+        (shard.name(file), info)
         for slot, shard in sorted(artifact.shards.items())
         if kind_of(slot) == kind
         for file, info in sorted(shard.facts["packs"].items())
+    ]
+
+
+def infos(corpus: Corpus, version: Version) -> list[ShardInfo]:
+    """What the packs for training hold; nothing is fetched."""
+    return [info for _, info in listed(corpus, version, TRAIN)]
+
+
+def packed(corpus: Corpus, version: Version, kind: str) -> list[stream.Shard]:
+    """The packed shards of a kind as local files."""
+    return [
+        stream.Shard(path=corpus.store.local(name), info=info) for name, info in listed(corpus, version, kind)
     ]
 
 
@@ -84,11 +96,6 @@ def live(corpus: Corpus, version: Version) -> Live:
         num_text=corpus.artifact(version, "bpe").only.facts["entries"],
         num_codes=corpus.artifact(version, "vq").only.facts["codebook"],
     )
-
-
-def identity(version: Version, config: TrainerConfig) -> str:
-    """What a run is: the same packs, trained in the same way. How one samples from it later is no part."""
-    return fingerprint(config.model_dump(mode="json", exclude={"sampler"}), version.artifacts["pack"])
 
 
 def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
@@ -140,7 +147,7 @@ def on_a_rank(config: dict[str, Any]) -> None:
     def report(metrics: Mapping[str, float], folder: Path | None) -> None:
         if not distributed.is_initialized() or distributed.get_rank() == 0:
             write(metrics, folder)
-        loop.to_ray(metrics, None)
+        loop.to_ray(metrics)
 
     execute(config, report=report)
 
@@ -193,39 +200,29 @@ def train(
 
     Example: pardalis train --run runs/first --corpus s3://bucket/corpus --workers 8
 
+    Settings are the table trainer of --config; without it, those that the run began with; for a new run, the
+    defaults. The context and the masks that none of these name fit the packs, and --set wins.
+
     Parameters
     ----------
     run
-        Folder for checkpoints and metrics; shared by the workers.
+        Folder for checkpoints and metrics, on a disk that the workers share.
     workers
         Ranks of the group; each takes a GPU where there are any.
     resume
         Go on with the run that the folder holds.
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
-    corpus = options.open()
-    if Checkpoints(folder=run).latest() and not resume:
+    if Checkpoints(folder=runs.folder(run)).latest() and not resume:
         raise runs.OtherRun(f"{run} holds a run already; give --resume to go on with it, or another --run")
-    config = trainer_config(options)
-    log = Log()
-    summary = train_version(corpus, corpus.newest(), config, run, workers=workers, engine=engine, log=log)
+    corpus, log = options.open(), Log()
+    version = corpus.newest()
+    config = folders.settings(run, options, infos(corpus, version))
+    try:
+        summary = train_version(corpus, version, config, run, workers=workers, engine=engine, log=log)
+    finally:
+        log.save(corpus.store, "train")
     answer(summary, "\n".join(f"{name}: {value}" for name, value in summary.items()), json=options.json)
-
-
-def trainer_config(options: CorpusOptions) -> TrainerConfig:
-    """``[trainer]`` of the file given, else of the defaults."""
-    path = options.config or configuration.CONFIGS / "node.toml"
-    values = configuration.read(path, options.overrides)
-    return configuration.validated(TrainerConfig, values.get("trainer", {}), str(path))
-
-
-def run_config(folder: Path, options: CorpusOptions) -> TrainerConfig:
-    """``[trainer]`` as the run was trained with it, unless a file is given; overrides win in both cases."""
-    path = folder / RUN
-    if options.config or not path.exists():
-        return trainer_config(options)
-    values = configuration.overridden({"trainer": json.loads(path.read_text())["config"]}, options.overrides)
-    return configuration.validated(TrainerConfig, values["trainer"], str(path))
 
 
 def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by whom
@@ -239,11 +236,14 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
     log: Log,
 ) -> dict[str, Any]:
     """Train, or go on, or find that it is done; the summary says where the best checkpoint is."""
-    name = identity(version, config)
-    claim(folder, name, config)
-    runs.record(corpus, version, identity=name, facts={"config": config.model_dump(mode="json")})
+    ranks = 1 if engine.engine == "inline" else workers
+    folders.check(config, infos(corpus, version), ranks=ranks)
+    name, facts = folders.identity(version, config), {"config": config.model_dump(mode="json")}
+    folders.claim(folder, name, config, folders.tokenizers(corpus, version))
+    runs.record(corpus, version, identity=name, facts=facts)
+    log.event("run", folder=str(folder), identity=name, version=version.number, ranks=ranks)
     plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)
-    if not (folder / DONE).exists():
+    if not ended(folder):
         with watched(folder, config.optimizer.num_steps, log):
             run_plan(plan, workers=workers, engine=engine)
         LocalStore(str(folder)).write(DONE, name.encode())
@@ -251,6 +251,12 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
     if best is None:
         raise RuntimeError(f"{folder} holds no checkpoint after training; see its {METRICS}")
     return {"run": str(folder), "best": best.name, "steps": int(metrics(folder)[-1]["step"])}
+
+
+def ended(folder: Path) -> bool:
+    """Whether the run is done, and the checkpoint that it ended with is still there."""
+    lines = metrics(folder)
+    return (folder / DONE).exists() and bool(lines) and int(lines[-1]["step"]) == resumed_step(folder)
 
 
 def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
@@ -262,18 +268,8 @@ def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
         launch.launch(
             on_a_rank,
             plan.json(),
-            name=Path(plan.folder).name,
+            folder=Path(plan.folder),
             workers=workers,
             cpus=plan.config.loop.threads,
             gpus=int(torch.cuda.is_available()),
         )
-
-
-def claim(folder: Path, name: str, config: TrainerConfig) -> None:
-    """Make the folder this run's, or find that it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RUN
-    if path.exists() and json.loads(path.read_text())["identity"] != name:
-        raise runs.OtherRun(f"{folder} holds a run with other settings or other packs; give another --run")
-    run = {"identity": name, "config": config.model_dump(mode="json")}
-    LocalStore(str(folder)).write(RUN, pretty(run))

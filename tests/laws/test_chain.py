@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,86 @@ def test_the_commands_carry_a_delivery_to_a_picture_and_a_caption(
     found = json.loads("[" + capsys.readouterr().out.split("\n[", 1)[1])
     assert len(found) == 3
     assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
+
+
+def test_a_corpus_trains_without_a_file_and_a_refused_command_leaves_the_folder_free(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at, folder = corpus[:2], tmp_path / "new"
+    short = ["--set", "trainer.optimizer.num_steps = 2", "--set", "trainer.optimizer.warmup_steps = 1"]
+    small = ["--set", "trainer.stream.rows_per_step = 2", "--set", "trainer.model.num_layers = 1"]
+    words = ["train", "--run", str(folder), *at, *short, *small, "--engine", "inline"]
+    capsys.readouterr()
+    assert run([*words, "--set", "trainer.masking.max_spans = 5"]) == MISTAKE
+    assert "pipeline.examples.rows.max_spans" in capsys.readouterr().err
+    assert not folder.exists()
+    assert not Corpus(Store.at(at[1])).store.names("runs/")
+    assert run(words) == 0
+    assert json.loads((folder / "run.json").read_text())["config"]["model"]["context"] == 96
+
+    capsys.readouterr()
+    assert run(["logs", *at, "--json"]) == 0
+    events = {event["event"]: event for event in json.loads(capsys.readouterr().out)}
+    assert (events["run"]["version"], events["work"]["done"]) == (2, 2)
+
+    shutil.rmtree(folder / "step-00000002")
+    resumed = ["train", "--run", str(folder), *at, "--engine", "inline", "--resume"]
+    assert run(resumed) == 0
+    assert (folder / "step-00000002").is_dir()
+
+
+def test_a_training_that_fails_leaves_its_log(corpus: list[str], tmp_path: Path) -> None:
+    unknown = ["--set", "trainer.loop.watch = 'nothing'"]
+    words = ["train", "--run", str(tmp_path / "run"), *corpus, *unknown, "--engine", "inline"]
+    assert run(words) == MISTAKE
+    names = Corpus(Store.at(corpus[1])).store.names("logs/")
+    assert sum(name.endswith("-train.jsonl") for name in names) == 1
+
+
+def test_a_run_is_not_sampled_with_another_corpus(
+    corpus: list[str], tmp_path: Path, deliveries: Deliveries, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--run", str(tmp_path / "run")]
+    assert run(["train", *folder, *corpus, "--engine", "inline"]) == 0
+    uri = deliveries.write([sample(number) for number in range(24, 36)])
+    other = ["--corpus", str(tmp_path / "other"), *corpus[2:]]
+    assert run(["ingest", uri, "--as-of", "2026-06-01T00:00:00Z", *other, "--engine", "inline"]) == 0
+    assert run(["build", "--to", "vq", *other, "--engine", "inline"]) == 0
+    capsys.readouterr()
+    out = tmp_path / "drawn.png"
+    assert run(["sample", *folder, *other, "--text", "a circle", "--out", str(out)]) == MISTAKE
+    assert f"trained with the tokenizers of version 2 of {corpus[1]}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--text", "a circle"], "needs --out"),
+        (["--text", "a circle", "--out", "nowhere/a.png"], "there is no folder nowhere"),
+        (["--text", "a circle", "--out", "a.jpg"], "name it FILE.png"),
+        (["--text", "a circle", "--out", "a.png", "--samples", "0"], "draw at least 1"),
+        (["--text", "a circle", "--out", "a.png", "--neighbors=-1"], "--neighbors is -1"),
+        (["--text", "a circle", "--out", "a.png", "--seed=-1"], "--seed is -1"),
+        (["--image", "nowhere.png"], "there is no such file"),
+        (["--image", "a.png", "--text", "a circle"], "either --text"),
+        ([], "either --text"),
+    ],
+)
+def test_a_sample_that_cannot_be_is_refused_before_anything_is_opened(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = ["--run", str(tmp_path / "run"), "--corpus", str(tmp_path / "corpus")]
+    assert run(["sample", *nothing, *words]) == MISTAKE
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["train"], ["sample", "--image", "a.png"]])
+def test_an_address_is_refused_as_the_folder_of_a_run(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--run", "s3://bucket/run", "--corpus", "nowhere"]) == MISTAKE
+    assert "s3:// is the address of an object store" in capsys.readouterr().err
 
 
 def test_codes_and_back(corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,119 @@
+"""The folder of a run: whose it is, how it was trained and with which tokenizers, and a new one's settings.
+
+The surprising rule: settings are held against the packs before the folder is claimed, so that a mistake
+leaves nothing behind and the corrected command may name the same folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infra import runs
+from infra.artifact import fingerprint, pretty
+from infra.corpus import Corpus, Version
+from infra.options import CorpusOptions
+from infra.storage import LocalStore
+from pipeline import config as configuration
+from pipeline.shards import ShardInfo
+from trainer import order, stream
+from trainer.checkpoint import Checkpoints, read_state
+from trainer.config import TrainerConfig
+from trainer.spans import MaskingSection
+
+RUN = "run.json"
+TOKENIZERS = ("bpe", "vq")
+
+
+def identity(version: Version, config: TrainerConfig) -> str:
+    """What a run is: the same packs, trained in the same way. How one samples from it later is no part."""
+    return fingerprint(config.model_dump(mode="json", exclude={"sampler"}), version.artifacts["pack"])
+
+
+def tokenizers(corpus: Corpus, version: Version) -> dict[str, str]:
+    """Keys of the fitted tokenizers, which say what the ids of a model mean."""
+    return {step: corpus.artifact(version, step).key for step in TOKENIZERS}
+
+
+def claim(run: Path, name: str, config: TrainerConfig, keys: Mapping[str, str]) -> None:
+    """Make the folder this run's, or find that it is."""
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / RUN
+    if path.exists() and json.loads(path.read_text())["identity"] != name:
+        raise runs.OtherRun(f"{run} holds a run with other settings or other packs; give another --run")
+    facts = {"identity": name, "config": config.model_dump(mode="json"), "tokenizers": dict(keys)}
+    LocalStore(str(run)).write(RUN, pretty(facts))
+
+
+def settings(run: Path, options: CorpusOptions, packs: Sequence[ShardInfo] = ()) -> TrainerConfig:
+    """``[trainer]`` of the file given; else as the folder's run was trained; else the defaults.
+
+    What all of them leave open is taken from the packs; overrides win.
+    """
+    path = options.config or run / RUN
+    if options.config:
+        told = configuration.read(options.config).get("trainer", {})
+    else:
+        told = json.loads(path.read_text())["config"] if path.exists() else {}
+    values = configuration.overridden(
+        {"trainer": configuration.merged(fitting(packs), told)}, options.overrides
+    )
+    unknown = sorted(set(values) - set(configuration.TABLES))
+    if unknown:
+        raise configuration.BadConfig(
+            f"--set names the unknown table {unknown[0]!r}; the tables are {', '.join(configuration.TABLES)}"
+        )
+    where = str(path) if told else "the trainer's settings"
+    return configuration.validated(TrainerConfig, values["trainer"], where)
+
+
+def fitting(packs: Sequence[ShardInfo]) -> dict[str, Any]:
+    """Settings that depend on how the rows were packed."""
+    if not packs:
+        return {}
+    max_spans = min(MaskingSection().max_spans, stream.span_room(packs))
+    return {
+        "model": {"context": max(info["context"] for info in packs)},
+        "masking": {"max_spans": max_spans},
+    }
+
+
+def check(config: TrainerConfig, packs: Sequence[ShardInfo], *, ranks: int) -> None:
+    """Refuse settings that these packs, or so many ranks, cannot be trained with."""
+    stream.check_rows(packs)
+    stream.check_room(packs, config.masking)
+    order.check_ranks(config.stream, ranks)
+    context = max(info["context"] for info in packs)
+    if config.model.context < context:
+        raise ValueError(
+            f"trainer.model.context is {config.model.context} and the rows hold documents of up to {context} "
+            "tokens; raise it, or pack with a smaller pipeline.examples.rows.context"
+        )
+
+
+def check_tokenizers(run: Path, corpus: Corpus, version: Version) -> None:
+    """Refuse a corpus whose tokenizers are not those of the run: the same ids would mean other things."""
+    path = run / RUN
+    keys = json.loads(path.read_text()).get("tokenizers") if path.exists() else None
+    if keys is None:
+        raise ValueError(
+            f"{path} does not say which tokenizers the run was trained with; "
+            f"run `pardalis train --run {run} --resume` with the corpus that it was trained on"
+        )
+    found = tokenizers(corpus, version)
+    other = [f"{step} {keys[step]}, not {found[step]}" for step in TOKENIZERS if keys[step] != found[step]]
+    if other:
+        raise runs.OtherRun(
+            f"{run} was trained with the tokenizers of {origin(run)} ({'; '.join(other)}): to version "
+            f"{version.number} of {corpus.store.uri} its tokens mean other things; give --corpus the one "
+            "that it was trained on, or train another run"
+        )
+
+
+def origin(run: Path) -> str:
+    """The corpus that a run saw, as its last checkpoint tells it."""
+    last = Checkpoints(folder=run).latest()
+    note = read_state(last).note if last else {}
+    return f"version {note['version']} of {note['corpus']}" if "version" in note else "another corpus"
