@@ -6,7 +6,7 @@ first, nothing is picked; an asset that is named by a prompt is never among that
 
 from __future__ import annotations
 
-import json
+import json as json_text
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from infra import runs
 from infra.artifact import fingerprint, pretty
 from infra.corpus import Version
 from infra.options import LAST_DEMO, CorpusOptions, EngineOptions, answer
@@ -22,7 +23,7 @@ from infra.telemetry import clock, say
 from pipeline import config as configuration
 from pipeline import jobs
 from pipeline.deliveries import emoji
-from trainer import exhibit, page, training
+from trainer import exhibit, folder, page, training
 from trainer.config import TrainerConfig
 
 CONFIG = configuration.CONFIGS / "demo.toml"
@@ -30,6 +31,8 @@ AS_OF = "2026-11-22T00:00:00Z"
 """Rights are judged at this instant, so that every run of the demo decides alike."""
 SUMMARY = "summary.json"
 PAGE = "index.html"
+RATES = "rates.json"
+"""By step: how fast what is there was made. A run that finds a step done leaves what is known of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,26 +83,33 @@ def demo(
     """
     began = time.monotonic()
     engine = engine or EngineOptions()
-    places = Places(root=workdir.absolute())
+    places = Places(root=runs.folder(workdir).absolute())
     options = CorpusOptions(corpus=str(places.corpus), config=config, overrides=overrides, json=json)
     deliver(places)
-    with jobs.job("demo", options, engine) as work:
-        _, ingested = jobs.ingest_all(work, [str(places.delivery)], AS_OF)
-        version, built = jobs.build_all(work)
-        work.engine.close()  # the training group wants the CPUs that the pool still holds
-        recipe = training.trainer_config(options)
-        training.train_version(
-            work.corpus, version, recipe, places.run, workers=1, engine=engine, log=work.log
-        )
-        rates = step_rates(work.log.events)
-    remember(places)
-    summary = shown(places, work, version, recipe)
-    facts = {"version": version.number, "as_of": version.as_of}
-    summary = {**facts, **summary, "steps": {**ingested, **built}, "rates": rates}
+    summary = made(places, options, engine)
     (places.page / SUMMARY).write_bytes(pretty(summary))
     page.write(places.page / PAGE, summary)
     say(f"demo       done in {clock(time.monotonic() - began)}")
     answer(summary, page.text(summary, places.page / PAGE), json=json)
+
+
+def made(places: Places, options: CorpusOptions, engine: EngineOptions) -> dict[str, Any]:
+    """The corpus, the model and what it draws, made or found; all that the page says."""
+    with jobs.job("demo", options, engine) as work:
+        try:
+            _, ingested = jobs.ingest_all(work, [str(places.delivery)], AS_OF)
+            version, built = jobs.build_all(work)
+        finally:
+            keep_rates(places, step_rates(work.log.events))
+        work.engine.close()  # the training group wants the CPUs that the pool still holds
+        recipe = folder.settings(places.run, options, training.infos(work.corpus, version))
+        training.train_version(
+            work.corpus, version, recipe, places.run, workers=1, engine=engine, log=work.log
+        )
+    remember(places)
+    facts = {"version": version.number, "as_of": version.as_of}
+    steps = {"steps": {**ingested, **built}, "rates": known_rates(places)}
+    return {**facts, **shown(places, work, version, recipe), **steps}
 
 
 def deliver(places: Places) -> None:
@@ -124,14 +134,24 @@ def step_rates(events: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def known_rates(places: Places) -> dict[str, Any]:
+    path = places.page / RATES
+    return json_text.loads(path.read_text()) if path.exists() else {}
+
+
+def keep_rates(places: Places, rates: dict[str, Any]) -> None:
+    """Beside those of earlier runs; a step that ran again tells its newest."""
+    LocalStore(str(places.page)).write(RATES, pretty({**known_rates(places), **rates}))
+
+
 def shown(places: Places, work: jobs.Job, version: Version, recipe: TrainerConfig) -> dict[str, Any]:
     """What the model does, measured and drawn; found again where nothing changed."""
     name = fingerprint(
-        exhibit.REVISION, training.identity(version, recipe), recipe.sampler.model_dump(mode="json")
+        exhibit.REVISION, folder.identity(version, recipe), recipe.sampler.model_dump(mode="json")
     )
     path = places.page / f"{name}.json"
     if not path.exists():
         made = exhibit.make(work.corpus, version, work.config, recipe, places.run)
         LocalStore(str(places.page)).write(path.name, pretty(made))
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = json_text.loads(path.read_text())
     return found

@@ -31,7 +31,7 @@ from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
 from trainer.studio import Pixels, Studio, open_studio
 
-REVISION = 3
+REVISION = 4
 PROMPTS = {
     "red apple": ("1f34e",),
     "red heart": ("2764-fe0f",),
@@ -120,6 +120,7 @@ def tokenizer(studio: Studio, held_out: HeldOut) -> dict[str, Any]:
     return {
         "held_out_images": len(held_out.uids),
         "side": studio.side,
+        "image_tokens": studio.num_codes,
         "psnr_mean_db": float(metrics.psnr_each(held_out.pictures, seen).mean()),
         "psnr_pooled_db": metrics.pooled_psnr(held_out.pictures, seen),
         "psnr_opaque_db": metrics.pooled_psnr(held_out.pictures, seen, mask_BHW=held_out.opaque),
