@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= demo
 NAME ?=
 
-.PHONY: demo test test-all check lint types quick bench fuzz gpu clean
+.PHONY: demo test test-all check lint types quick bench gpu clean
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

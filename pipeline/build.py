@@ -52,7 +52,7 @@ def check_pinned(model: Artifact, step: Step) -> None:
     if model.settings != asked:
         names = ", ".join(sorted(name for name in asked if model.settings.get(name) != asked[name]))
         raise ValueError(
-            f"{step.name} was fitted with other settings ({names} changed) and is pinned by this corpus, since "
+            f"{step.name} was fitted with other settings ({names} changed) and is pinned here, since "
             "tokens and vectors depend on it; leave these settings as they were, or begin another corpus"
         )
 

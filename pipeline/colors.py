@@ -41,6 +41,10 @@ HUES = {"pink": 4, "red": 33, "orange": 70, "yellow": 112, "green": 192, "blue":
 """Where each ends, in degrees; then pink again. Red heart 14, orange 39, yellow 81, green 158, blue 263,
 purple 302, pink 354; tangerine 64."""
 
+_ENCODED = np.arange(256) / 255
+LINEAR = np.where(_ENCODED <= 0.04045, _ENCODED / 12.92, ((_ENCODED + 0.055) / 1.055) ** 2.4)
+"""Light of each value of an sRGB byte."""
+
 # Linear sRGB to cones, cube roots of cones to L, a, b (Ottosson, "A perceptual color space for image
 # processing", 2020).
 TO_CONES = np.array(
@@ -94,9 +98,7 @@ def with_shades(word: int, names_P: Names, lab_PC: Floats) -> NDArray[np.bool_]:
 
 def oklab(pixels_PC: Pixels) -> Floats:
     """Lightness in [0, 1], green to red, blue to yellow: a space in which distances look alike."""
-    encoded = pixels_PC / 255
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    lab_PC: Floats = np.cbrt(linear @ TO_CONES.T) @ TO_LAB.T
+    lab_PC: Floats = np.cbrt(LINEAR[pixels_PC] @ TO_CONES.T) @ TO_LAB.T
     return lab_PC
 
 

@@ -38,7 +38,7 @@ class IngestConfig(Section):
 def step(config: IngestConfig) -> Step:
     return Step(
         name="images",
-        revision=1,
+        revision=2,
         inputs=("decide", "records"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=LIBRARIES),
@@ -121,18 +121,27 @@ def decode(batch: pa.Table, *, config: IngestConfig) -> pa.Table:
 def look(image: bytes, config: IngestConfig) -> dict[str, Any]:
     """The columns that an image adds. One at a time: decoded, the largest admitted takes 360 MB."""
     try:
-        return measure(images.decode(image), config)
+        header, picture = images.probe(image), images.decode(image, at_least=config.max_side)
+        return measure(picture, upright(header, picture), config)
     except images.Undecodable as error:
         verdict = f"failed:undecodable: {error}"
     return {**dict.fromkeys(column.name for column in ADDS), schema.VERDICT.name: verdict}
 
 
-def measure(picture: NDArray[np.uint8], config: IngestConfig) -> dict[str, Any]:
+def upright(header: images.Header, picture: NDArray[np.uint8]) -> tuple[int, int]:
+    """Width and height as delivered, of a picture that may have been decoded smaller and turned."""
+    turned = (picture.shape[0] > picture.shape[1]) != (header.height > header.width)
+    return (header.height, header.width) if turned else (header.width, header.height)
+
+
+def measure(decoded: NDArray[np.uint8], size: tuple[int, int], config: IngestConfig) -> dict[str, Any]:
+    """All is measured on the training picture: three times as quick as on the delivered one."""
+    picture = images.shrink(decoded, config.max_side)
     signature = duplicates.signatures([picture])
     return {
-        JPEG.name: images.encode_jpeg(images.shrink(picture, config.max_side), config.quality),
-        schema.WIDTH.name: picture.shape[1],
-        schema.HEIGHT.name: picture.shape[0],
+        JPEG.name: images.encode_jpeg(picture, config.quality),
+        schema.WIDTH.name: size[0],
+        schema.HEIGHT.name: size[1],
         schema.PIXEL_STD.name: pixel_std(picture),
         schema.STRUCTURE.name: signature.structure_NGGF.tobytes(),
         schema.TINT.name: signature.tint_NGGC.tobytes(),

@@ -45,7 +45,9 @@ SETTLED_BY = column("settled_by", pa.string(), "step that took the row out; empt
 REASONS = column("reasons", pa.list_(pa.string()), "why, most important first: CODE or CODE: detail")
 
 # What ingestion saw in the pixels.
-PIXEL_STD = column("pixel_std", pa.float32(), "standard deviation over pixels, 0 to 255", optional=True)
+PIXEL_STD = column(
+    "pixel_std", pa.float32(), "standard deviation of the training picture, 0 to 255", optional=True
+)
 STRUCTURE = column(
     "structure",
     pa.binary(),
