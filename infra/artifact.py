@@ -118,13 +118,6 @@ def publish_shard(store: Store, step: str, key: str, made: Made) -> Shard:
     return shard
 
 
-def read_file(store: Store, shard: Shard, file: str) -> bytes:
-    """The file's bytes, checked against the manifest."""
-    data = store.read(shard.name(file))
-    check(data, shard.sha256(file), store.where(shard.name(file)))
-    return data
-
-
 def check(data: bytes, sha256: str, where: str) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:

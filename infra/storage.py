@@ -11,7 +11,7 @@ import contextlib
 import functools
 import hashlib
 import os
-import tempfile
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +31,12 @@ def cache_folder() -> Path:
 
 class Missing(FileNotFoundError):
     """There is no object of that name."""
+
+
+ABSENT = (FileNotFoundError, NotADirectoryError)
+"""What the system says of a path of which some part is not there, or is a file where a folder should be."""
+UNREACHABLE = (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
+"""What a store raises when it cannot be used now; a later try may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,21 @@ class Store(ABC):
     @abstractmethod
     def uri(self) -> str: ...
 
-    def child(self, prefix: str) -> Store:
-        return type(self)(f"{self.root}/{prefix}")
-
     def where(self, name: str) -> str:
         """The object's full address, for messages."""
         return f"{self.uri}/{name}"
+
+    def missing(self, name: str) -> Missing:
+        """What to raise, and what to do about it."""
+        kind, _, rest = name.partition("/")
+        if kind != "shards":
+            return Missing(f"there is no {self.where(name)}; see that the address is right, or restore it")
+        step, key = rest.split("/")[:2]
+        return Missing(
+            f"{self.where(name)} is gone; restore it from a copy. What is no fitted model can be made again: "
+            f"delete {self.where(f'shards/{step}/{key}')} and {self.where(f'artifacts/{step}')}, then run "
+            "`pardalis ingest` and `pardalis build`"
+        )
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -112,14 +127,14 @@ class LocalStore(Store):
     def read(self, name: str) -> bytes:
         try:
             return self._path(name).read_bytes()
-        except FileNotFoundError:
-            raise Missing(self.where(name)) from None
+        except ABSENT:
+            raise self.missing(name) from None
 
     def open(self, name: str) -> BinaryIO:
         try:
             return self._path(name).open("rb")
-        except FileNotFoundError:
-            raise Missing(self.where(name)) from None
+        except ABSENT:
+            raise self.missing(name) from None
 
     def write(self, name: str, data: bytes) -> None:
         with self._aside(name, data) as partial:
@@ -138,15 +153,16 @@ class LocalStore(Store):
         """The bytes in a file of their own beside the target, on disk before anybody can see them."""
         folder = self._path(name).parent
         folder.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(dir=folder, prefix=".partial-")
+        # Not mkstemp, which lets nobody else read: the umask decides who may share a corpus.
+        partial = folder / f".partial-{secrets.token_hex(8)}"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with partial.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            yield Path(path)
+            yield partial
         finally:
-            Path(path).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
     def exists(self, name: str) -> bool:
         return self._path(name).is_file()
@@ -154,8 +170,8 @@ class LocalStore(Store):
     def size(self, name: str) -> int:
         try:
             return self._path(name).stat().st_size
-        except FileNotFoundError:
-            raise Missing(self.where(name)) from None
+        except ABSENT:
+            raise self.missing(name) from None
 
     def names(self, prefix: str = "") -> list[str]:
         folder = self._path(prefix) if prefix.endswith("/") or not prefix else self._path(prefix).parent
@@ -192,7 +208,10 @@ class S3Store(Store):
 
     def open(self, name: str) -> BinaryIO:
         where = self._at(name)
-        return cast("BinaryIO", arrow_s3().open_input_file(f"{where['Bucket']}/{where['Key']}"))
+        try:
+            return cast("BinaryIO", arrow_s3().open_input_file(f"{where['Bucket']}/{where['Key']}"))
+        except FileNotFoundError:
+            raise self.missing(name) from None
 
     def write(self, name: str, data: bytes) -> None:
         s3().put_object(**self._at(name), Body=data)
@@ -240,7 +259,7 @@ class S3Store(Store):
             yield
         except botocore.exceptions.ClientError as error:
             if status(error) == 404:
-                raise Missing(self.where(name)) from None
+                raise self.missing(name) from None
             raise
 
 

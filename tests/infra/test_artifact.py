@@ -13,9 +13,9 @@ from infra.artifact import (
     fingerprint,
     publish_artifact,
     publish_shard,
-    read_file,
 )
 from infra.storage import Store
+from pipeline import refs
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -42,14 +42,14 @@ def test_a_shard_exists_only_when_its_manifest_does(store: Store) -> None:
     made = Made(files={"rows.parquet": b"all"}, counts={"kept": 2}, facts={"a": [1, 2]})
     shard = publish_shard(store, "filter", "k", made)
     assert find_shard(store, "filter", "k") == shard
-    assert read_file(store, shard, "rows.parquet") == b"all"
+    assert refs.of(store, shard, "rows.parquet").read() == b"all"
 
 
 def test_a_changed_byte_is_named(store: Store) -> None:
     shard = publish_shard(store, "filter", "k", Made(files={"rows.parquet": b"right"}))
     store.write(shard.name("rows.parquet"), b"wrong")
     with pytest.raises(Corrupt, match=r"filter/k/rows\.parquet"):
-        read_file(store, shard, "rows.parquet")
+        refs.of(store, shard, "rows.parquet").read()
 
 
 def test_an_artifact_comes_back_as_it_was_and_adds_up(store: Store) -> None:

@@ -1,3 +1,5 @@
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,9 +33,34 @@ def test_exactly_one_of_many_creators_wins(store: Store) -> None:
 
 def test_what_is_not_there_is_missing_by_its_full_name(store: Store) -> None:
     assert not store.exists("nothing")
-    for ask in (store.read, store.size):
-        with pytest.raises(Missing, match="nothing"):
+    for ask in (store.read, store.size, store.open):
+        with pytest.raises(Missing, match=f"there is no {store.uri}/nothing; see that"):
             ask("nothing")
+
+
+def test_a_missing_output_of_a_step_says_what_to_delete_so_that_it_is_made_again(store: Store) -> None:
+    with pytest.raises(Missing, match=f"delete {store.uri}/shards/dedup/k and {store.uri}/artifacts/dedup,"):
+        store.read("shards/dedup/k/rows.parquet")
+
+
+def test_a_file_where_a_folder_should_be_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    store = Store.at(tmp_path / "file")
+    for ask in (store.read, store.size, store.open):
+        with pytest.raises(Missing, match=r"file/delivery\.json"):
+            ask("delivery.json")
+
+
+def test_objects_are_as_readable_as_the_umask_lets_them_be(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        store = Store.at(tmp_path / "shared")
+        store.write("written", b"")
+        store.create("created", b"")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / "shared" / name).stat().st_mode) for name in ("written", "created")]
+    assert modes == [0o640, 0o640]
 
 
 def test_names_are_sorted_and_filtered_by_prefix(store: Store) -> None:
@@ -42,7 +69,6 @@ def test_names_are_sorted_and_filtered_by_prefix(store: Store) -> None:
     assert store.names() == ["a", "b/10", "b/2", "bb", "c/d/e"]
     assert store.names("b/") == ["b/10", "b/2"]
     assert store.names("b") == ["b/10", "b/2", "bb"]
-    assert store.child("b").names() == ["10", "2"]
 
 
 def test_deleting_twice_is_no_error(store: Store) -> None:
