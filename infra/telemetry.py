@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from infra.storage import Store
@@ -71,7 +72,7 @@ class Log:
 
     events: list[dict[str, Any]] = field(default_factory=list)
 
-    def event(self, kind: str, **facts: Any) -> None:
+    def event(self, kind: str, /, **facts: Any) -> None:
         self.events.append({"event": kind, "time": time.time(), **facts})
 
     @contextmanager
@@ -84,14 +85,25 @@ class Log:
             text = f"{name:<10} {bar.done:>6} {unit} in {clock(bar.seconds)}"
             say(f"{text}, {bar.rate:.1f}/s  {bar.note}".rstrip())
 
-    def save(self, store: Store, command: str) -> None:
-        """Write ``logs/TIME-COMMAND.jsonl``."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    def save(self, store: Store, command: str) -> str:
+        """Write ``logs/TIME-COMMAND.jsonl`` and return its name. Called while an error passes, it says which.
+
+        Of two commands at the same microsecond, the later one takes the next.
+        """
+        error = sys.exc_info()[1]
+        if error is not None:
+            self.event("error", kind=type(error).__name__, message=str(error))
         lines = "".join(json.dumps(event, sort_keys=True) + "\n" for event in self.events)
-        store.write(f"logs/{stamp}-{command}.jsonl", lines.encode())
+        while True:
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+            name = f"logs/{stamp}-{command}.jsonl"
+            if store.create(name, lines.encode()):
+                return name
 
 
 def saved(store: Store) -> list[dict[str, Any]]:
     """The events of the newest command that wrote a log."""
     names = store.names("logs/")
-    return [json.loads(line) for line in store.read(names[-1]).splitlines()] if names else []
+    if not names:
+        raise ValueError(f"no command left a log at {store.uri}; give --corpus a corpus that one has written")
+    return [json.loads(line) for line in store.read(names[-1]).splitlines()]
