@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.artifact import FORMAT, Artifact, Corrupt, load_artifact, pretty
-from infra.storage import Store
+from infra.storage import UNREACHABLE, Store
+from infra.telemetry import say
 
 LEASE_S = 60.0
 """A lease not renewed for so long is free; the holder renews it three times in that time."""
@@ -176,11 +177,25 @@ class Lease:
             raise LeaseHeld(f"the lease on {self.store.uri} expired and another writer took it; run again")
 
     def renew_until(self, done: threading.Event) -> None:
-        while not done.wait(LEASE_S / 3):
-            self._write(expires=time.time() + LEASE_S)
+        """Renew three times in the lease's time; sooner again, and say so, while the store fails."""
+        expires, wait = time.time() + LEASE_S, LEASE_S / 3
+        while not done.wait(wait):
+            try:
+                self._write(expires=time.time() + LEASE_S)
+            except UNREACHABLE as error:
+                wait = LEASE_S / 30
+                left = expires - time.time()
+                end = f"ends in {left:.0f} s" if left > 0 else "has ended: another writer may take the corpus"
+                say(f"the lease on {self.store.uri} could not be renewed ({error}) and {end}; trying again")
+            else:
+                expires, wait = time.time() + LEASE_S, LEASE_S / 3
 
     def release(self) -> None:
-        self._write(expires=0.0)
+        """Let the next writer in. Where the store cannot be reached, the lease ends by itself."""
+        try:
+            self._write(expires=0.0)
+        except UNREACHABLE as error:
+            say(f"the lease on {self.store.uri} could not be released ({error}); it ends in {LEASE_S:.0f} s")
 
     def _write(self, *, expires: float) -> None:
         self.store.write(self.name, pretty({**self.holder, "expires": expires}))

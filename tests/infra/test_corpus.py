@@ -1,7 +1,9 @@
+import contextlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +62,41 @@ def test_who_lost_the_lease_cannot_publish(store: Store, monkeypatch: pytest.Mon
     corpus.publish(other, EMPTY, replace(EMPTY, deliveries=(DELIVERY,)))
     with pytest.raises(LeaseHeld, match="expired"):
         corpus.publish(lease, EMPTY, replace(EMPTY, as_of="2026-01-01"))
+
+
+@contextlib.contextmanager
+def broken(leases: Path) -> Iterator[None]:
+    """The store cannot write leases while the block runs: a file stands where their folder was."""
+    aside = leases.rename(leases.with_name("aside"))
+    leases.write_text("")
+    try:
+        yield
+    finally:
+        leases.unlink()
+        aside.rename(leases)
+
+
+def test_a_lease_outlives_a_store_that_fails_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(corpora, "LEASE_S", 1.5)
+    store = Store.at(tmp_path)
+    with Corpus(store).writing(purpose="test") as lease:
+        with broken(tmp_path / "leases"):
+            time.sleep(0.8)
+        time.sleep(0.3)
+        assert json.loads(store.read(lease.name))["expires"] > time.time() + 0.8
+        Corpus(store).publish(lease, EMPTY, replace(EMPTY, deliveries=(DELIVERY,)))
+    assert "could not be renewed" in capsys.readouterr().err
+
+
+def test_a_lease_that_cannot_be_released_hides_no_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = corpora.acquire(Store.at(tmp_path), "test")
+    with broken(tmp_path / "leases"):
+        lease.release()
+    assert "ends in 60 s" in capsys.readouterr().err
 
 
 def test_a_killed_holder_on_this_machine_is_replaced_at_once(tmp_path: Path) -> None:
