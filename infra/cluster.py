@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import ray
 from cyclopts import Parameter
@@ -30,13 +31,29 @@ class Unauthenticated(ValueError):
     """The cluster is on another machine and asks for no token."""
 
 
+def host(address: str) -> str:
+    """The host of ``[scheme://]host[:port]``; empty where it names none, or names it in two ways.
+
+    What stands before an ``@`` or a backslash is a host to some parsers and none to others.
+
+    >>> [host(address) for address in ("head", "ray://head:10001", "[::1]:6379", "http://127.0.0.1@evil")]
+    ['head', 'head', '::1', '']
+    """
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        found = parts.hostname or ""
+    except ValueError:
+        return ""
+    return "" if "@" in parts.netloc or "\\" in address else found
+
+
 def is_here(address: str) -> bool:
-    """Whether the host part of ``[scheme://]host[:port]`` is this machine's loopback."""
-    host = address.rpartition("://")[2].rpartition(":")[0].strip("[]") or address
-    if host in {"auto", "local", "localhost"}:
+    """Whether the address is on this machine's loopback."""
+    found = host(address)
+    if found in {"auto", "local", "localhost"}:
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(found).is_loopback
     except ValueError:
         return False
 
@@ -61,7 +78,13 @@ def joined(address: str | None) -> Iterator[None]:
         yield
         return
     options = {"address": address} if address else {"include_dashboard": False, "address": "local"}
-    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({error}); see that it runs, or start one here without "
+            "--address"
+        ) from error
     try:
         yield
     finally:
@@ -70,10 +93,14 @@ def joined(address: str | None) -> Iterator[None]:
 
 def dashboard(address: str | None) -> str:
     """The address of the job server: ``http://…`` as it is, else port 8265 of the given host or of here."""
-    if address and address.startswith(("http://", "https://")):
+    address = address or "auto"
+    found = host(address)
+    if not found:
+        raise ValueError(f"--address {address!r} names no host; write it as HOST:PORT or http://HOST:PORT")
+    if address.startswith(("http://", "https://")):
         return address
-    host = address.rpartition("://")[2].rpartition(":")[0] if address else "127.0.0.1"
-    return f"http://{host}:{DASHBOARD_PORT}"
+    named = "127.0.0.1" if found in {"auto", "local"} else found
+    return f"http://[{named}]:{DASHBOARD_PORT}" if ":" in named else f"http://{named}:{DASHBOARD_PORT}"
 
 
 def follow(command: Sequence[str], *, address: str | None, environment: dict[str, str]) -> int:
@@ -84,7 +111,14 @@ def follow(command: Sequence[str], *, address: str | None, environment: dict[str
     server = dashboard(address)
     refuse_open(server)
     shown = token()
-    client = JobSubmissionClient(server, headers={"Authorization": f"Bearer {shown}"} if shown else None)
+    headers = {"Authorization": f"Bearer {shown}"} if shown else None
+    try:
+        client = JobSubmissionClient(server, headers=headers)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"no job server of Ray answers at {server} ({error}); start one with `ray start --head`, or give "
+            "--address"
+        ) from error
     # The job's driver must join the cluster that runs it, whatever its command line says about engines.
     entrypoint = f"{shlex.quote(sys.executable)} -m infra.cli {shlex.join(command)}"
     job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": environment})

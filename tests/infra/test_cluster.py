@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Unauthenticated, refuse_open
+from infra.cluster import Unauthenticated, dashboard, follow, is_here, refuse_open
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3:6379", "ray://head.example:10001", "http://head:8265"])
@@ -28,3 +28,53 @@ def test_a_remote_cluster_without_a_token_is_refused(
 @pytest.mark.parametrize("address", ["127.0.0.1:6379", "localhost:6379", "auto", "http://127.0.0.1:8265"])
 def test_this_machine_needs_no_token(address: str) -> None:
     refuse_open(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost", "127.0.0.1", "[::1]:6379", "ray://127.0.0.1:10001", "local"]
+)
+def test_this_machine_is_known_with_and_without_a_port(address: str) -> None:
+    assert is_here(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:80@evil",
+        "http://evil\\@127.0.0.1",
+        "http://localhost@evil:8265",
+        "127.0.0.1.evil",
+        "",
+        "//[",
+    ],
+)
+def test_an_address_that_may_be_elsewhere_is_not_this_machine(address: str) -> None:
+    assert not is_here(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "server"),
+    [
+        (None, "http://127.0.0.1:8265"),
+        ("auto", "http://127.0.0.1:8265"),
+        ("local", "http://127.0.0.1:8265"),
+        ("head", "http://head:8265"),
+        ("head:6379", "http://head:8265"),
+        ("ray://head:10001", "http://head:8265"),
+        ("[::1]:6379", "http://[::1]:8265"),
+        ("https://head/ray", "https://head/ray"),
+    ],
+)
+def test_the_job_server_is_found_from_any_form_of_address(address: str | None, server: str) -> None:
+    assert dashboard(address) == server
+
+
+@pytest.mark.parametrize("address", [":6379", "http://", "http://a@b"])
+def test_an_address_without_a_host_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="names no host"):
+        dashboard(address)
+
+
+def test_a_job_server_that_does_not_answer_is_named() -> None:
+    with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1:9 .*ray start --head"):
+        follow(["status"], address="http://127.0.0.1:9", environment={})
