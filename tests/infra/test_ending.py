@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import traceback
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ from pathlib import Path
 import botocore.exceptions
 import numpy as np
 import pytest
-import ray
 import safetensors.numpy
+from ray.exceptions import RayTaskError
 
 from infra.ending import FAILED, MISTAKE, REFUSED, TRACE, Ending, GateRefused, end, ending
 from pipeline import plan
@@ -148,28 +149,22 @@ def test_a_gate_that_says_no_has_its_own_code() -> None:
     assert ending(GateRefused("recall@10 is 0.2"), []) == Ending(code=REFUSED, text="recall@10 is 0.2")
 
 
-class Works:
-    """What a worker may raise."""
+def on_a_worker(work: Callable[[], object]) -> Exception:
+    """The error as Ray hands it on: without its frames, which are told in its text."""
+    error = raised(work)
+    text = "".join(traceback.format_exception(error))
+    found = RayTaskError("work", text, error, "worker", 1, "127.0.0.1").as_instanceof_cause()
+    assert isinstance(found, Exception)
+    return found
 
-    def asks_wrongly(self) -> object:
-        return plan.up_to((), "nosuch")
 
-    def breaks(self) -> object:
-        return np.zeros(3).reshape(2, 2)
-
-
-@pytest.mark.ray
 def test_an_error_on_a_worker_is_told_as_it_would_be_here() -> None:
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        worker = ray.remote(Works).remote()
-        asked = raised(lambda: ray.get(worker.asks_wrongly.remote()))
-        broken = raised(lambda: ray.get(worker.breaks.remote()))
-    finally:
-        ray.shutdown()
+    asked = on_a_worker(lambda: plan.up_to((), "nosuch"))
     assert ending(asked, []) == ended(lambda: plan.up_to((), "nosuch"))
-    assert not ending(broken, []).foreseen
-    assert "cannot reshape" in ending(broken, []).text
+    broken = ending(on_a_worker(library_refuses), [])
+    assert not broken.foreseen
+    assert "cannot reshape" in broken.text
+    assert " at pipeline/plan.py:" in ending(on_a_worker(our_logic_is_wrong), []).text
 
 
 def test_no_library_is_imported_to_name_its_errors() -> None:
