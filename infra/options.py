@@ -57,6 +57,15 @@ class EngineOptions:
         return self.address or os.environ.get("RAY_ADDRESS")
 
 
+def png(out: Path) -> Path:
+    """A picture's place, looked at before the work that makes it: a PNG file in a folder that exists."""
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out} is no name of a PNG file; let it end in .png")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
+    return out
+
+
 def answer(value: Any, text: str, *, json: bool) -> None:
     """Print the result: JSON for machines, text for people."""
     out = json_text.dumps(value, indent=1, ensure_ascii=False, default=str) if json else text

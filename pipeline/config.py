@@ -69,6 +69,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         values = parsed(path.read_text(), str(path))
     except OSError as error:
         raise BadConfig(f"cannot read {path}: {error.strerror}; give --config a TOML file") from None
+    except UnicodeDecodeError:
+        raise BadConfig(f"{path} is not UTF-8 text; give --config a TOML file") from None
     values = overridden(values, overrides)
     unknown = sorted(set(values) - set(TABLES))
     if unknown:
@@ -91,8 +93,8 @@ def parsed(text: str, where: str = "") -> dict[str, Any]:
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``over`` wins; tables merge, everything else is replaced."""
-    both = {key: merged(base[key], over[key]) for key in over if isinstance(base.get(key), dict)}
-    return {**base, **over, **both}
+    tables = (key for key in over if isinstance(base.get(key), dict) and isinstance(over[key], dict))
+    return {**base, **over, **{key: merged(base[key], over[key]) for key in tables}}
 
 
 S = TypeVar("S", bound=Section)
@@ -101,8 +103,9 @@ S = TypeVar("S", bound=Section)
 def validated(kind: type[S], values: Mapping[str, Any], where: str) -> S:
     """A section from plain values; every fault is listed with its field."""
     try:
-        # JSON mode keeps strict typing and still lets an array become a tuple.
-        return kind.model_validate_json(json.dumps(values))
+        # JSON mode keeps strict typing and still lets an array become a tuple. TOML's dates become strings,
+        # which no setting takes for a number.
+        return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         faults = (
             f"  {'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import pyarrow.compute as pc
+from cyclopts import Parameter
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
@@ -14,6 +17,9 @@ from pipeline.step import ROWS
 
 CATALOGS = ("split", "filter", "images", "decide")
 """Steps whose rows are the catalog, the fullest first."""
+EPOCH = datetime.fromtimestamp(0, UTC)
+"""Any instant: when rights are judged changes no step's place."""
+Json = Annotated[bool, Parameter(negative="")]
 
 
 def status(*, options: CorpusOptions | None = None) -> None:
@@ -32,18 +38,27 @@ def status(*, options: CorpusOptions | None = None) -> None:
         "version": version.number,
         "as_of": version.as_of,
         "deliveries": deliveries,
-        "models": dict(version.models),
+        "models": {name: version.models[name] for name in in_plan_order(version.models)},
         "steps": found,
     }
     lines = [f"{corpus.store.uri}, version {version.number}, rights as of {version.as_of}"]
     lines += [f"  delivery {line}" for line in deliveries]
-    lines += [f"  model {name} {key}" for name, key in version.models.items()]
+    lines += [f"  model {name} {version.models[name]}" for name in in_plan_order(version.models)]
     lines += [build.told(name, counts) for name, counts in found.items()]
     answer(facts, "\n".join(lines), json=options.json)
 
 
-def explain(uid: str, *, options: CorpusOptions | None = None) -> int:
+def in_plan_order(names: Iterable[str]) -> list[str]:
+    """Steps as the plan runs them; manifests keep them by letter."""
+    steps = (*plan.ingest_steps(Config(), EPOCH), *plan.build_steps(Config()))
+    places = {step.name: place for place, step in enumerate(steps)}
+    return sorted(names, key=lambda name: places.get(name, len(places)))
+
+
+def explain(uid: str, *, options: CorpusOptions | None = None) -> None:
     """Say why an asset is in or out: the outcome, the step and rule that gave it, the licences that admit it.
+
+    With --json it prints a list: one entry for every revision that was delivered.
 
     Example: pardalis explain fluent-emoji:1f34e --corpus demo/corpus
 
@@ -55,16 +70,15 @@ def explain(uid: str, *, options: CorpusOptions | None = None) -> int:
     options = options or CorpusOptions()
     corpus = options.open()
     rows = catalog_rows(corpus, corpus.newest(), uid)
-    for row in rows:
-        answer(row, "\n".join(f"{name}: {value}" for name, value in row.items()), json=options.json)
     if not rows:
         raise ValueError(f"no delivery brought {uid!r}; write it as PROVIDER:ASSET_ID")
-    return 0
+    texts = ("\n".join(f"{name}: {value}" for name, value in row.items()) for row in rows)
+    answer(rows, "\n\n".join(texts), json=options.json)
 
 
 def catalog_rows(corpus: Corpus, version: Version, uid: str) -> list[dict[str, Any]]:
     """The asset's rows in the fullest catalog there is, without the bytes of signatures."""
-    step = next(name for name in CATALOGS if name in version.artifacts)
+    step = next((name for name in CATALOGS if name in version.artifacts), CATALOGS[-1])
     found = []
     for slot, shard in sorted(corpus.artifact(version, step).shards.items()):
         table = tables.read_parquet(refs.of(corpus.store, shard, ROWS))
@@ -78,17 +92,27 @@ def signatures() -> list[str]:
     return [schema.STRUCTURE.name, schema.TINT.name]
 
 
-def contract_schema() -> None:
+def contract_schema(*, json: Json = True) -> None:
     """Print the input contract as JSON Schema (2020-12).
 
     Example: pardalis contract schema > contract.schema.json
+
+    Parameters
+    ----------
+    json
+        Taken for the sake of scripts; the answer is JSON with it and without.
     """
-    answer(contract.json_schema(), "", json=True)
+    answer(contract.json_schema(), "", json=json)
 
 
-def contract_template() -> None:
+def contract_template(*, json: Json = True) -> None:
     """Print a filled, valid example of a delivery, an asset, a licence and a revocation.
 
     Example: pardalis contract template
+
+    Parameters
+    ----------
+    json
+        Taken for the sake of scripts; the answer is JSON with it and without.
     """
-    answer(contract.template(), "", json=True)
+    answer(contract.template(), "", json=json)

@@ -10,8 +10,8 @@ import pyarrow as pa
 from PIL import Image
 
 from infra.corpus import Corpus, Version
-from infra.options import CorpusOptions, answer
-from pipeline import jobs, refs, rows, schema
+from infra.options import CorpusOptions, answer, png
+from pipeline import refs, rows, schema
 from pipeline.split import VALIDATION
 from pipeline.step import IMAGES, ROWS
 from pipeline.tokens import BPE, VQ, square
@@ -31,6 +31,11 @@ def load_bpe(corpus: Corpus, version: Version) -> text.TextTokenizer:
     return text.from_json(pinned(corpus, version, "bpe", BPE).decode())
 
 
+def image_side(corpus: Corpus, version: Version) -> int:
+    """Pixels a side of what the image tokenizer was fitted on, whatever the configuration says now."""
+    return int(corpus.artifact(version, "vq").settings["side"])
+
+
 def evaluate(*, options: CorpusOptions | None = None) -> None:
     """Measure the image tokenizer on the held-out images.
 
@@ -39,7 +44,7 @@ def evaluate(*, options: CorpusOptions | None = None) -> None:
     options = options or CorpusOptions()
     corpus = options.open()
     version = corpus.newest()
-    side = jobs.load(corpus, options).tokenizer.image.side
+    side = image_side(corpus, version)
     model = load_vq(corpus, version)
     images = corpus.artifact(version, "images").shards
     held_out = [
@@ -91,7 +96,7 @@ def encode(
     version = corpus.newest()
     found: dict[str, list[int]] = {}
     if image is not None:
-        pixels = square(image.read_bytes(), jobs.load(corpus, options).tokenizer.image.side)
+        pixels = square(image.read_bytes(), image_side(corpus, version))
         found["codes"] = vq.encode_images(load_vq(corpus, version), pixels[None])[0].tolist()
     if words is not None:
         found["entries"] = load_bpe(corpus, version).encode([words])[0].tolist()
@@ -112,13 +117,20 @@ def decode(codes: Path, *, out: Path, options: CorpusOptions | None = None) -> N
     out
         PNG file.
     """
+    values, out = codes_of(codes), png(out)
     options = options or CorpusOptions()
     corpus = options.open()
-    model = load_vq(corpus, corpus.newest())
-    try:
-        values = np.asarray(json.loads(codes.read_text())["codes"])
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{codes} is no JSON with a list 'codes': {error!r}; make one with encode") from None
-    (picture,) = vq.decode_codes(model, values[None].astype(np.uint16))
+    (picture,) = vq.decode_codes(load_vq(corpus, corpus.newest()), np.asarray([values]))
     Image.fromarray(picture).save(out)
     answer({"out": str(out)}, str(out), json=options.json)
+
+
+def codes_of(path: Path) -> list[int]:
+    """The codes in a file that a person may have written."""
+    try:
+        values = json.loads(path.read_text())["codes"]
+    except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no JSON with a list 'codes': {error!r}; make one with encode") from None
+    if not isinstance(values, list) or not values or {type(value) for value in values} != {int}:
+        raise ValueError(f"{path}: 'codes' must be a list of whole numbers, as encode prints them")
+    return values

@@ -52,6 +52,12 @@ def test_every_shipped_configuration_parses(path: Path) -> None:
         ("pipeline.split.validation = 2.0", "pipeline.split.validation"),
         ("piepline.filters.min_side = 1", "piepline"),
         ("pipeline.filters.min_side 1", "not TOML"),
+        ("pipeline.filters.min_side = 1979-05-27", "pipeline.filters.min_side"),
+        ("pipeline.filters.nothing = 1979-05-27T07:32:00Z", "pipeline.filters.nothing"),
+        ("pipeline = 1", "pipeline = 1"),
+        ("pipeline.filters = 1", "pipeline.filters = 1"),
+        ("pipeline.split.validation = nan", "pipeline.split.validation"),
+        ("x = 1979-05-27", "unknown table 'x'"),
     ],
 )
 def test_a_bad_setting_is_named(line: str, told: str) -> None:
