@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import archive, jobs, refs, schema, tables
-from pipeline.config import Config
+from pipeline import archive, refs, schema, tables
+from pipeline.config import validated
 from pipeline.embed import PROJECTION, EncoderConfig, load_encoder
 from pipeline.indexing import MEMBERS, SEGMENT
 from pipeline.rows import kept
@@ -96,7 +96,14 @@ class Library:
         return archive.images(self.tars[uid].read())[self.rows[uid]["key"]]
 
 
-def open_library(corpus: Corpus, version: Version, config: EncoderConfig) -> Library:
+def encoder_of(corpus: Corpus, version: Version) -> EncoderConfig:
+    """The encoder that made the index's vectors, whatever the configuration says now."""
+    artifact = corpus.artifact(version, "features")
+    return validated(EncoderConfig, artifact.settings, corpus.store.where(f"features {artifact.key}"))
+
+
+def open_library(corpus: Corpus, version: Version) -> Library:
+    config = encoder_of(corpus, version)
     segments = sorted(corpus.artifact(version, "index").shards.items())
     members = pa.concat_tables(
         [tables.read_parquet(refs.of(corpus.store, shard, MEMBERS)) for _, shard in segments]
@@ -144,8 +151,7 @@ def query(
     options = options or CorpusOptions()
     corpus = options.open()
     version = corpus.newest()
-    config: Config = jobs.load(corpus, options)
-    library = open_library(corpus, version, config.retrieval.encoder)
+    library = open_library(corpus, version)
     vector = library.query(text=text, image=image.read_bytes() if image else None)
     found = library.nearest(vector, k, where=schema.MAY_BE_SHOWN.name)
     lines = [

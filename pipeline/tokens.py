@@ -18,19 +18,21 @@ from pydantic import Field
 
 from infra.artifact import Made
 from infra.settings import Section
+from infra.storage import cache_folder
 from pipeline import captions, numerics, refs, rows, schema, tables
 from pipeline.captions import CaptionConfig
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
 from tokenizer_service import fit, images, text, vq
+from tokenizer_service.features import Backbone
 from tokenizer_service.fit import VQFitConfig
 
 TOKENS = "tokens.arrow"
 BPE = "bpe.json"
 VQ = "vq.safetensors"
 CURVES = "curves.json"
-LIBRARIES = ("torch", "numpy", "pillow")
+LIBRARIES = ("torch", "numpy", "pillow", "timm")
 FORM_COLUMNS = (schema.UID, schema.DESCRIPTION, schema.KEYWORDS, schema.COLOR, schema.MAY_DERIVE)
 
 
@@ -108,9 +110,22 @@ def fit_vq(task: Task, report: Report, *, config: ImageConfig) -> Made:
     def told(step: int, facts: dict[str, float]) -> None:
         report(step, config.fit.steps, f"loss {facts['loss']:.4f}")
 
-    fitted = fit.fit_vq(images_NHWC, config.fit, report=told, device=numerics.device())
+    fitted = fit.fit_vq(
+        images_NHWC,
+        config.fit,
+        report=told,
+        perceptual=perceptual(config.fit),
+        device=numerics.device(),
+    )
     files = {VQ: vq.save(fitted.model), CURVES: json.dumps(fitted.curves).encode()}
     return Made(files=files, facts={"images": len(images_NHWC), "codebook": config.fit.vq.codebook_size})
+
+
+def perceptual(config: VQFitConfig) -> fit.Perceptual | None:
+    """How differently EfficientNet-Lite0 sees the drawn and the true images; none where it has no weight."""
+    if not config.perceptual_weight:
+        return None
+    return Backbone.load(cache_folder() / "weights", device=numerics.device()).distance
 
 
 def training_squares(task: Task, config: ImageConfig) -> NDArray[np.uint8]:

@@ -162,6 +162,18 @@ class Backbone:
             maps: list[Tensor] = self.module.forward_intermediates(pixels_BCHW, intermediates_only=True)
         return maps
 
+    def distance(self, drawn_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
+        """How differently the network sees two batches of pixels in [-1, 1]: the mean over the stages of the
+        squared distance of their maps, each cell at unit length, as LPIPS has it without its fitted weights
+        (Zhang et al., arXiv 1801.03924).
+        """
+        drawn, true = (self.stages(normalised((side + 1) * 127.5)) for side in (drawn_BCHW, true_BCHW))
+        each = [
+            (functional.normalize(a, dim=1) - functional.normalize(b, dim=1)).square().sum(dim=1).mean()
+            for a, b in zip(drawn, true, strict=True)
+        ]
+        return torch.stack(each).mean()
+
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 

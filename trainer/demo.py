@@ -151,7 +151,7 @@ def shown(places: Places, work: jobs.Job, version: Version, recipe: TrainerConfi
     )
     path = places.page / f"{name}.json"
     if not path.exists():
-        made = exhibit.make(work.corpus, version, work.config, recipe, places.run)
+        made = exhibit.make(work.corpus, version, recipe, places.run)
         LocalStore(str(places.page)).write(path.name, pretty(made))
     found: dict[str, Any] = json_text.loads(path.read_text())
     return found

@@ -18,7 +18,6 @@ from PIL import Image
 from infra.corpus import Corpus, Version
 from pipeline import embed, refs, schema, tables
 from pipeline.captions import digest
-from pipeline.config import Config
 from pipeline.deliveries import emoji
 from pipeline.query import Found
 from pipeline.split import TRAIN, VALIDATION
@@ -61,11 +60,9 @@ class HeldOut:
     opaque: NDArray[np.bool_]
 
 
-def make(
-    corpus: Corpus, version: Version, config: Config, recipe: TrainerConfig, run: Path
-) -> dict[str, Any]:
+def make(corpus: Corpus, version: Version, recipe: TrainerConfig, run: Path) -> dict[str, Any]:
     """Everything that the page shows, as JSON."""
-    studio = open_studio(corpus, version, config, run)
+    studio = open_studio(corpus, version, run)
     held_out = validation_pictures(studio)
     curves = json.loads(pinned(corpus, version, "vq", CURVES))
     return {

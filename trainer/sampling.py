@@ -13,14 +13,12 @@ from cyclopts import Parameter
 from PIL import Image, PngImagePlugin
 
 from infra import runs
-from infra.corpus import Corpus
 from infra.options import CorpusOptions, answer
-from pipeline import jobs
 from pipeline.query import Found
 from pipeline.tokens import square
 from trainer import folder
 from trainer.sampler import SamplerSection
-from trainer.studio import Pixels, Studio, open_studio
+from trainer.studio import Pixels, open_studio
 
 SEEDS = 2**63
 """Seeds are hashed as signed 64-bit integers."""
@@ -93,7 +91,8 @@ def draw(run: Path, text: str, drawing: DrawOptions, options: CorpusOptions) -> 
     """Draw, write the picture, and answer with who is to be credited."""
     out = drawing.target()
     section = folder.settings(run, options).sampler
-    studio = opened(options.open(), run, options)
+    corpus = options.open()
+    studio = open_studio(corpus, corpus.newest(), run)
     found = studio.neighbors(text, drawing.neighbors)
     copies = drawing.samples
     pictures = studio.draw([text] * copies, [found] * copies, section, seed=drawing.seed)
@@ -108,13 +107,10 @@ def caption(run: Path, image: Path, drawing: DrawOptions, options: CorpusOptions
     if not image.is_file():
         raise ValueError(f"--image is {image}, and there is no such file")
     section = folder.settings(run, options).sampler
-    studio = opened(options.open(), run, options)
+    corpus = options.open()
+    studio = open_studio(corpus, corpus.newest(), run)
     (words,) = studio.caption([square(image.read_bytes(), studio.side)], section, seed=drawing.seed)
     answer({"caption": words}, words, json=options.json)
-
-
-def opened(corpus: Corpus, run: Path, options: CorpusOptions) -> Studio:
-    return open_studio(corpus, corpus.newest(), jobs.load(corpus, options), run)
 
 
 def told(prompt: str, seed: int, section: SamplerSection, found: Sequence[Found]) -> dict[str, Any]:

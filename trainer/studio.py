@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from pipeline import refs, schema, tables
-from pipeline.config import Config
 from pipeline.examples import Tokens, read_tokens
 from pipeline.query import Found, Library, open_library
 from pipeline.split import TRAIN
-from pipeline.tokenizing import load_bpe, load_vq
+from pipeline.tokenizing import image_side, load_bpe, load_vq
 from pipeline.tokens import TOKENS, square
 from tokenizer_service import text, vocabulary, vq
 from trainer import sampler
@@ -100,7 +99,7 @@ class Studio:
         return square(self.library.image(uid), self.side)
 
 
-def open_studio(corpus: Corpus, version: Version, config: Config, run: Path) -> Studio:
+def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
     """Raises ``OtherRun`` if the corpus has other tokenizers than the run was trained with."""
     # The last weights, not the best: a small model draws what it has learnt by heart, and its loss on what
     # it has never seen turns up long before.
@@ -114,11 +113,11 @@ def open_studio(corpus: Corpus, version: Version, config: Config, run: Path) -> 
         for uid, found in read_tokens(tables.read_ipc(refs.of(corpus.store, shard, TOKENS)))
     }
     return Studio(
-        library=open_library(corpus, version, config.retrieval.encoder),
+        library=open_library(corpus, version),
         tokens=tokens,
         model=load_model(last),
         bpe=load_bpe(corpus, version),
         vq=load_vq(corpus, version),
-        side=config.tokenizer.image.side,
-        max_score=config.retrieval.neighbors.max_score,
+        side=image_side(corpus, version),
+        max_score=float(corpus.artifact(version, "neighbors").settings["max_score"]),
     )

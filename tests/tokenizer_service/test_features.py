@@ -117,6 +117,14 @@ def test_stages_are_differentiable_maps_of_the_stated_strides(backbone: Backbone
     assert all(weight.grad is None for weight in backbone.module.parameters())
 
 
+def test_pictures_look_alike_to_the_network_as_they_do_to_us(backbone: Backbone) -> None:
+    true_BCHW = torch.from_numpy(ball()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    darker_BCHW, upset_BCHW = true_BCHW * 0.95, true_BCHW.flip(2) * -1
+    assert backbone.distance(true_BCHW, true_BCHW).item() == 0
+    near, far = (backbone.distance(one, true_BCHW).item() for one in (darker_BCHW, upset_BCHW))
+    assert near < far / 3
+
+
 def test_bfloat16_agrees_on_the_class_and_answers_in_float32(cache: Path) -> None:
     features_BC, logits_BC = Backbone.load(cache, dtype=torch.bfloat16).features_and_logits(ball()[None])
     assert features_BC.dtype == np.float32
