@@ -56,13 +56,11 @@ def judge(task: Task, _report: Report, *, config: DuplicateConfig) -> Made:
     # By order alone: what is delivered later never changes what an earlier row was told.
     first = duplicates.group(duplicates.from_columns(table), digests, config).tolist()
     at = sum(part.num_rows for part in parts[: -len(own)])
-    known = set(uids[:at])
     files, counts = {}, {KEPT: 0}
     for slot, part in zip(task.facts["slots"], parts[-len(own) :], strict=True):
         verdicts = []
         for place in range(at, at + part.num_rows):
-            found = "uid_seen" if uids[place] in known else repeats(place, first[place], digests)
-            known.add(uids[place])
+            found = repeats(place, first[place], digests)
             verdicts.append(found and f"rejected:{found}: {uids[first[place]]}")
             outcome = f"rejected:{found}" if found else KEPT
             counts[outcome] = counts.get(outcome, 0) + 1
