@@ -141,7 +141,7 @@ def test_a_run_is_not_sampled_with_another_corpus(
     [
         (["--text", "a circle"], "needs --out"),
         (["--text", "a circle", "--out", "nowhere/a.png"], "there is no folder nowhere"),
-        (["--text", "a circle", "--out", "a.jpg"], "name it FILE.png"),
+        (["--text", "a circle", "--out", "a.jpg"], "let it end in .png"),
         (["--text", "a circle", "--out", "a.png", "--samples", "0"], "draw at least 1"),
         (["--text", "a circle", "--out", "a.png", "--neighbors=-1"], "--neighbors is -1"),
         (["--text", "a circle", "--out", "a.png", "--seed=-1"], "--seed is -1"),
@@ -183,7 +183,7 @@ def test_explain_says_why_an_asset_is_in(corpus: list[str], capsys: pytest.Captu
     uid = sample(3)[0].uid
     capsys.readouterr()
     assert run(["explain", uid, *corpus, "--json"]) == 0
-    row = json.loads(capsys.readouterr().out)
+    (row,) = json.loads(capsys.readouterr().out)
     assert (row["uid"], row["outcome"], row["group"]) == (uid, "kept", uid)
     assert run(["explain", "acme:nobody", *corpus]) == MISTAKE
 
