@@ -57,9 +57,8 @@ def settings(run: Path, options: CorpusOptions, packs: Sequence[ShardInfo] = ())
         told = configuration.read(options.config).get("trainer", {})
     else:
         told = json.loads(path.read_text())["config"] if path.exists() else {}
-    values = configuration.overridden(
-        {"trainer": configuration.merged(fitting(packs), told)}, options.overrides
-    )
+    values = configuration.merged({"trainer": fitting(packs)}, {"trainer": told})
+    values = configuration.overridden(values, options.overrides)
     unknown = sorted(set(values) - set(configuration.TABLES))
     if unknown:
         raise configuration.BadConfig(

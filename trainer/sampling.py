@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from PIL import Image, PngImagePlugin
 
 from infra import runs
-from infra.options import CorpusOptions, answer
+from infra.options import CorpusOptions, answer, png
 from pipeline.query import Found
 from pipeline.tokens import square
 from trainer import folder
@@ -48,11 +48,7 @@ class DrawOptions:
         """Where the picture goes; refused before anything is drawn if it cannot go there."""
         if self.out is None:
             raise ValueError("--text needs --out FILE.png")
-        if self.out.suffix.lower() != ".png":
-            raise ValueError(f"--out is {self.out}; pictures are written as PNG, so name it FILE.png")
-        if not self.out.parent.is_dir():
-            raise ValueError(f"--out is {self.out}, and there is no folder {self.out.parent}; make it first")
-        return self.out
+        return png(self.out)
 
 
 def sample(

@@ -200,9 +200,6 @@ def train(
 
     Example: pardalis train --run runs/first --corpus s3://bucket/corpus --workers 8
 
-    Settings are the table trainer of --config; without it, those that the run began with; for a new run, the
-    defaults. The context and the masks that none of these name fit the packs, and --set wins.
-
     Parameters
     ----------
     run

@@ -70,6 +70,12 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> N
         folder.claim(tmp_path, folder.identity(VERSION, changed), changed, {})
 
 
+def test_a_table_that_is_a_number_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("trainer = 1\n")
+    with pytest.raises(BadConfig, match="= 1: "):
+        folder.settings(NEW, CorpusOptions(config=tmp_path / "run.toml"), [info()])
+
+
 def test_an_override_of_an_unknown_table_is_refused() -> None:
     with pytest.raises(BadConfig, match="unknown table 'trianer'"):
         folder.settings(NEW, CorpusOptions(overrides=("trianer.seed = 6",)))

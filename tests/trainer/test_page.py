@@ -55,43 +55,48 @@ def curve(step: int) -> dict[str, float]:
     return {"step": step, "loss": 5.0 / step, **held_out}
 
 
+MEASURED = {
+    "model": {
+        "layers": 2,
+        "width": 32,
+        "parameters": 1_500_000,
+        "lookup_rows": 64,
+        "lookup_parameters": 500_000,
+    },
+    "tokenizer": {
+        "held_out_images": 7,
+        "side": 16,
+        "image_tokens": 9,
+        "psnr_mean_db": 23.4,
+        "psnr_pooled_db": 22.4,
+        "psnr_opaque_db": 20.2,
+        "ssim": 0.7,
+        "codes_used": 1.0,
+        "codebook_perplexity": 12.0,
+    },
+    "retrieval": {
+        "pairs": 7,
+        "recall_at_1": 0.3,
+        "recall_at_10": 0.8,
+        "chance_at_10": 0.1,
+        "median_rank": 2.0,
+    },
+    "validation": {
+        "best_step": 2,
+        "last_step": 2,
+        "alone/loss/image": 2.7,
+        "neighbors/loss/image/target_2": 2.8,
+    },
+    "masking": {"causal": 0.7, "rows_with_caption": 0.2},
+}
+
+
 @pytest.fixture
 def summary() -> dict[str, Any]:
     return {
         "version": 2,
         "as_of": "2026-06-01T00:00:00+00:00",
-        "model": {
-            "layers": 2,
-            "width": 32,
-            "parameters": 1_500_000,
-            "lookup_rows": 64,
-            "lookup_parameters": 500_000,
-        },
-        "tokenizer": {
-            "held_out_images": 7,
-            "side": 16,
-            "image_tokens": 9,
-            "psnr_mean_db": 23.4,
-            "psnr_pooled_db": 22.4,
-            "psnr_opaque_db": 20.2,
-            "ssim": 0.7,
-            "codes_used": 1.0,
-            "codebook_perplexity": 12.0,
-        },
-        "retrieval": {
-            "pairs": 7,
-            "recall_at_1": 0.3,
-            "recall_at_10": 0.8,
-            "chance_at_10": 0.1,
-            "median_rank": 2.0,
-        },
-        "validation": {
-            "best_step": 2,
-            "last_step": 2,
-            "alone/loss/image": 2.7,
-            "neighbors/loss/image/target_2": 2.8,
-        },
-        "masking": {"causal": 0.7, "rows_with_caption": 0.2},
+        **MEASURED,
         "samples": [drawn(prompt, 200) for prompt in PROMPTS],
         "captions": [{"uid": "acme:5", "licensed": BREAKOUT, "written": HOSTILE, "image": picture(5)}],
         "reconstructions": [{"true": picture(6), "seen": picture(7)}],
