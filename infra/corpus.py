@@ -111,7 +111,7 @@ class Corpus:
         if key is None:
             raise NoCorpus(
                 f"version {version.number} of {self.store.uri} has no {step!r}; "
-                f"run `pardalis build --to {step}`"
+                "run `pardalis ingest` and `pardalis build`, which make it"
             )
         return load_artifact(self.store, step, key)
 

@@ -32,6 +32,7 @@ CONNECTIONS = {
     "botocore.exceptions.NoCredentialsError": CREDENTIALS,
     "botocore.exceptions.ClientError": f"see that the bucket exists and lets you in, or {CREDENTIALS}",
     "botocore.exceptions.BotoCoreError": ANSWERS,
+    "ray.exceptions.AuthenticationError": "name the cluster's token with RAY_AUTH_TOKEN_PATH",
     "requests.exceptions.RequestException": ANSWERS,
     "urllib.error.URLError": ANSWERS,
     "builtins.ConnectionError": ANSWERS,
@@ -98,7 +99,7 @@ def ending(error: Exception, tokens: Sequence[str]) -> Ending:
     if hint is None and isinstance(error, OSError) and "AWS Error" in str(error):
         hint = CREDENTIALS  # Arrow tells every fault of S3 as an OSError
     if hint is not None:
-        place = " ".join(addresses(tokens)) or "a server"
+        place = " at ".join(addresses(tokens)) or "a server"
         return Ending(code=FAILED, text=f"{place} cannot be used: {one_line(error)}; {hint}")
     if type(error).__name__ == DAMAGED:
         return of_weights(error, tokens)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pyarrow.compute as pc
@@ -17,8 +15,6 @@ from pipeline.step import ROWS
 
 CATALOGS = ("split", "filter", "images", "decide")
 """Steps whose rows are the catalog, the fullest first."""
-EPOCH = datetime.fromtimestamp(0, UTC)
-"""Any instant: when rights are judged changes no step's place."""
 Json = Annotated[bool, Parameter(negative="")]
 
 
@@ -30,29 +26,23 @@ def status(*, options: CorpusOptions | None = None) -> None:
     options = options or CorpusOptions()
     corpus = options.open()
     version = corpus.newest()
-    steps = [step for step in plan.steps(Config()) if step.name in version.artifacts]
-    found = jobs.balances(corpus, version, steps)
+    steps = plan.steps(Config())
+    found = jobs.balances(corpus, version, [step for step in steps if step.name in version.artifacts])
+    models = {step.name: version.models[step.name] for step in steps if step.name in version.models}
     deliveries = [f"{d.provider}/{d.sequence} {d.delivery_id}" for d in version.deliveries]
     facts = {
         "corpus": corpus.store.uri,
         "version": version.number,
         "as_of": version.as_of,
         "deliveries": deliveries,
-        "models": {name: version.models[name] for name in in_plan_order(version.models)},
+        "models": models,
         "steps": found,
     }
     lines = [f"{corpus.store.uri}, version {version.number}, rights as of {version.as_of}"]
     lines += [f"  delivery {line}" for line in deliveries]
-    lines += [f"  model {name} {version.models[name]}" for name in in_plan_order(version.models)]
+    lines += [f"  model {name} {key}" for name, key in models.items()]
     lines += [build.told(name, counts) for name, counts in found.items()]
     answer(facts, "\n".join(lines), json=options.json)
-
-
-def in_plan_order(names: Iterable[str]) -> list[str]:
-    """Steps as the plan runs them; manifests keep them by letter."""
-    steps = (*plan.ingest_steps(Config(), EPOCH), *plan.build_steps(Config()))
-    places = {step.name: place for place, step in enumerate(steps)}
-    return sorted(names, key=lambda name: places.get(name, len(places)))
 
 
 def explain(uid: str, *, options: CorpusOptions | None = None) -> None:

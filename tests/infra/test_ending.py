@@ -15,9 +15,9 @@ import botocore.exceptions
 import numpy as np
 import pytest
 import safetensors.numpy
-from ray.exceptions import RayTaskError
+from ray.exceptions import AuthenticationError, RayTaskError
 
-from infra.ending import FAILED, MISTAKE, REFUSED, TRACE, Ending, GateRefused, end, ending
+from infra.ending import CONNECTIONS, FAILED, MISTAKE, REFUSED, TRACE, Ending, GateRefused, end, ending
 from pipeline import plan
 
 
@@ -113,22 +113,23 @@ def test_a_full_disk_is_no_mistake_of_the_users() -> None:
     assert "free what is short" in found.text
 
 
-CONNECTIONS = [
+REFUSALS = [
     botocore.exceptions.NoCredentialsError(),
     botocore.exceptions.EndpointConnectionError(endpoint_url="http://s3.example"),
     botocore.exceptions.ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject"),
+    AuthenticationError("Unauthenticated: no token"),
     ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
     TimeoutError("timed out"),
     OSError("When reading information for key 'x' in bucket 'b': AWS Error ACCESS_DENIED"),
 ]
 
 
-@pytest.mark.parametrize("error", CONNECTIONS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
 def test_a_server_that_cannot_be_used_is_told_with_its_address_and_what_to_do(error: Exception) -> None:
     found = ending(error, ["status", "--corpus", "s3://bucket/corpus"])
     assert (found.code, found.foreseen) == (FAILED, True)
     assert found.text.startswith("s3://bucket/corpus cannot be used: ")
-    assert "; s" in found.text
+    assert any(f"; {hint}" in found.text for hint in CONNECTIONS.values())
 
 
 def test_a_refused_connection_of_the_standard_library_is_known() -> None:
