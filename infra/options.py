@@ -25,7 +25,8 @@ class CorpusOptions:
     corpus: str | None = None
     """Path or s3:// address; default $PARDALIS_CORPUS, else the corpus last built by `pardalis demo`."""
     config: Path | None = None
-    """TOML file of the run; default: the one that the corpus was last built with."""
+    """TOML file of the run; default: the settings that the corpus was last built with, and for a model those
+    that its run began with."""
     overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
     """A line of TOML that wins over the file, such as --set 'pipeline.filters.min_side = 512'."""
     json: Annotated[bool, Parameter(negative="")] = False

@@ -127,6 +127,7 @@ def balance(step: Step, artifact: Artifact, source: Source) -> dict[str, int]:
     came = source.artifact(step.inputs[0]).counts.get(KEPT, 0) if step.inputs else settled
     if not step.fitted and came != settled:
         raise RuntimeError(
-            f"step {step.name!r} was given {came} rows and settled {settled}; the artifact is not published"
+            f"step {step.name!r} was given {came} rows and settled {settled}: some are unaccounted "
+            "for; a corpus that an older release built is built again, anything else is a bug"
         )
     return {"in": settled, KEPT: counts.get(KEPT, 0), **counts}

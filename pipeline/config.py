@@ -10,9 +10,9 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from infra.settings import Section
 from pipeline.duplicates import DuplicateConfig
@@ -25,6 +25,7 @@ from pipeline.split import SplitConfig
 from pipeline.tokens import ImageConfig, TextConfig
 from retrieval.exclude import NeighborConfig
 from retrieval.index import IndexConfig
+from tokenizer_service.images import MAX_ENLARGEMENT
 
 CONFIGS = Path(__file__).parent.parent / "infra" / "configs"
 TABLES = ("pipeline", "tokenizer", "retrieval", "trainer")
@@ -55,6 +56,21 @@ class Config(Section):
     pipeline: PipelineTable = PipelineTable()
     tokenizer: TokenizerTable = TokenizerTable()
     retrieval: RetrievalTable = RetrievalTable()
+
+    @model_validator(mode="after")
+    def _no_image_is_too_small(self) -> Self:
+        """What the filters let through can be made the squares that tokenizer and encoder take."""
+        rules, longest = self.pipeline.filters, self.pipeline.ingest.max_side
+        smallest = min(rules.min_side, longest / rules.max_aspect)
+        asked = max(self.tokenizer.image.side, self.retrieval.encoder.side)
+        if smallest * MAX_ENLARGEMENT < asked:
+            raise ValueError(
+                f"images of {smallest:.0f} px pass the filters (min_side {rules.min_side}, max_aspect "
+                f"{rules.max_aspect:g} of max_side {longest}) and are too small for squares of {asked} px, "
+                f"being enlarged at most {MAX_ENLARGEMENT:g} times; raise pipeline.filters.min_side or "
+                "pipeline.ingest.max_side, or lower tokenizer.image.side or retrieval.encoder.side"
+            )
+        return self
 
 
 class BadConfig(ValueError):
@@ -108,7 +124,9 @@ def validated(kind: type[S], values: Mapping[str, Any], where: str) -> S:
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         faults = (
-            f"  {'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
+            f"  {fault['msg']}"
+            if fault["type"] == "value_error" and not fault["loc"]  # about several tables at once
+            else f"  {'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
             for fault in error.errors()
         )
         raise BadConfig("\n".join([f"{where} has settings that cannot be:", *faults])) from None
@@ -116,6 +134,9 @@ def validated(kind: type[S], values: Mapping[str, Any], where: str) -> S:
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The tables of the pipeline and of the packages below it."""
-    values = read(path, overrides)
-    mine = {name: table for name, table in values.items() if name in Config.model_fields}
-    return validated(Config, mine, str(path))
+    return mine(read(path, overrides), str(path))
+
+
+def mine(values: Mapping[str, Any], where: str) -> Config:
+    """Without the tables of the packages above."""
+    return validated(Config, {name: values[name] for name in Config.model_fields if name in values}, where)

@@ -24,7 +24,7 @@ READS = (schema.WIDTH, schema.HEIGHT, schema.DESCRIPTION, schema.PIXEL_STD)
 
 
 class FilterRules(Section):
-    min_side: int = Field(64, ge=1)
+    min_side: int = Field(128, ge=1)
     """Shorter side, in pixels."""
     max_aspect: float = Field(3.0, ge=1)
     """Longer side over shorter side."""

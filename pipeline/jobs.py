@@ -60,9 +60,10 @@ def job(command: str, options: CorpusOptions, engine_options: EngineOptions) -> 
     """Take the lease, start the engine, and write the event log whatever happens."""
     corpus, log = options.open(), Log()
     config = load(corpus, options)
-    with corpus.writing(purpose=f"pardalis {command}") as lease, engine_of(engine_options) as found:
+    with corpus.writing(purpose=f"pardalis {command}") as lease:
         try:
-            yield Job(corpus=corpus, lease=lease, config=config, engine=found, log=log)
+            with engine_of(engine_options) as found:
+                yield Job(corpus=corpus, lease=lease, config=config, engine=found, log=log)
         finally:
             log.save(corpus.store, command)
 
@@ -75,11 +76,9 @@ def load(corpus: Corpus, options: CorpusOptions) -> Config:
     if options.config is None and corpus.store.exists(CONFIG):
         values = json.loads(corpus.store.read(CONFIG))
         values = configuration.overridden(values, options.overrides)
-        config = configuration.validated(Config, values, corpus.store.where(CONFIG))
-    else:
-        path = options.config or configuration.CONFIGS / "node.toml"
-        config = configuration.load(path, options.overrides)
-    return config
+        return configuration.mine(values, corpus.store.where(CONFIG))
+    path = options.config or configuration.CONFIGS / "node.toml"
+    return configuration.load(path, options.overrides)
 
 
 def instant(text: str | None) -> datetime:

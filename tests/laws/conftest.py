@@ -31,6 +31,7 @@ TINY = """
 max_side = 64
 [pipeline.filters]
 min_side = 32
+max_aspect = 1.5
 [pipeline.split]
 validation = 0.2
 [pipeline.examples]
