@@ -38,7 +38,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 quick: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not ray and not plan"
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --ignore=tests/laws --ignore=tests/cluster -m "not slow and not gpu and not ray"
 
 bench: $(VENV)/.dev  ## make bench NAME=ingest
 	$(BIN)/python -m tests.benchmarks $(NAME)

@@ -23,7 +23,7 @@ from infra.storage import Store
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
-settings.register_profile("quick", deadline=None, derandomize=True, max_examples=15)
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 torch.set_num_threads(1)  # before any module fits something as it is imported
