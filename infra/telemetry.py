@@ -82,8 +82,8 @@ class Log:
         yield bar
         self.event("work", name=name, done=bar.done, unit=unit, seconds=round(bar.seconds, 3), **facts)
         if total:
-            text = f"{name:<10} {bar.done:>6} {unit} in {clock(bar.seconds)}"
-            say(f"{text}, {bar.rate:.1f}/s  {bar.note}".rstrip())
+            said = f"{bar.done:>6} {unit}, {bar.rate:.1f}/s," if bar.total > 1 else " " * 6 + "done"
+            say(f"{name:<10} {said} in {clock(bar.seconds)}  {bar.note}".rstrip())
 
     def save(self, store: Store, command: str) -> str:
         """Write ``logs/TIME-COMMAND.jsonl`` and return its name. Called while an error passes, it says which.

@@ -97,7 +97,9 @@ def make_shards(
             if not step.fitted:
                 rows += sum(shard.counts.values())
                 bar.advance(1, f"{rows} rows")
-        bar.note = bar.note or f"{rows} rows"
+        if step.fitted:
+            bar.done = bar.total
+        bar.note = bar.note or (f"{rows} rows" if rows else "")
         seconds = bar.seconds
     log.event(
         "step",
