@@ -20,7 +20,7 @@ from infra.artifact import Made, Shard, fingerprint
 from infra.guarded.refused import Refused
 from infra.settings import Section
 from infra.storage import Store
-from pipeline import folding, outcomes, refs, revisions, schema, tables
+from pipeline import embedded, extract, folding, outcomes, refs, revisions, schema, tables
 from pipeline.contract import Asset, License, Revocation
 from pipeline.deliveries import webdataset
 from pipeline.deliveries.manifest import MANIFEST
@@ -38,7 +38,7 @@ REVISIONS = "revisions.parquet"
 def records_step() -> Step:
     return Step(
         name="records",
-        revision=2,
+        revision=3,
         settings=Section(),
         tasks=list_shards,
         open=lambda: read_records,
@@ -99,17 +99,19 @@ def read_records(task: Task, _report: Report) -> Made:
 def record(sample: Sample, provider: str) -> dict[str, Any]:
     if isinstance(sample.asset, Fault):
         fault = f"{sample.asset.code}: {sample.asset.message}"
-        return {"uid": f"{provider}:{sample.key}", "record": None, "fault": fault}
+        return {"uid": f"{provider}:{sample.key}", "record": None, "fault": fault, "extracted": None}
     return {
         "uid": sample.asset.uid,
         "record": sample.asset.model_dump_json(by_alias=True),
         "fault": None,
+        "extracted": embedded.to_json(extract.extract(sample.image).extracted),
     }
 
 
 def decide_step(purpose: Purpose, as_of: datetime) -> Step:
     return Step(
         name="decide",
+        revision=2,
         inputs=("records",),
         settings=purpose,
         tasks=functools.partial(list_decisions, as_of=as_of),
@@ -199,12 +201,16 @@ def decide_shard(task: Task, _report: Report, *, purpose: Purpose) -> Made:
 
 
 def decided(
-    row: Mapping[str, Any], judge: Callable[[Asset], Decision], outdated: Mapping[str, str]
+    row: Mapping[str, Any], judge: Callable[..., Decision], outdated: Mapping[str, str]
 ) -> dict[str, Any]:
     """A catalog row. Words of an asset that is refused stay out of the catalog: only why, and which one."""
     asset = Asset.model_validate_json(row["record"])
     why = outdated.get(asset.uid)
-    decision = Decision(outcome="rejected", reasons=(why,)) if why else judge(asset)
+    decision = (
+        Decision(outcome="rejected", reasons=(why,))
+        if why
+        else judge(asset, extracted=embedded.from_json(row["extracted"]))
+    )
     kept = decision.outcome == KEPT
     return {
         "uid": asset.uid,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter
+
 from pipeline.contract import Use
 
 TRAINING: frozenset[Use] = frozenset({"ml_training", "generation", "retrieval_index"})
@@ -39,16 +41,28 @@ CAWG: dict[str, frozenset[Use]] = {
 class Extracted:
     """What we found in a file's XMP, IPTC and C2PA; never taken from a delivery's records."""
 
-    data_mining: str = ""
-    """Value of ``plus:DataMining``, as an address or as its last part."""
+    data_mining: tuple[str, ...] = ()
+    """Values of ``plus:DataMining``, each as an address or as its last part."""
     training_mining: tuple[tuple[str, str], ...] = ()
     """(entry, use) of the C2PA assertion; use is allowed, notAllowed or constrained. A signature that nobody
     trusts counts: restricting is safe."""
     other_constraints: str = ""
     special_instructions: str = ""
+    unread: tuple[str, ...] = ()
+    """What is there and could not be read, such as ``unreadable_xmp``: it may be a prohibition."""
 
 
 NOTHING = Extracted()
+_JSON = TypeAdapter(Extracted)
+
+
+def to_json(extracted: Extracted) -> str | None:
+    """None where the file says nothing, as most do."""
+    return None if extracted == NOTHING else _JSON.dump_json(extracted).decode()
+
+
+def from_json(text: str | None) -> Extracted:
+    return NOTHING if text is None else _JSON.validate_json(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +73,19 @@ class Signals:
     unclear: dict[Use, str]
 
 
+def value_of(data_mining: str) -> str:
+    """The last part of an address in PLUS's vocabulary; anything else as it is."""
+    return data_mining.rpartition(PLUS_VOCABULARY)[2]
+
+
 def signals(extracted: Extracted) -> Signals:
     """Every source is read, and the most restrictive wins."""
-    value = extracted.data_mining.rpartition(PLUS_VOCABULARY)[2]
-    denied = set(PLUS.get(value, ()))
+    denied: set[Use] = set()
     unclear: dict[Use, str] = {}
-    if value and value not in PLUS:
-        unclear |= dict.fromkeys(EVERY_USE, "data_mining")
+    for value in map(value_of, extracted.data_mining):
+        denied |= PLUS.get(value, frozenset())
+        if value not in PLUS:
+            unclear |= dict.fromkeys(EVERY_USE, "data_mining")
     for entry, use in extracted.training_mining:
         uses = CAWG.get(entry.rpartition(".")[2], EVERY_USE)
         if use == "notAllowed":
@@ -75,4 +95,6 @@ def signals(extracted: Extracted) -> Signals:
     for source in ("other_constraints", "special_instructions"):
         if getattr(extracted, source).strip():
             unclear |= dict.fromkeys(EVERY_USE, source)
+    for what in extracted.unread:
+        unclear |= dict.fromkeys(EVERY_USE, what)
     return Signals(denied=frozenset(denied), unclear=unclear)

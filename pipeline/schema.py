@@ -20,7 +20,10 @@ REVISION = column("revision", pa.int32(), "revision of the asset record, as deli
 # What a delivered tar said, before anything was decided.
 RECORD = column("record", pa.string(), "the asset record, JSON; null where it is none", optional=True)
 FAULT = column("fault", pa.string(), "CODE: message, where the sample is wrong", optional=True)
-RECORDS = pa.schema([UID, RECORD, FAULT])
+EXTRACTED = column(
+    "extracted", pa.string(), "what the image file says of its use, JSON; null: nothing", optional=True
+)
+RECORDS = pa.schema([UID, RECORD, FAULT, EXTRACTED])
 
 # The catalog: what was delivered.
 KEY = column("key", pa.string(), "member name in tars: provider_assetid")

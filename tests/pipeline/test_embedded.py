@@ -50,7 +50,7 @@ PLUS = "http://ns.useplus.org/ldf/vocab/DMI-"
     ],
 )
 def test_each_plus_value_denies_its_uses(form: str, value: str, denied: set[Use], *, unclear: bool) -> None:
-    found = signals(Extracted(data_mining=form + value))
+    found = signals(Extracted(data_mining=(form + value,)))
     assert found.denied == denied
     assert bool(found.unclear) == unclear
 
@@ -76,7 +76,7 @@ def test_each_training_assertion_denies_its_uses(prefix: str, entry: str, denied
 
 
 def test_a_file_that_forbids_what_the_contract_grants_waits_for_a_person() -> None:
-    decision = judged(Extracted(data_mining="DMI-PROHIBITED-GENAIMLTRAINING"))
+    decision = judged(Extracted(data_mining=("DMI-PROHIBITED-GENAIMLTRAINING",)))
     assert decision.outcome == "quarantined"
     assert decision.reasons == ("embedded_prohibition:generation",)
     conditions = Extracted(special_instructions="Not in Lent", other_constraints=" ")
@@ -94,11 +94,11 @@ def test_a_file_that_forbids_only_retrieval_is_kept_and_is_no_neighbor() -> None
 
 
 def test_a_contract_that_prevails_is_named_in_the_reasons() -> None:
-    forbidding = Extracted(data_mining="DMI-PROHIBITED")
+    forbidding = Extracted(data_mining=("DMI-PROHIBITED",))
     decision = judged(forbidding, contract_prevails=["ACME-2026-001"])
     assert (decision.outcome, decision.reasons) == ("kept", ("contract_prevails:ACME-2026-001",))
     assert decision.may_be_neighbor
     assert judged(forbidding, contract_prevails=["X"]).outcome == "quarantined"
-    unclear = Extracted(data_mining="DMI-PROHIBITED-SEECONSTRAINT")
+    unclear = Extracted(data_mining=("DMI-PROHIBITED-SEECONSTRAINT",))
     decision = judged(unclear, contract_prevails=["ACME-2026-001"])
     assert decision.outcome == "quarantined"

@@ -230,7 +230,7 @@ def test_credit_is_filled_from_the_asset_and_a_template_is_no_program() -> None:
 
 def test_the_first_rule_that_objects_decides() -> None:
     item = asset(is_adult=True, has_people="yes")
-    forbidding = Extracted(data_mining="DMI-PROHIBITED")
+    forbidding = Extracted(data_mining=("DMI-PROHIBITED",))
     gone = [revocation()]
     assert judged(item, revocations=gone, extracted=forbidding).reasons == ("revoked:r",)
     assert judged(item, extracted=forbidding).reasons == ("license_missing:l",)

@@ -1,0 +1,163 @@
+"""Find the blocks of metadata in a JPEG, PNG or WebP file; what they say is for other readers.
+
+The surprising rule: this walks as tolerantly as decoders do and never fails. A file that is cut off has no
+more blocks; a block that is cut off is handed on as it is, for its reader to refuse. What is seen and not
+read, such as extended XMP, is named, so that nobody takes it for absent.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+XMP_APP1 = b"http://ns.adobe.com/xap/1.0/\0"
+EXTENDED_APP1 = b"http://ns.adobe.com/xmp/extension/\0"
+EXIF_APP1 = b"Exif\0\0"
+PHOTOSHOP_APP13 = b"Photoshop 3.0\0"
+XMP_KEYWORD = b"XML:com.adobe.xmp"
+RAW_PROFILE = re.compile(rb"Raw profile type (xmp|iptc|8bim|app1)", re.IGNORECASE)
+"""ImageMagick's way to keep them in PNG, as hexadecimal digits."""
+MAX_INFLATED = 4 * 1024 * 1024
+MAX_PHOTOSHOP = 4 * 1024 * 1024
+MAX_PACKETS = 16
+"""Of one kind in one file; an honest one has one, or one more for what another program wrote."""
+MAX_WALKED = 100_000
+"""Segments or chunks; a PNG of 256 MiB has 32,768 where each holds 8 KiB."""
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_PIXELS = (b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
+_END, _APP1, _APP13 = 0xD9, 0xE1, 0xED
+_COPYRIGHT, _XMP_TAG, _IPTC_TAG = 0x8298, 0x02BC, 0x83BB
+_SIZES = {1: 1, 2: 1, 4: 4, 7: 1}
+"""Bytes of a value of EXIF's types that the tags above have."""
+
+
+@dataclass(slots=True)
+class Blocks:
+    """What a file carries, in its order."""
+
+    xmp: list[bytes] = field(default_factory=list)
+    photoshop: bytearray = field(default_factory=bytearray)
+    """Image resources; those of several segments are one."""
+    iptc: list[bytes] = field(default_factory=list)
+    """IIM that stands outside Photoshop's resources."""
+    copyrights: list[str] = field(default_factory=list)
+    """EXIF's, the only one of its tags that speaks of rights."""
+    unread: list[str] = field(default_factory=list)
+    """Names of what is there and was not read: extended_xmp, raw_profile, too_many_blocks."""
+
+
+def find(image: bytes) -> Blocks:
+    """The blocks of a file; none for bytes of any other kind. Never raises."""
+    blocks = Blocks()
+    for number, (kind, body) in enumerate(_walk(image)):
+        packets = max(len(blocks.xmp), len(blocks.copyrights), len(blocks.iptc))
+        if number >= MAX_WALKED or packets >= MAX_PACKETS or len(blocks.photoshop) > MAX_PHOTOSHOP:
+            blocks.unread.append("too_many_blocks")
+            break
+        if isinstance(kind, int):
+            _from_segment(blocks, kind, body)
+        elif kind in (b"XMP ", b"XMP\0"):
+            blocks.xmp.append(body)
+        elif kind in (b"EXIF", b"eXIf"):
+            _from_exif(blocks, body)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            _from_text(blocks, kind, body)
+    return blocks
+
+
+def _walk(image: bytes) -> Iterator[tuple[int | bytes, bytes]]:
+    """(marker or kind, body) of what may be metadata; bodies of pixels are empty."""
+    if image.startswith(b"\xff\xd8\xff"):
+        return _segments(image)
+    if image.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _chunks(image, 8, ">I4s", trailer=4)
+    if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
+        return _chunks(image, 12, "<4sI", trailer=0)
+    return iter(())
+
+
+def _segments(image: bytes) -> Iterator[tuple[int | bytes, bytes]]:
+    """Marker and body, also of those between the scans of a progressive picture."""
+    place = 2
+    while (found := _MARKER.search(image, place)) and image[found.end() - 1] != _END:
+        start = found.end()
+        size = max(int.from_bytes(image[start : start + 2], "big"), 2)
+        marker = found[0][1]
+        yield marker, image[start + 2 : start + size] if marker in (_APP1, _APP13) else b""
+        place = start + size
+
+
+def _from_segment(blocks: Blocks, marker: int, body: bytes) -> None:
+    if marker == _APP13 and body.startswith(PHOTOSHOP_APP13):
+        blocks.photoshop += body.removeprefix(PHOTOSHOP_APP13)
+    elif body.startswith(XMP_APP1):
+        blocks.xmp.append(body.removeprefix(XMP_APP1))
+    elif body.startswith(EXTENDED_APP1):
+        blocks.unread.append("extended_xmp")
+    elif body.startswith(EXIF_APP1):
+        _from_exif(blocks, body)
+
+
+def _chunks(image: bytes, place: int, header: str, *, trailer: int) -> Iterator[tuple[int | bytes, bytes]]:
+    """Kind and body of the chunks of PNG and RIFF, which differ in the order of size and kind."""
+    while place + 8 <= len(image):
+        fields = struct.unpack_from(header, image, place)
+        size, kind = fields if header.endswith("s") else reversed(fields)
+        yield kind, b"" if kind in _PIXELS else image[place + 8 : place + 8 + size]
+        if kind == b"IEND":
+            return
+        place += 8 + size + (trailer or size % 2)
+
+
+def _from_text(blocks: Blocks, kind: bytes, body: bytes) -> None:
+    keyword, _, rest = body.partition(b"\0")
+    if RAW_PROFILE.fullmatch(keyword):
+        blocks.unread.append("raw_profile")
+    elif kind == b"iTXt" and keyword == XMP_KEYWORD:
+        packed, text = rest[:1], rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+        blocks.xmp.append(text if packed == b"\0" else _inflated(text))
+    elif keyword == XMP_KEYWORD:
+        blocks.xmp.append(rest if kind == b"tEXt" else _inflated(rest[1:]))
+
+
+def _inflated(data: bytes) -> bytes:
+    """At most ``MAX_INFLATED`` bytes: more than any reader takes. What is no deflate stream is handed on."""
+    try:
+        return zlib.decompressobj().decompress(data, MAX_INFLATED)
+    except zlib.error:
+        return data
+
+
+def _from_exif(blocks: Blocks, body: bytes) -> None:
+    """The first directory of a TIFF block. Its damage hides no packet: no reader finds one there either."""
+    tiff = body.removeprefix(EXIF_APP1)
+    try:
+        for tag, value in _entries(tiff):
+            if tag == _XMP_TAG:
+                blocks.xmp.append(value)
+            elif tag == _IPTC_TAG:
+                blocks.iptc.append(value)
+            else:
+                blocks.copyrights.append(value.decode("utf-8", "replace"))
+    except struct.error:
+        return
+
+
+def _entries(tiff: bytes) -> Iterator[tuple[int, bytes]]:
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return
+    (start,) = struct.unpack_from(order + "I", tiff, 4)
+    (number,) = struct.unpack_from(order + "H", tiff, start)
+    seen: set[int] = set()
+    for place in range(start + 2, start + 2 + 12 * number, 12):
+        tag, kind, count, offset = struct.unpack_from(order + "HHII", tiff, place)
+        if tag in (_COPYRIGHT, _XMP_TAG, _IPTC_TAG) and tag not in seen:
+            seen.add(tag)
+            size = count * _SIZES.get(kind, 1)
+            begin = place + 8 if size <= 4 else offset
+            yield tag, tiff[begin : begin + size]
