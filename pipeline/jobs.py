@@ -7,7 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from infra import cluster
 from infra.artifact import pretty
@@ -15,8 +17,8 @@ from infra.corpus import Corpus, Lease, NoCorpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.telemetry import Log
 from pipeline import build as building
+from pipeline import checking, folding, indexing, plan
 from pipeline import config as configuration
-from pipeline import folding, indexing, plan
 from pipeline.config import Config
 from pipeline.engine import Engine, Inline, OnRay
 from pipeline.step import Step
@@ -77,6 +79,11 @@ def load(corpus: Corpus, options: CorpusOptions) -> Config:
         values = json.loads(corpus.store.read(CONFIG))
         values = configuration.overridden(values, options.overrides)
         return configuration.mine(values, corpus.store.where(CONFIG))
+    return configured(options)
+
+
+def configured(options: CorpusOptions) -> Config:
+    """The file given, else the default one."""
     path = options.config or configuration.CONFIGS / "node.toml"
     return configuration.load(path, options.overrides)
 
@@ -94,6 +101,7 @@ def instant(text: str | None) -> datetime:
 
 def ingest(
     *delivery: str,
+    check: Annotated[bool, Parameter(negative="")] = False,
     as_of: str | None = None,
     options: CorpusOptions | None = None,
     engine: EngineOptions | None = None,
@@ -106,15 +114,34 @@ def ingest(
     ----------
     delivery
         Folder or s3:// address of a delivery. None decides again, for another instant.
+    check
+        Read and decide everything, tell what would change, and write nothing. Runs in this process.
     as_of
         Instant at which licences and revocations are judged, UTC; default now.
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
+    if check:
+        found = checked(delivery, options, instant(as_of))
+        answer(found, checking.text(found), json=options.json)
+        return
     if not delivery and not options.open().numbers():
         raise NoCorpus(f"{options.address()} holds no corpus yet; name a delivery to begin one with")
     with job("ingest", options, engine) as work:
         version, balances = ingest_all(work, delivery, as_of)
     answer(summary(version, balances), told(version, balances), json=options.json)
+
+
+def checked(deliveries: Sequence[str], options: CorpusOptions, as_of: datetime) -> dict[str, Any]:
+    """What :func:`ingest` would do; deliveries can be checked before there is any corpus."""
+    try:
+        corpus = options.open()
+    except NoCorpus:
+        if not deliveries:
+            raise
+        return checking.check(None, deliveries, configured(options), as_of)
+    if not deliveries:
+        corpus.newest()
+    return checking.check(corpus, deliveries, load(corpus, options), as_of)
 
 
 def ingest_all(work: Job, deliveries: Sequence[str], as_of: str | None) -> tuple[Version, Balances]:

@@ -1,0 +1,172 @@
+"""Check deliveries without writing: the steps of ingestion, over a store that keeps aside what they write.
+
+The surprising rule: nothing here decides anything. What ``--check`` tells is what ``ingest`` would write,
+made by the same functions, and thrown away.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+from infra.corpus import Corpus, Version
+from infra.storage import LocalStore, Missing, Store
+from infra.telemetry import Log
+from pipeline import admission, build, folding, refs, schema, tables
+from pipeline.config import Config
+from pipeline.engine import Inline
+from pipeline.outcomes import KEPT
+from pipeline.step import ROWS, generation
+
+Row = tuple[int, str, str]
+"""(revision, outcome, reason code) of a catalog row; the code is empty where the row is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay(Store):
+    """Reads fall through to ``below``, which stays as it is; what is written goes to the folder ``root``."""
+
+    below: Store
+
+    @property
+    def uri(self) -> str:
+        return self.below.uri
+
+    @property
+    def above(self) -> Store:
+        return LocalStore(self.root)
+
+    def _holder(self, name: str) -> Store:
+        return self.above if self.above.exists(name) else self.below
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self.above.read(name)
+        except Missing:
+            return self.below.read(name)
+
+    def open(self, name: str) -> BinaryIO:
+        return self._holder(name).open(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self.above.write(name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        return not self.below.exists(name) and self.above.create(name, data)
+
+    def exists(self, name: str) -> bool:
+        return self._holder(name).exists(name)
+
+    def size(self, name: str) -> int:
+        return self._holder(name).size(name)
+
+    def names(self, prefix: str = "") -> list[str]:
+        return sorted({*self.above.names(prefix), *self.below.names(prefix)})
+
+    def delete(self, names: Sequence[str]) -> None:
+        raise PermissionError(f"{names} would be deleted while {self.uri} is only checked")
+
+    def local(self, name: str) -> Path:
+        return self._holder(name).local(name)
+
+
+@contextlib.contextmanager
+def aside(corpus: Corpus | None) -> Iterator[Corpus]:
+    """The corpus, or an empty one, to write on for as long as the block runs."""
+    with TemporaryDirectory(prefix="pardalis-check-") as folder:
+        below = LocalStore(str(Path(folder, "empty"))) if corpus is None else corpus.store
+        yield Corpus(Overlay(str(Path(folder, "written")), below))
+
+
+def check(
+    corpus: Corpus | None, deliveries: Sequence[str], config: Config, as_of: datetime
+) -> dict[str, Any]:
+    """What ``ingest`` would decide and change. Raises what it would raise; writes nothing that stays."""
+    with aside(corpus) as scratch:
+        head = scratch.head()
+        version = replace(folding.fold(scratch, head, deliveries), as_of=as_of.isoformat())
+        steps = (admission.records_step(), admission.decide_step(config.pipeline.purpose, as_of))
+        # In this process: a cluster would keep session files, and cannot see the folder.
+        version = build.run(scratch, version, steps, Inline(), Log())
+        before = catalog(scratch, head) if "decide" in head.artifacts else {}
+        after = catalog(scratch, version)
+        return {
+            "as_of": version.as_of,
+            "deliveries": [told(version, number, after) for number in arriving(head, version, deliveries)],
+            "changes": changes(before, after),
+        }
+
+
+def catalog(corpus: Corpus, version: Version) -> dict[str, dict[str, Row]]:
+    """Rows by slot and uid."""
+    columns = [schema.UID, schema.REVISION, schema.OUTCOME, schema.REASONS]
+    found = {}
+    for slot, shard in corpus.artifact(version, "decide").shards.items():
+        table = tables.read_parquet(refs.of(corpus.store, shard, ROWS))
+        rows = zip(*(table[column.name].to_pylist() for column in columns), strict=True)
+        found[slot] = {uid: (revision, outcome, code(reasons)) for uid, revision, outcome, reasons in rows}
+    return found
+
+
+def code(reasons: Sequence[str]) -> str:
+    return reasons[0].partition(":")[0] if reasons else ""
+
+
+def arriving(head: Version, version: Version, deliveries: Sequence[str]) -> list[int]:
+    """Generations of what is new, or was named though it is folded in already."""
+    named = {Store.at(uri).uri for uri in deliveries}
+    return [
+        number
+        for number, folded in enumerate(version.deliveries)
+        if number >= len(head.deliveries) or folded.uri in named
+    ]
+
+
+def told(version: Version, number: int, rows: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
+    """A delivery and its decisions: rows in, kept, and ``OUTCOME:CODE`` for the others."""
+    folded = version.deliveries[number]
+    mine = [row for slot in rows if int(generation(slot)) == number for row in rows[slot].values()]
+    return {
+        "uri": folded.uri,
+        "provider": folded.provider,
+        "delivery_id": folded.delivery_id,
+        "sequence": folded.sequence,
+        "decisions": {"in": len(mine), KEPT: 0, **tally(mine)},
+    }
+
+
+def tally(rows: Sequence[Row]) -> dict[str, int]:
+    found = collections.Counter(f"{outcome}:{why}" if why else outcome for _, outcome, why in rows)
+    return dict(sorted(found.items()))
+
+
+def changes(
+    before: Mapping[str, Mapping[str, Row]], after: Mapping[str, Mapping[str, Row]]
+) -> dict[str, int]:
+    """Against the corpus as it is: assets that are ``new`` in it, and by reason the rows that it would lose.
+
+    ``superseded`` is such a reason: of a row whose asset comes again, in a higher revision.
+    """
+    known = {uid for rows in before.values() for uid in rows}
+    arrived = {uid for slot, rows in after.items() if slot not in before for uid in rows}
+    both = [(then, after[slot][uid]) for slot, rows in before.items() for uid, then in rows.items()]
+    lost = collections.Counter(now[2] for then, now in both if then[1] == KEPT != now[1])
+    again = sum(then[1] != KEPT == now[1] for then, now in both)
+    return {"new": len(arrived - known), "superseded": 0, **dict(sorted(lost.items())), "kept again": again}
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """The answer for people: a line for each delivery, then what would change."""
+    lines = [f"rights as of {found['as_of']}; nothing was written"]
+    for delivery in found["deliveries"]:
+        name = f"{delivery['provider']} {delivery['delivery_id']} (number {delivery['sequence']})"
+        counts = ", ".join(f"{outcome} {rows}" for outcome, rows in delivery["decisions"].items())
+        lines.append(f"  {name}: {counts}")
+    changed = ", ".join(f"{kind} {num}" for kind, num in found["changes"].items())
+    return "\n".join([*lines, f"  against the corpus: {changed}"])
