@@ -1,4 +1,4 @@
-"""The first two steps: read each delivered tar once into records, and decide the rights of every record.
+"""The first two steps: read each delivered sample once into a record, and decide the rights of every record.
 
 The instant ``as_of`` and the revocation register enter ``decide`` and nothing else. What decides is put into
 the task's facts: the licences that the shard names, whether each is in force, and the revocations in effect.
@@ -22,9 +22,9 @@ from infra.settings import Section
 from infra.storage import Store
 from pipeline import embedded, extract, folding, outcomes, refs, revisions, schema, tables
 from pipeline.contract import Asset, License, Revocation
-from pipeline.deliveries import webdataset
+from pipeline.deliveries import forms
 from pipeline.deliveries.manifest import MANIFEST
-from pipeline.deliveries.webdataset import Fault, OpenDelivery, Sample
+from pipeline.deliveries.sample import Delivered, Fault, Sample
 from pipeline.outcomes import KEPT
 from pipeline.revoked import Revoked
 from pipeline.rights import NOTICE, Decision, Purpose, decide
@@ -46,37 +46,29 @@ def records_step() -> Step:
 
 
 def list_shards(source: Source) -> Sequence[Task]:
-    """A task for each delivered tar."""
+    """A task for each batch of each delivery: a tar, or a few hundred assets of the other forms."""
     tasks = []
     for number, folded in enumerate(source.version.deliveries):
         manifest = folding.manifest_ref(source.store, folded)
         delivery = folding.manifest(manifest)
-        store = Store.at(folded.uri)
-        tars = [file for file in delivery.files if file.role == "shard"]
-        tasks += [
-            Task(
-                slot=slot_name(number, i),
-                reads={"tar": (refs.Ref(store, tar.path, tar.sha256),), "delivery": (manifest,)},
-            )
-            for i, tar in enumerate(tars)
-        ]
+        store, form = Store.at(folded.uri), forms.of(delivery)
+        for i, batch in enumerate(form.batches(delivery)):
+            files = tuple(refs.Ref(store, file.path, file.sha256) for file in batch.files)
+            reads = {form.ROLE: files, "delivery": (manifest,)}
+            tasks.append(Task(slot=slot_name(number, i), reads=reads, facts=batch.facts))
     return tasks
 
 
 def samples(task: Task) -> Iterator[Sample]:
-    """Every sample of the task's tar, checked."""
-    tar = task.only("tar")
+    """Every sample of the task's batch, checked. The batch is the slot's, as the delivery lists it."""
     delivery = folding.manifest(task.only("delivery"))
-    opened = OpenDelivery(
-        store=tar.store,
-        delivery=delivery,
-        licenses={},
-        revocations=(),
-        manifest_sha256=task.only("delivery").sha256,
-        records={},
-    )
-    (file,) = (file for file in delivery.files if file.path == tar.name)
-    return webdataset.read_shard(opened, file)
+    form = forms.of(delivery)
+    batch = form.batches(delivery)[shard_number(task.slot)]
+    return form.read(Delivered(store=task.reads[form.ROLE][0].store, delivery=delivery), batch)
+
+
+def shard_number(slot: str) -> int:
+    return int(slot.removeprefix(f"{generation(slot)}-"))
 
 
 def read_records(task: Task, _report: Report) -> Made:

@@ -16,8 +16,8 @@ from infra.storage import Store
 from pipeline import refs
 from pipeline.contract import Delivery, License, Revocation
 from pipeline.deliveries import manifest as records
-from pipeline.deliveries import webdataset
 from pipeline.deliveries.manifest import LICENSES, MANIFEST
+from pipeline.deliveries.opened import OpenDelivery, open_delivery
 
 REVOCATIONS = "revocations"
 
@@ -33,7 +33,7 @@ def fold(corpus: Corpus, version: Version, uris: Sequence[str]) -> Version:
     So a delivery that was moved is found again: ingest it from where it is now.
     """
     for uri in uris:
-        opened = webdataset.open_delivery(Store.at(uri))
+        opened = open_delivery(Store.at(uri))
         if any(known.sha256 == opened.manifest_sha256 for known in version.deliveries):
             version = moved(version, opened)
             continue
@@ -43,7 +43,7 @@ def fold(corpus: Corpus, version: Version, uris: Sequence[str]) -> Version:
     return version
 
 
-def moved(version: Version, opened: webdataset.OpenDelivery) -> Version:
+def moved(version: Version, opened: OpenDelivery) -> Version:
     """The version that reads the delivery from where it was opened."""
     deliveries = tuple(
         replace(known, uri=opened.store.uri) if known.sha256 == opened.manifest_sha256 else known
@@ -52,7 +52,7 @@ def moved(version: Version, opened: webdataset.OpenDelivery) -> Version:
     return replace(version, deliveries=deliveries)
 
 
-def check_sequence(version: Version, opened: webdataset.OpenDelivery) -> None:
+def check_sequence(version: Version, opened: OpenDelivery) -> None:
     """The delivery is the provider's next, under an id and a number of its own; a full one is its first."""
     delivery, where = opened.delivery, opened.store.where(MANIFEST)
     before = [known for known in version.deliveries if known.provider == delivery.provider]
@@ -76,14 +76,14 @@ def check_sequence(version: Version, opened: webdataset.OpenDelivery) -> None:
         raise Refused(where, "kind", "full", detail)
 
 
-def check_licenses(store: Store, version: Version, opened: webdataset.OpenDelivery) -> None:
+def check_licenses(store: Store, version: Version, opened: OpenDelivery) -> None:
     """No record says something else under a revision that an earlier delivery of the provider gave."""
     where = opened.store.where(LICENSES)
     known = license_records(store, version, opened.delivery.provider)
     records.latest([*known, *records.read_licenses(opened.records[LICENSES], where)], where)
 
 
-def keep(corpus: Corpus, version: Version, opened: webdataset.OpenDelivery) -> Version:
+def keep(corpus: Corpus, version: Version, opened: OpenDelivery) -> Version:
     """Copy the records into the corpus, the very bytes that were checked, and list the delivery."""
     sha256, delivery = opened.manifest_sha256, opened.delivery
     for name in (MANIFEST, LICENSES):

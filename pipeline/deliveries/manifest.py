@@ -23,6 +23,10 @@ MANIFEST = "delivery.json"
 LICENSES = "licenses.jsonl"
 REVOCATIONS = "revocations.jsonl"
 MAX_LINES_BYTES = 256 * 1024 * 1024
+MAX_BYTES = {"shard": tar.SHARD.max_total_bytes, "image": tar.SHARD.max_member_bytes}
+"""By role; other files are lines or tables, whose readers may take less."""
+BULK = frozenset({"shard", "image", "sidecar", "manifest"})
+"""Roles of what brings samples: too much to read just to see what a delivery is."""
 R = TypeVar("R", Delivery, License, Revocation)
 
 
@@ -74,8 +78,6 @@ def latest(records: Iterable[License], where: str) -> dict[str, License]:
 
 
 def check_supported(delivery: Delivery, where: str) -> None:
-    if delivery.form != "webdataset":
-        raise Refused(where, "form", "form", f"got {delivery.form!r}; only 'webdataset' is read")
     if delivery.signature is not None:
         told = f"key {delivery.signature.key_id[:80]!a}: signatures are not verified yet; send it without one"
         raise Refused(where, "signature", "signature", told)
@@ -132,7 +134,7 @@ def verified(store: Store, file: DeliveryFile) -> bytes:
 
 
 def _check_size(store: Store, file: DeliveryFile, size: int) -> None:
-    cap = tar.SHARD.max_total_bytes if file.role == "shard" else MAX_LINES_BYTES
+    cap = MAX_BYTES.get(file.role, MAX_LINES_BYTES)
     if size != file.bytes:
         detail = f"{size} bytes, {MANIFEST} says {file.bytes}; send the file again"
         raise Refused(store.where(file.path), "", "size", detail)

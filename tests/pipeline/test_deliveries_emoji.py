@@ -14,7 +14,8 @@ from infra.storage import Store
 from pipeline.contract import Asset
 from pipeline.deliveries import emoji
 from pipeline.deliveries.emoji import Entry
-from pipeline.deliveries.webdataset import open_delivery, read_shard
+from pipeline.deliveries.opened import open_delivery
+from pipeline.deliveries.webdataset import read_shard
 from pipeline.revoked import Revoked
 from pipeline.rights import Decision, Purpose, decide
 

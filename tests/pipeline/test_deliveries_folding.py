@@ -15,7 +15,7 @@ from infra.corpus import EMPTY, Corpus, Version
 from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import contract, folding
-from pipeline.deliveries.webdataset import open_delivery, peek_delivery
+from pipeline.deliveries.opened import open_delivery, peek_delivery
 
 
 def lines(kind: str, *changes: dict[str, Any]) -> bytes:

@@ -16,13 +16,9 @@ from PIL import Image
 from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import contract
-from pipeline.deliveries.webdataset import (
-    Fault,
-    OpenDelivery,
-    Sample,
-    open_delivery,
-    read_shard,
-)
+from pipeline.deliveries.opened import OpenDelivery, open_delivery
+from pipeline.deliveries.sample import Fault, Sample
+from pipeline.deliveries.webdataset import read_shard
 
 
 def encoded(kind: str = "JPEG", color: int = 0) -> bytes:

@@ -20,13 +20,9 @@ from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import contract
 from pipeline.contract import Asset, License
-from pipeline.deliveries.webdataset import (
-    OpenDelivery,
-    Sample,
-    open_delivery,
-    peek_delivery,
-    read_shard,
-)
+from pipeline.deliveries.opened import OpenDelivery, open_delivery, peek_delivery
+from pipeline.deliveries.sample import Sample
+from pipeline.deliveries.webdataset import read_shard
 from pipeline.deliveries.writer import Heading, write_delivery
 
 HEADING = Heading(
@@ -227,10 +223,10 @@ def test_records_that_a_delivery_must_have_are_asked_for(tmp_path: Path) -> None
         open_delivery(store)
 
 
-def test_another_form_is_refused(tmp_path: Path) -> None:
+def test_files_that_have_no_use_in_the_form_are_refused(tmp_path: Path) -> None:
     store = written(tmp_path)
     relisted(store, form="folder")
-    with pytest.raises(Refused, match="only 'webdataset' is read"):
+    with pytest.raises(Refused, match="role 'shard' has no use in the form 'folder'"):
         open_delivery(store)
 
 

@@ -1,0 +1,106 @@
+"""Read CSV that we did not write: UTF-8, RFC 4180, a header, and as many cells in every row as in it.
+
+The surprising rule: every cell is a string, and none is ever guessed to be a number or a date. A file that
+breaks a rule anywhere is refused whole by a caller that reads it to the end first.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from infra.guarded.refused import Refused
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Budgets of one table."""
+
+    max_bytes: int = 32 * 1024 * 1024
+    max_rows: int = 100_000
+    max_columns: int = 512
+    max_cell: int = 64 * 1024
+    """Characters. Python's own reader stops at 131,072."""
+
+
+TABLE = Limits()
+
+
+def rows(raw: bytes, *, file: str, limits: Limits = TABLE) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, cells by column) of every row; cells in NFC, blank ones left out.
+
+    Raises :class:`Refused` with rule ``size``, ``utf8``, ``nul``, ``syntax``, ``header``, ``columns``,
+    ``width``, ``cell`` or ``rows``.
+    """
+    reader = _Reader(file, limits)
+    return reader.rows(reader.text(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    file: str
+    limits: Limits
+
+    def refuse(self, place: str, rule: str, detail: str) -> NoReturn:
+        raise Refused(self.file, place, rule, detail)
+
+    def text(self, raw: bytes) -> str:
+        if len(raw) > self.limits.max_bytes:
+            told = f"{len(raw)} bytes, at most {self.limits.max_bytes} are read; split it into parts"
+            self.refuse("", "size", told)
+        try:
+            text = raw.decode("utf-8-sig")  # spreadsheets write the mark; it is no part of the first name
+        except UnicodeDecodeError as error:
+            self.refuse("", "utf8", f"byte {error.start} is not UTF-8; write the file as UTF-8")
+        if "\0" in text:
+            self.refuse("", "nul", f"character {text.index(chr(0))} is NUL; write the file as UTF-8")
+        return text
+
+    def rows(self, text: str) -> Iterator[tuple[str, dict[str, str]]]:
+        records = self._records(text)
+        header = next(records, [])
+        self._check(header)
+        for number, cells in enumerate(records, start=1):
+            place = f"row {number}"
+            if number > self.limits.max_rows:
+                told = f"more than {self.limits.max_rows} rows; split the table into parts"
+                self.refuse(place, "rows", told)
+            if len(cells) != len(header):
+                told = f"{len(cells)} cells under {len(header)} columns; quote cells that hold a comma"
+                self.refuse(place, "width", told)
+            named = zip(header, cells, strict=True)
+            yield place, {name: self._cell(cell, place, name) for name, cell in named if cell}
+
+    def _records(self, text: str) -> Iterator[list[str]]:
+        """Without blank lines, which spreadsheets leave at the end."""
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        try:
+            yield from filter(None, reader)
+        except csv.Error as error:
+            self.refuse(f"line {reader.line_num}", "syntax", f"{error}; write it as RFC 4180 says")
+
+    def _check(self, header: list[str]) -> None:
+        if len(header) > self.limits.max_columns:
+            told = f"{len(header)} columns, at most {self.limits.max_columns} are read"
+            self.refuse("row 0", "columns", told)
+        if not header:
+            self.refuse("row 0", "header", "the table is empty; its first row names the columns")
+        for name in header:
+            if not NAME.fullmatch(name):
+                self.refuse("row 0", "header", f"{name[:80]!a} is no column; names match {NAME.pattern}")
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            self.refuse("row 0", "header", f"column {twice!r} is there twice; keep one")
+
+    def _cell(self, cell: str, place: str, name: str) -> str:
+        if len(cell) > self.limits.max_cell:
+            told = f"column {name}: {len(cell)} characters, at most {self.limits.max_cell} are read"
+            self.refuse(place, "cell", told)
+        return unicodedata.normalize("NFC", cell)

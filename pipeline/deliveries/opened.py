@@ -1,0 +1,87 @@
+"""Open a delivery: its records read, its files those that it lists, whatever the form of its samples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from infra.storage import Store
+from infra.telemetry import Bar
+from pipeline.contract import Delivery, DeliveryFile, License, Revocation
+from pipeline.deliveries import forms, manifest, table
+from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
+from pipeline.deliveries.sample import Delivered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDelivery(Delivered):
+    """A delivery whose files are those that it lists."""
+
+    licenses: Mapping[str, License]
+    """By id; the highest revision of each."""
+    revocations: tuple[Revocation, ...]
+    manifest_sha256: str
+    records: Mapping[str, bytes]
+    """The very bytes that were checked, by path: ``delivery.json``, the licences and the revocations."""
+
+    @property
+    def shards(self) -> tuple[DeliveryFile, ...]:
+        return tuple(file for file in self.delivery.files if file.role == "shard")
+
+
+def open_delivery(store: Store) -> OpenDelivery:
+    """Read the records and check every listed file's size and sha256, shards and images included.
+
+    Raises :class:`Refused` for files that are missing, changed, not listed or not of the form, and ValueError
+    with every fault of every record. Where the files are too many to hash in one process,
+    :func:`peek_delivery` will do: who reads samples checks their files again.
+    """
+    opened = peek_delivery(store)
+    bulk = [file for file in opened.delivery.files if file.role in manifest.BULK]
+    bar = Bar("check", len(bulk), "files")
+    for file in bulk:
+        manifest.verified(store, file)
+        bar.advance(1)
+    if opened.delivery.form == "manifest":
+        table.check(opened)
+    return opened
+
+
+def peek_delivery(store: Store) -> OpenDelivery:
+    """The same without reading shards and images: their names and sizes are checked, their bytes are not."""
+    raw, where = manifest.fetch(store), store.where(MANIFEST)
+    delivery = manifest.read_delivery(raw, where)
+    manifest.check_supported(delivery, where)
+    manifest.check_listing(store, delivery)
+    forms.check(delivery, where)
+    kept = {MANIFEST: raw}
+    for file in delivery.files:
+        if file.role not in manifest.BULK:
+            data = manifest.verified(store, file)
+            kept |= {file.path: data} if file.path in (LICENSES, REVOCATIONS) else {}
+    licenses = manifest.read_licenses(kept.get(LICENSES, b""), store.where(LICENSES))
+    revocations = manifest.read_revocations(kept.get(REVOCATIONS, b""), store.where(REVOCATIONS))
+    manifest.check_provider(revocations, delivery.provider, store.where(REVOCATIONS))
+    manifest.check_counts(delivery, counted(delivery, licenses, revocations), where)
+    return OpenDelivery(
+        store=store,
+        delivery=delivery,
+        licenses=manifest.latest(licenses, store.where(LICENSES)),
+        revocations=tuple(revocations),
+        manifest_sha256=hashlib.sha256(raw).hexdigest(),
+        records=kept,
+    )
+
+
+def counted(
+    delivery: Delivery, licenses: Sequence[License], revocations: Sequence[Revocation]
+) -> dict[str, int | None]:
+    """What can be counted before the samples are read; None is what cannot be told yet."""
+    return {
+        "samples": forms.of(delivery).count(delivery),
+        "shards": sum(file.role == "shard" for file in delivery.files),
+        "files": len(delivery.files),
+        "licenses": len(licenses),
+        "revocations": len(revocations),
+    }
