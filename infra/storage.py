@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import secrets
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,10 +69,10 @@ class Store(ABC):
 
     def missing(self, name: str) -> Missing:
         """What to raise, and what to do about it."""
-        kind, _, rest = name.partition("/")
-        if kind != "shards":
+        kind, *rest = name.split("/")
+        if kind != "shards" or len(rest) < 3:  # a delivery may have a folder of that name too
             return Missing(f"there is no {self.where(name)}; see that the address is right, or restore it")
-        step, key = rest.split("/")[:2]
+        step, key = rest[:2]
         return Missing(
             f"{self.where(name)} is gone; restore it from a copy. What is no fitted model can be made again: "
             f"delete {self.where(f'shards/{step}/{key}')} and {self.where(f'artifacts/{step}')}, then run "
@@ -125,13 +126,14 @@ class LocalStore(Store):
         return Path(self.root, name)
 
     def read(self, name: str) -> bytes:
-        try:
-            return self._path(name).read_bytes()
-        except ABSENT:
-            raise self.missing(name) from None
+        with self.open(name) as file:
+            return file.read()
 
     def open(self, name: str) -> BinaryIO:
         try:
+            # A pipe that nobody writes to would be waited for here, and a device never ends.
+            if not stat.S_ISREG(self._path(name).stat().st_mode):
+                raise ValueError(f"{ascii(self.where(name))[1:-1]} is no plain file; put one there")
             return self._path(name).open("rb")
         except ABSENT:
             raise self.missing(name) from None

@@ -1,4 +1,7 @@
-"""Say what is wrong with a record: file, field, value, and what to do. One line a fault, none left out."""
+"""Say what is wrong with a record: file, field, value, and what to do. One line a fault, up to fifty.
+
+The surprising rule: a field's name may be as hostile as its value, so both are told escaped and cut.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,17 @@ FIXES = {
     "less_than_equal": "make it at most {le}",
 }
 SHOWN = 60
-"""Characters of a value that a message repeats."""
+"""Characters of a value, or of a field's name, that a message repeats."""
+MAX_LINES = 50
+"""Of one record: a manifest of 300,000 files may have as many faults."""
 
 
 def describe(error: ValidationError, where: str) -> str:
     """``WHERE: FIELD: problem, got VALUE; fix``, a line for each fault; ``where`` is a file and a place."""
-    return "\n".join(f"{where}: {_line(detail)}" for detail in error.errors(include_url=False))
+    lines = [f"{where}: {_line(detail)}" for detail in error.errors(include_url=False)[:MAX_LINES]]
+    if (more := error.error_count() - len(lines)) > 0:
+        lines.append(f"{where}: and {more} more; mend these and try again")
+    return "\n".join(lines)
 
 
 def fields(error: ValidationError) -> list[str]:
@@ -42,7 +50,13 @@ def fields(error: ValidationError) -> list[str]:
 
 def _field(detail: ErrorDetails) -> str:
     named = detail.get("ctx", {}).get("field", "")
-    return ".".join(map(str, detail["loc"])) or named or "the record"
+    return ".".join(_part(part) for part in detail["loc"]) or named or "the record"
+
+
+def _part(part: str | int) -> str:
+    """An index, or a key as it was sent: escaped, since it may hold line feeds and terminal codes."""
+    text = ascii(part) if isinstance(part, int) else ascii(part)[1:-1]
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def _line(detail: ErrorDetails) -> str:

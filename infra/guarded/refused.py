@@ -21,4 +21,6 @@ class Refused(ValueError):
         self.detail = detail
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, (self.file, self.member, f"refused by rule {self.rule}", self.detail)))
+        told = ": ".join(filter(None, (self.file, self.member, f"refused by rule {self.rule}", self.detail)))
+        # Names of files and members are whatever the sender wrote: terminal codes, bytes that are no text.
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in told)
