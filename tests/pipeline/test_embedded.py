@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import contract
 from pipeline.contract import Asset, License, Use
-from pipeline.embedded import MINING, NOTHING, TRAINING, Extracted, signals
+from pipeline.embedded import MINING, NOTHING, TRAINING, Extracted, from_json, signals, to_json
 from pipeline.revoked import Revoked
 from pipeline.rights import Decision, Purpose, decide
 
@@ -81,6 +81,25 @@ def test_a_file_that_forbids_what_the_contract_grants_waits_for_a_person() -> No
     assert decision.reasons == ("embedded_prohibition:generation",)
     conditions = Extracted(special_instructions="Not in Lent", other_constraints=" ")
     assert judged(conditions).reasons == ("embedded_constraint:special_instructions",)
+
+
+def test_what_could_not_be_read_asks_for_a_person_even_where_the_contract_prevails() -> None:
+    damaged = Extracted(unread=("unreadable_xmp",))
+    assert signals(damaged).unclear.keys() == set(get_args(Use))
+    decision = judged(damaged, contract_prevails=["ACME-2026-001"])
+    assert (decision.outcome, decision.reasons) == ("quarantined", ("embedded_constraint:unreadable_xmp",))
+
+
+def test_of_several_values_the_most_restrictive_wins() -> None:
+    values = ("DMI-ALLOWED", "DMI-PROHIBITED-GENAIMLTRAINING", "DMI-UNSPECIFIED")
+    assert signals(Extracted(data_mining=values)).denied == {"generation"}
+
+
+def test_what_was_found_is_read_back_as_it_was() -> None:
+    said = Extracted(data_mining=("a", "b"), training_mining=(("c", "d"),), unread=("e",))
+    assert from_json(to_json(said)) == said
+    assert to_json(NOTHING) is None
+    assert from_json(None) == NOTHING
 
 
 def test_blank_instructions_say_nothing() -> None:
