@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from infra.guarded import blocks, iim, xmp
-from infra.guarded.blocks import Blocks
+from infra.guarded.blocks import MAX_PACKETS, Blocks
 from infra.guarded.iim import Tag
 from infra.guarded.refused import Refused
 from pipeline.embedded import PLUS, Extracted, value_of
@@ -82,7 +82,9 @@ def extract(image: bytes) -> Found:
 def _xmp(found: Blocks, unread: list[str]) -> xmp.Properties:
     """The properties of all packets, one after the other."""
     told: xmp.Properties = {}
-    for packet in found.xmp:
+    if len(found.xmp) > MAX_PACKETS:
+        unread.append("too_many_blocks")
+    for packet in found.xmp[:MAX_PACKETS]:
         try:
             properties = xmp.read(packet, WANTED)
         except Refused:
@@ -118,7 +120,7 @@ def _notices(told: xmp.Properties, iptc: dict[Tag, list[str]], exif: Iterable[st
         found = (text for texts in (told.get(name, ()), *others) for text in map(_clean, texts) if text)
         return next(found, "")
 
-    creators = told.get(CREATOR) or iptc.get(BYLINE, ())
+    creators: Iterable[str] = told.get(CREATOR) or iptc.get(BYLINE, [])
     return Notices(
         creators=tuple(filter(None, map(_clean, creators))),
         credit=first(CREDIT, iptc.get(CREDIT_LINE, ())),

@@ -66,9 +66,8 @@ def corpus(tmp_path: Path) -> Corpus:
 
 
 @pytest.fixture
-def version(corpus: Corpus, deliveries: Deliveries, built: Build) -> Version:
-    samples = [one for number in range(32) for one in told(number)]
-    return built(corpus, [deliveries.write(samples)], Inline())
+def uri(deliveries: Deliveries) -> str:
+    return deliveries.write([one for number in range(24) for one in told(number)])
 
 
 def training_images(corpus: Corpus, version: Version) -> dict[str, bytes]:
@@ -88,7 +87,10 @@ def uids_later(corpus: Corpus, version: Version) -> Iterator[tuple[str, set[str]
                         yield f"{step}/{name}", set(table["uid"].to_pylist())
 
 
-def test_an_image_whose_file_forbids_mining_is_out_and_absent_later(corpus: Corpus, version: Version) -> None:
+def test_an_image_whose_file_forbids_mining_is_out_and_absent_later(
+    corpus: Corpus, uri: str, built: Build
+) -> None:
+    version = built(corpus, [uri], Inline())
     pictures = training_images(corpus, version)
     for number, (_, outcome, reasons) in SAID.items():
         asset = told(number)[0][0]
@@ -102,7 +104,10 @@ def test_an_image_whose_file_forbids_mining_is_out_and_absent_later(corpus: Corp
     assert [name for name, uids in later if uids & gone] == []
 
 
-def test_the_notices_of_a_kept_image_stay_with_its_training_picture(corpus: Corpus, version: Version) -> None:
+def test_the_notices_of_a_kept_image_stay_with_its_training_picture(
+    corpus: Corpus, uri: str, built: Build
+) -> None:
+    version = built(corpus, [uri], Inline(), to="filter")
     asset = told(9)[0][0]
     notices = extract(training_images(corpus, version)[asset.member_key]).notices
     assert notices.creators == ("J. Doe",)

@@ -181,6 +181,7 @@ def test_a_packet_in_latin_1_is_named() -> None:
         (png(png_text(xmp(f"<!--{'x' * 10_000_000}-->"), packed=True)), "unreadable_xmp"),
         (png(png_text(xmp(f"<!--{'x' * 10_000_000}-->"))), "unreadable_xmp"),
         (jpeg(*[segment(0xE1, blocks.XMP_APP1 + xmp(""))] * 40), "too_many_blocks"),
+        (photoshop(*[resource(0x0424, xmp(""))] * 40), "too_many_blocks"),
         (jpeg(*[segment(0xED, blocks.PHOTOSHOP_APP13 + bytes(65_000))] * 70), "too_many_blocks"),
         (png(*[chunk(b"abCd", b"")] * 100_001), "too_many_blocks"),
     ],
