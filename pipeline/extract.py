@@ -69,14 +69,23 @@ def extract(image: bytes) -> Found:
         unread.append("extended_xmp")
     if image.count(PROHIBITION) > sum(packet.count(PROHIBITION) for packet in found.xmp):
         unread.append("stray_data_mining")
-    extracted = Extracted(
+    said = Extracted(
         data_mining=told.get(DATA_MINING, ()),
         training_mining=(("assertion", "unread"),) if ASSERTION in image else (),
         other_constraints=_joined(told.get(OTHER_CONSTRAINTS, ())),
         special_instructions=_joined((*told.get(INSTRUCTIONS, ()), *iptc.get(SPECIAL_INSTRUCTIONS, ()))),
         unread=tuple(dict.fromkeys(unread)),
     )
-    return Found(extracted=extracted, notices=_notices(told, iptc, found.copyrights))
+    return Found(extracted=said, notices=_notices(told, iptc, found.copyrights))
+
+
+def notices_of(image: bytes) -> Notices:
+    """The same notices, without the search of all bytes for what stands elsewhere: it takes 8 ms for 11 MB,
+    and was done when rights were decided.
+    """
+    found = blocks.find(image)
+    iptc = _iptc(found, [])
+    return _notices(_xmp(found, []), iptc, found.copyrights)
 
 
 def _xmp(found: Blocks, unread: list[str]) -> xmp.Properties:

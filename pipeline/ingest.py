@@ -138,7 +138,7 @@ def look(image: bytes, config: IngestConfig) -> dict[str, Any]:
     except images.Undecodable as error:
         verdict = f"failed:undecodable: {error}"
         return {**dict.fromkeys(column.name for column in ADDS), schema.VERDICT.name: verdict}
-    packet = notices.packet(extract.extract(image).notices)
+    packet = notices.packet(extract.notices_of(image))
     return measure(picture, upright(header, picture), config, packet=packet)
 
 

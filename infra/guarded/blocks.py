@@ -29,7 +29,7 @@ MAX_WALKED = 100_000
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _PIXELS = (b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
-_END, _APP1, _APP13 = 0xD9, 0xE1, 0xED
+_END, _SCAN, _APP1, _APP13 = 0xD9, 0xDA, 0xE1, 0xED
 _COPYRIGHT, _XMP_TAG, _IPTC_TAG = 0x8298, 0x02BC, 0x83BB
 _SIZES = {1: 1, 2: 1, 4: 4, 7: 1}
 """Bytes of a value of EXIF's types that the tags above have."""
@@ -81,9 +81,9 @@ def _walk(image: bytes) -> Iterator[tuple[int | bytes, bytes]]:
 
 
 def _segments(image: bytes) -> Iterator[tuple[int | bytes, bytes]]:
-    """Marker and body, also of those between the scans of a progressive picture."""
+    """Marker and body of those before the pixels, where XMP has to stand (its specification, part 3)."""
     place = 2
-    while (found := _MARKER.search(image, place)) and image[found.end() - 1] != _END:
+    while (found := _MARKER.search(image, place)) and found[0][1] not in (_SCAN, _END):
         start = found.end()
         size = max(int.from_bytes(image[start : start + 2], "big"), 2)
         marker = found[0][1]

@@ -112,9 +112,6 @@ PLACES: dict[str, Write] = {
         segment(0xE2, b"x"), b"junk", segment(0xE1, blocks.XMP_APP1 + packet)
     ),
     "jpeg_behind_fill": lambda packet: jpeg(b"\xff\xff", segment(0xE1, blocks.XMP_APP1 + packet)),
-    "jpeg_before_the_end": lambda packet: (
-        PLAIN["JPEG"][:-2] + segment(0xE1, blocks.XMP_APP1 + packet) + PLAIN["JPEG"][-2:]
-    ),
     "jpeg_photoshop": lambda packet: photoshop(resource(0x0424, packet)),
     "jpeg_exif": lambda packet: jpeg(segment(0xE1, tiff(0x02BC, packet, kind=1))),
     "png": lambda packet: png(png_text(packet)),
@@ -178,6 +175,7 @@ def test_a_packet_in_latin_1_is_named() -> None:
         (png(chunk(b"zTXt", b"Raw profile type xmp\0\0" + zlib.compress(b"\nxmp\n1\n00"))), "raw_profile"),
         (png(chunk(b"tEXt", b"Raw profile type APP1\0x")), "raw_profile"),
         (PLAIN["JPEG"] + xmp(), "stray_data_mining"),
+        (PLAIN["JPEG"][:-2] + segment(0xE1, blocks.XMP_APP1 + xmp()), "stray_data_mining"),
         (png(png_text(xmp(f"<!--{'x' * 10_000_000}-->"), packed=True)), "unreadable_xmp"),
         (png(png_text(xmp(f"<!--{'x' * 10_000_000}-->"))), "unreadable_xmp"),
         (jpeg(*[segment(0xE1, blocks.XMP_APP1 + xmp(""))] * 40), "too_many_blocks"),
