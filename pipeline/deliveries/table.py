@@ -191,3 +191,18 @@ def listed(value: Any) -> Any:
     inside = {name: listed(inner) for name, inner in value.items()}
     numbered = [inside[str(i)] for i in range(len(inside)) if str(i) in inside]
     return numbered if len(numbered) == len(inside) else inside
+
+
+def cells(record: Any, name: str = "") -> dict[str, Any]:
+    """The flat cells of a nested record: what :func:`document` reads back.
+
+    >>> cells({"asset_id": "7", "keywords": ["a", "b"], "license_ids": ["x;y"], "file": {"bytes": 3}})
+    {'asset_id': '7', 'keywords': 'a;b', 'license_ids.0': 'x;y', 'file.bytes': 3}
+    """
+    if name in LISTS and all(entry == entry.strip() and SEPARATOR not in entry for entry in record):
+        return {name: SEPARATOR.join(record)}
+    if not isinstance(record, list | dict):
+        return {name: record}
+    fields = record.items() if isinstance(record, dict) else enumerate(record)
+    parts = [cells(value, f"{name}.{field}".lstrip(".")) for field, value in fields]
+    return {column: cell for part in parts for column, cell in part.items()}

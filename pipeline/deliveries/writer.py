@@ -1,26 +1,31 @@
-"""Write a delivery in the WebDataset form: the same samples are the same bytes, whoever writes them and when.
+"""Write a delivery, in any form: the same samples are the same bytes, whoever writes them and when.
 
-Tars come first, then the licences, then ``delivery.json``: a folder without it is no delivery yet.
+Samples come first, then the licences, then ``delivery.json``: a folder without it is no delivery yet.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import webdataset
 
 from infra.storage import Store
 from pipeline.asset import Record
 from pipeline.contract import Asset, Delivery, DeliveryFile, License
+from pipeline.deliveries import table
 from pipeline.deliveries.manifest import LICENSES, MANIFEST
 
 EXTENSION_OF = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+Role = Literal["shard", "manifest", "image", "sidecar", "licenses"]
 OWNER = "pardalis"
 """Of every member, instead of whoever ran the program."""
 
@@ -37,42 +42,117 @@ class Heading:
     """UTC; passed in, since a clock would make every run's bytes differ."""
 
 
+Samples = Iterable[tuple[Asset, bytes]]
+"""(record, image bytes), in ascending order of asset id."""
+
+
 def write_delivery(
     store: Store,
     heading: Heading,
     *,
     licenses: Sequence[License],
-    samples: Iterable[tuple[Asset, bytes]],
+    samples: Samples,
     shard_samples: int,
 ) -> Delivery:
-    """Samples are (record, image bytes), in ascending order of asset id; one shard is in memory at a time."""
+    """The WebDataset form; one shard is in memory at a time."""
     files = [
-        _put(store, f"shards/{heading.provider}-{number:06d}.tar", _tar(batch), samples=len(batch))
+        _put(store, f"shards/{heading.provider}-{number:06d}.tar", _tar(batch), "shard", samples=len(batch))
         for number, batch in enumerate(_batches(_ascending(samples), shard_samples))
     ]
+    num_samples = sum(file.samples or 0 for file in files)
+    return _close(store, heading, licenses, files=files, form="webdataset", num_samples=num_samples)
+
+
+def write_folder(
+    store: Store, heading: Heading, *, licenses: Sequence[License], samples: Samples
+) -> Delivery:
+    """The folder form: ``images/ID.jpg``, and its record in ``images/ID.json``; one image is in memory."""
+    files: list[DeliveryFile] = []
+    for asset, image in _ascending(samples):
+        files.append(_put(store, _image_path(asset), image, "image"))
+        files.append(_put(store, f"images/{asset.asset_id}.json", _line(asset).encode(), "sidecar"))
+    return _close(store, heading, licenses, files=files, form="folder", num_samples=len(files) // 2)
+
+
+def write_table(
+    store: Store,
+    heading: Heading,
+    *,
+    licenses: Sequence[License],
+    samples: Samples,
+    name: Literal["assets.csv", "assets.parquet"],
+) -> Delivery:
+    """The manifest form: ``images/ID.jpg``, and every record as a row of one table, which is in memory."""
+    files, rows = [], []
+    for asset, image in _ascending(samples):
+        path = _image_path(asset)
+        files.append(_put(store, path, image, "image"))
+        rows.append({table.PATH: path, **table.cells(asset.model_dump(mode="json", by_alias=True))})
+    data = _csv(rows) if name == "assets.csv" else _parquet(rows)
+    files.append(_put(store, name, data, "manifest", samples=len(rows)))
+    return _close(store, heading, licenses, files=files, form="manifest", num_samples=len(rows))
+
+
+def _close(  # what the three forms have in common
+    store: Store,
+    heading: Heading,
+    licenses: Sequence[License],
+    *,
+    files: Sequence[DeliveryFile],
+    form: Literal["webdataset", "manifest", "folder"],
+    num_samples: int,
+) -> Delivery:
+    """Write the licences, and ``delivery.json`` last: a folder without it is no delivery yet."""
     lines = "".join(_line(record) for record in sorted(licenses, key=lambda record: record.license_id))
-    listed = [_put(store, LICENSES, lines.encode(), samples=None), *files]
     delivery = Delivery(
         schema="delivery/1.0",
         provider=heading.provider,
         delivery_id=heading.delivery_id,
         sequence=heading.sequence,
         kind=heading.kind,
-        form="webdataset",
+        form=form,
         created_at=heading.created_at,
-        counts={"samples": sum(file.samples or 0 for file in files)},
-        files=tuple(listed),
+        counts={"samples": num_samples},
+        files=(_put(store, LICENSES, lines.encode(), "licenses"), *files),
     )
     store.write(MANIFEST, _line(delivery).encode())
     return delivery
 
 
-def _put(store: Store, path: str, data: bytes, *, samples: int | None) -> DeliveryFile:
+def _put(store: Store, path: str, data: bytes, role: Role, *, samples: int | None = None) -> DeliveryFile:
     store.write(path, data)
     digest = hashlib.sha256(data).hexdigest()
-    if samples is None:
-        return DeliveryFile(path=path, sha256=digest, bytes=len(data), role="licenses")
-    return DeliveryFile(path=path, sha256=digest, bytes=len(data), role="shard", samples=samples)
+    # Not samples=None: in the contract null is no value, and a field is left out.
+    counted = {} if samples is None else {"samples": samples}
+    return DeliveryFile(path=path, sha256=digest, bytes=len(data), role=role, **counted)
+
+
+def _image_path(asset: Asset) -> str:
+    return f"images/{asset.asset_id}.{EXTENSION_OF[asset.file.mime]}"
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every column of any row, in the order in which they first come."""
+    return list(dict.fromkeys(itertools.chain.from_iterable(rows))) or [table.PATH]
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    sink = io.StringIO(newline="")
+    writer = csv.DictWriter(sink, _columns(rows), restval="")
+    writer.writeheader()
+    writer.writerows(
+        {name: str(cell).lower() if isinstance(cell, bool) else cell for name, cell in row.items()}
+        for row in rows
+    )
+    return sink.getvalue().encode()
+
+
+def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    columns = {name: pa.array([row.get(name) for row in rows]) for name in _columns(rows)}
+    sink = io.BytesIO()
+    # Without the Arrow schema, which no reader of ours looks at.
+    pq.write_table(pa.table(columns), sink, compression="snappy", store_schema=False)
+    return sink.getvalue()
 
 
 def _line(record: Record) -> str:
@@ -80,7 +160,7 @@ def _line(record: Record) -> str:
     return record.model_dump_json() + "\n"
 
 
-def _ascending(samples: Iterable[tuple[Asset, bytes]]) -> Iterator[tuple[Asset, bytes]]:
+def _ascending(samples: Samples) -> Iterator[tuple[Asset, bytes]]:
     before = ""
     for asset, image in samples:
         if asset.asset_id <= before:

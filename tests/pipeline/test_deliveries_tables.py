@@ -1,0 +1,245 @@
+"""The folder and the table form: a wrong sample is a fault, alone; a listing or table that lies is refused."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from infra.guarded.refused import Refused
+from infra.storage import Store
+from pipeline import contract
+from pipeline.contract import Asset
+from pipeline.deliveries import forms, table
+from pipeline.deliveries.opened import OpenDelivery, open_delivery
+from pipeline.deliveries.sample import Fault
+
+
+def encoded(color: int = 0) -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (4, 3), (color, 0, 7)).save(sink, "JPEG")
+    return sink.getvalue()
+
+
+JPEG = encoded()
+ROLES = {"jpg": "image", "png": "image", "json": "sidecar", "csv": "manifest", "parquet": "manifest"}
+Files = dict[str, bytes]
+
+
+def record(asset_id: str, **changes: Any) -> dict[str, Any]:
+    file = {"sha256": hashlib.sha256(JPEG).hexdigest(), "bytes": len(JPEG), "mime": "image/jpeg"}
+    sized = {**file, "width": 4, "height": 3}
+    return {**contract.template()["asset"], "asset_id": asset_id, "file": sized, **changes}
+
+
+def sidecar(asset_id: str, **changes: Any) -> bytes:
+    return json.dumps(record(asset_id, **changes)).encode()
+
+
+def pair(asset_id: str, **changes: Any) -> Files:
+    return {f"images/{asset_id}.jpg": JPEG, f"images/{asset_id}.json": sidecar(asset_id, **changes)}
+
+
+def row(asset_id: str, *, path: str | None = None, **changes: Any) -> dict[str, Any]:
+    return {
+        "path": f"images/{asset_id}.jpg" if path is None else path,
+        **table.cells(record(asset_id)),
+        **changes,
+    }
+
+
+def tabled(*rows: dict[str, Any]) -> bytes:
+    sink = io.StringIO(newline="")
+    writer = csv.DictWriter(sink, list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue().replace("True", "true").replace("False", "false").encode()
+
+
+def delivered(folder: Path, form: str, files: Files, **changes: Any) -> OpenDelivery:
+    """A delivery made by somebody else, its files listed truly."""
+    store = Store.at(folder)
+    everything = {"licenses.jsonl": json.dumps(contract.template()["license"]).encode(), **files}
+    listed = []
+    for path, data in everything.items():
+        store.write(path, data)
+        entry = {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        role = ROLES.get(path.rpartition(".")[2], "licenses")
+        counted = {"samples": data.count(b"\n") - 1} if role == "manifest" else {}
+        listed.append({**entry, "role": role, **counted})
+    told = {**contract.template()["delivery"], "form": form, "counts": {}, "files": listed, **changes}
+    store.write("delivery.json", json.dumps(told).encode())
+    return open_delivery(store)
+
+
+def codes(opened: OpenDelivery) -> dict[str, str]:
+    form = forms.of(opened.delivery)
+    batches = form.batches(opened.delivery)
+    samples = [sample for batch in batches for sample in form.read(opened, batch)]
+    found = {s.key: s.asset.code if isinstance(s.asset, Fault) else "" for s in samples}
+    assert len(found) == len(samples)
+    return found
+
+
+SIDECARS: dict[str, Files] = {
+    "no_record": {"images/b.jpg": JPEG},
+    "no_image": {"images/b.json": sidecar("b")},
+    "several_images": {**pair("b"), "images/b.png": JPEG},
+    "invalid_json": {"images/b.jpg": JPEG, "images/b.json": b"{"},
+    "invalid_record": pair("b", is_adult="no"),
+    "no_license": pair("b", license_ids=[]),
+    "key_mismatch": {"images/b.jpg": JPEG, "images/b.json": sidecar("c")},
+    "provider_mismatch": pair("b", provider="other"),
+    "sha256_mismatch": {**pair("b"), "images/b.jpg": JPEG[:-1] + b"\0"},
+}
+
+
+@pytest.mark.parametrize("code", SIDECARS)
+def test_a_wrong_pair_in_a_folder_is_a_fault_and_its_neighbors_are_assets(tmp_path: Path, code: str) -> None:
+    opened = delivered(tmp_path, "folder", {**pair("a"), **SIDECARS[code], **pair("c")})
+    assert codes(opened) == {"a": "", "b": code, "c": ""}
+
+
+def test_folders_inside_a_folder_mean_nothing(tmp_path: Path) -> None:
+    files = {path.replace("images", "deep/er"): data for path, data in pair("b").items()}
+    assert codes(delivered(tmp_path, "folder", {**pair("a"), **files})) == {"a": "", "b": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "rule"),
+    [
+        ({**pair("a"), "other/a.jpg": JPEG}, "duplicate"),
+        ({"images/a.b.jpg": JPEG}, "name"),
+        ({"images/a.csv": b"a\n"}, "role"),
+    ],
+)
+def test_a_folder_that_cannot_be_told_apart_is_refused(tmp_path: Path, files: Files, rule: str) -> None:
+    with pytest.raises(Refused, match=f"rule {rule}"):
+        delivered(tmp_path, "folder", files)
+
+
+IMAGES: Files = {f"images/{name}.jpg": JPEG for name in "abc"}
+ROWS: dict[str, dict[str, Any]] = {
+    "no_image": row("b", path="images/x.jpg"),
+    "invalid_record": row("b", is_adult="no"),
+    "no_license": row("b", license_ids=""),
+    "provider_mismatch": row("b", provider="other"),
+    "size_mismatch": row("b", **{"file.bytes": "7"}),
+    "sha256_mismatch": row("b", **{"file.sha256": "0" * 64}),
+    "mime_mismatch": row("b", **{"file.mime": "image/png"}),
+}
+
+
+@pytest.mark.parametrize("code", ROWS)
+def test_a_wrong_row_is_a_fault_and_its_neighbors_are_assets(tmp_path: Path, code: str) -> None:
+    images = {name: data for name, data in IMAGES.items() if code != "no_image" or name != "images/b.jpg"}
+    data = tabled(row("a"), ROWS[code], row("c"))
+    assert codes(delivered(tmp_path, "manifest", {**images, "assets.csv": data})) == {
+        "a": "",
+        "b": code,
+        "c": "",
+    }
+
+
+def test_a_row_without_an_id_goes_by_its_place_and_says_so(tmp_path: Path) -> None:
+    data = tabled(row("a"), {**row("b"), "asset_id": ""}, {**row("c"), "asset_id": "../c"})
+    opened = delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": data})
+    assert codes(opened) == {
+        "a": "",
+        "assets.csv row 2": "invalid_record",
+        "assets.csv row 3": "invalid_record",
+    }
+
+
+def test_two_columns_for_one_field_are_a_fault(tmp_path: Path) -> None:
+    data = tabled(row("a", **{"keywords.0": "x"}), row("b", contributor="me"), row("c"))
+    found = codes(delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": data}))
+    assert found == {"a": "invalid_record", "b": "invalid_record", "c": ""}
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (tabled(row("a"), row("b"), row("a")), "duplicate"),
+        (tabled(row("a"), row("b")), "unused"),
+        (tabled(row("a"), row("b"), row("c", path="https://example.org/c.jpg")), "uri"),
+        (tabled(row("a"), row("b"), row("c", path="", url="s3://x/c.jpg")), "uri"),
+        (tabled(row("a"), row("b"), row("c")) + b"d,e\n", "width"),
+    ],
+)
+def test_a_table_that_lies_is_refused_whole(tmp_path: Path, data: bytes, rule: str) -> None:
+    with pytest.raises(Refused, match=f"rule {rule}"):
+        delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": data})
+
+
+def test_a_table_says_how_many_rows_it_has_and_has_them(tmp_path: Path) -> None:
+    opened = delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": tabled(row("a"), row("b"), row("c"))})
+    told = opened.delivery.model_dump(mode="json", by_alias=True)
+    for samples, said in ((2, "it holds 3, delivery.json says 2"), (None, "say how many rows")):
+        told["files"][-1] = {**told["files"][-1], "samples": samples}
+        if samples is None:
+            del told["files"][-1]["samples"]
+        opened.store.write("delivery.json", json.dumps(told).encode())
+        with pytest.raises(Refused, match=said):
+            open_delivery(opened.store)
+
+
+WORD = st.text(
+    st.characters(codec="utf-8", categories=["L", "N"], include_characters=" ;.|"), min_size=1, max_size=9
+)
+
+
+@settings(max_examples=50)
+@given(
+    st.fixed_dictionaries(
+        {"description": WORD, "is_adult": st.booleans(), "asset_revision": st.integers(0, 2**31 - 1)},
+        optional={
+            "keywords": st.lists(WORD, min_size=1, max_size=4),
+            "title": WORD,
+            "categories": st.lists(st.fixed_dictionaries({"name": WORD}), min_size=1, max_size=3),
+            "moderation_labels": st.just([{"name": "n", "score": 0.125}, {"name": "m"}]),
+            "extra": st.dictionaries(st.sampled_from(["a", "0", "b.c", "d.0"]), WORD, min_size=1),
+        },
+    )
+)
+def test_cells_hold_the_whole_record(changes: dict[str, Any]) -> None:
+    asset = Asset.model_validate(record("a", **changes))
+    cells = table.cells(asset.model_dump(mode="json", by_alias=True))
+    assert Asset.model_validate(table.document(cells)) == asset
+    texts = {name: str(cell).lower() if isinstance(cell, bool) else str(cell) for name, cell in cells.items()}
+    assert Asset.model_validate(table.document(texts)) == asset
+
+
+def leaves(schema: dict[str, Any], node: dict[str, Any], name: str = "") -> dict[str, str]:
+    """Every field of a record in the JSON Schema, by column, with its type."""
+    node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    if node.get("type") == "object" and "properties" in node:
+        parts = [
+            leaves(schema, inner, f"{name}.{key}".lstrip(".")) for key, inner in node["properties"].items()
+        ]
+        return {column: kind for part in parts for column, kind in part.items()}
+    if node.get("type") == "array":
+        inside = leaves(schema, node["items"], f"{name}.0")
+        return {name: "words"} if inside.get(f"{name}.0") == "string" else inside
+    return {name: node.get("type", "string")}
+
+
+def test_every_field_of_the_contract_is_read_from_text_by_its_type() -> None:
+    schema = contract.json_schema()
+    kinds = leaves(schema, {"$ref": "#/$defs/asset"})
+    by_kind = {kind: {name for name, its in kinds.items() if its == kind} for kind in set(kinds.values())}
+    assert by_kind.pop("string") | by_kind.pop("object") >= {"asset_id", "extra"}
+    assert by_kind == {
+        "boolean": table.BOOLEANS,
+        "integer": table.INTEGERS,
+        "number": table.NUMBERS,
+        "words": table.LISTS,
+    }
