@@ -4,8 +4,11 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 WORKDIR ?= demo
 NAME ?=
+MEMBERS ?= 200000
+DELIVERIES ?= 2000
+SEED ?= 0
 
-.PHONY: demo test test-all check lint types quick bench gpu clean
+.PHONY: demo test test-all check lint types quick bench fuzz gpu clean
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +45,9 @@ quick: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## make bench NAME=ingest
 	$(BIN)/python -m tests.benchmarks $(NAME)
+
+fuzz: $(VENV)/.dev  ## mutated members and deliveries; make fuzz MEMBERS=2000 DELIVERIES=20 SEED=7
+	$(BIN)/python -m tests.fuzz --members $(MEMBERS) --deliveries $(DELIVERIES) --seed $(SEED)
 
 gpu: $(VENV)/.dev  ## the same code on a CUDA device
 	$(BIN)/python -m pytest -m gpu

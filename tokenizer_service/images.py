@@ -25,6 +25,10 @@ Format = Literal["JPEG", "PNG", "WEBP"]
 
 MAX_PIXELS = 120_000_000
 """The largest stock photographs have about 100 MP; 120 MP of RGB are 360 MB."""
+MAX_WEBP_PIXELS = 50_000_000
+"""The decoder of WebP keeps the canvas three times over, at four bytes a pixel."""
+BAND_PIXELS = 4_000_000
+"""Converted at a time: whole, a picture of 120 MP with transparency took 1.7 GB on its way to an array."""
 MAX_SIDE = 65_500
 """Pixels a side; JPEG itself ends at 65,535."""
 MAX_ENLARGEMENT = 2.0
@@ -44,14 +48,14 @@ _BROKEN = (
     zlib.error,
     Image.DecompressionBombError,
 )
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: stored[::-1].swapaxes(0, 1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
 }
 _ORIENTATION = 0x0112
 _ONE_AT_A_TIME = threading.Lock()
@@ -77,8 +81,9 @@ def probe(data: bytes) -> Header:
         width, height = _webp_size(data)
     else:
         width, height = _open(data, kind).size
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
-        raise Undecodable(f"{width}x{height} pixels; the limits are {MAX_PIXELS} in all, {MAX_SIDE} a side")
+    most = MAX_WEBP_PIXELS if kind == "WEBP" else MAX_PIXELS
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= most):
+        raise Undecodable(f"{width}x{height} pixels; the limits are {most} in all, {MAX_SIDE} a side")
     return Header(format=kind, width=width, height=height)
 
 
@@ -87,19 +92,14 @@ def decode(data: bytes, *, at_least: int | None = None) -> Pixels:
 
     ``at_least``: a JPEG whose short side is over four times this may be decoded at 1/2, 1/4 or 1/8 of its
     size, never under twice ``at_least`` (decoding a 24 MP photograph at 1/8 takes a quarter of the time).
+    The largest admitted take under 1 GB on the way.
     """
-    color, alpha = _load(data, at_least)
-    if alpha is None:
-        return np.asarray(color)
-    white = Image.new("RGB", color.size, (255, 255, 255))
-    white.paste(color, mask=alpha)
-    return np.asarray(white)
+    return _read(data, at_least, _on_white, depth=(3,))
 
 
 def decode_alpha(data: bytes) -> Pixels:
     """Opacity [H, W], upright; 255 everywhere when the image has none."""
-    color, alpha = _load(data, None)
-    return np.full((color.height, color.width), 255, np.uint8) if alpha is None else np.asarray(alpha)
+    return _read(data, None, _opacity, depth=())
 
 
 def fit_square(image_HWC: Pixels, side: int) -> Pixels:
@@ -182,8 +182,43 @@ def _open(data: bytes, kind: Format) -> ImageFile.ImageFile:
         raise Undecodable(f"broken {kind} header: {error}") from error
 
 
-def _load(data: bytes, at_least: int | None) -> tuple[Image.Image, Image.Image | None]:
-    """The upright picture as (RGB in sRGB, alpha or None)."""
+def _read(
+    data: bytes,
+    at_least: int | None,
+    take: Callable[[Image.Image, Image.Image | None], Pixels],
+    *,
+    depth: tuple[int, ...],
+) -> Pixels:
+    """What ``take`` makes of (RGB in sRGB, alpha or None), upright. Only a band at a time is converted."""
+    picture = _load(data, at_least)
+    width, height = picture.size
+    found, rows = np.empty((height, width, *depth), np.uint8), max(1, BAND_PIXELS // width)
+    profile, turn = picture.info.get("icc_profile"), _orientation(picture.info.get("exif") or b"")
+    try:
+        for top in range(0, height, rows):
+            band = picture.crop((0, top, width, min(top + rows, height)))
+            color, alpha = _split(band)
+            found[top : top + rows] = take(_in_srgb(color, profile), alpha)
+    except _BROKEN as error:
+        raise Undecodable(f"broken picture: {error}") from error
+    del picture  # before it is turned, which takes the array once more
+    return np.ascontiguousarray(_UPRIGHT[turn](found)) if turn in _UPRIGHT else found
+
+
+def _on_white(color: Image.Image, alpha: Image.Image | None) -> Pixels:
+    if alpha is None:
+        return np.asarray(color)
+    white = Image.new("RGB", color.size, (255, 255, 255))
+    white.paste(color, mask=alpha)
+    return np.asarray(white)
+
+
+def _opacity(color: Image.Image, alpha: Image.Image | None) -> Pixels:
+    return np.full((color.height, color.width), 255, np.uint8) if alpha is None else np.asarray(alpha)
+
+
+def _load(data: bytes, at_least: int | None) -> ImageFile.ImageFile:
+    """The picture as it is stored, all of it read."""
     header = probe(data)
     picture = _open(data, header.format)
     if picture.size != (header.width, header.height):
@@ -192,14 +227,9 @@ def _load(data: bytes, at_least: int | None) -> tuple[Image.Image, Image.Image |
         if at_least is not None:
             picture.draft(None, (2 * at_least, 2 * at_least))
         picture.load()
-        color, alpha = _split(picture)
-        color = _in_srgb(color, picture.info.get("icc_profile"))
     except _BROKEN as error:
         raise Undecodable(f"broken {header.format}: {error}") from error
-    turn = _UPRIGHT.get(_orientation(picture.info.get("exif") or b""))
-    if turn is None:
-        return color, alpha
-    return color.transpose(turn), alpha and alpha.transpose(turn)
+    return picture
 
 
 def _orientation(exif: bytes) -> int:

@@ -1,0 +1,1 @@
+"""Mutated members and deliveries against the guarded readers, seeded: ``make fuzz``."""
