@@ -104,12 +104,27 @@ class Revocation(Record):
 
 
 class DeliveryFile(Record):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [when({"role": {"const": "manifest"}}, {"required": ["samples"]})],
+        }
+    )
+
     path: RelativePath
     sha256: Sha256
     bytes: Annotated[int, Field(ge=0)]
     role: Literal["shard", "manifest", "image", "sidecar", "licenses", "revocations", "readme"]
     samples: Maybe[Annotated[int, Field(ge=0)]] = None
-    """Keys of a shard, compared when it is read; of other files it is carried only."""
+    """Keys of a shard or rows of a manifest, compared when it is read; a manifest always says them. Of other
+    files it is carried only."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.role == "manifest" and self.samples is None:
+            raise fault(
+                "the rows of a manifest are not counted", "say how many it has, under samples", "samples"
+            )
+        return self
 
 
 class Signature(Record):

@@ -57,6 +57,17 @@ def test_a_check_against_a_corpus_tells_what_would_change_and_changes_nothing(
     assert files(tmp_path) == before
 
 
+def test_a_check_against_a_corpus_on_s3_changes_no_object(
+    s3: Store, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    corpus = Corpus(s3)
+    built(corpus, [delivered(deliveries, range(4))], Inline(), to="filter")
+    before = {name: s3.read(name) for name in s3.names()}
+    found = checking.check(corpus, [deliveries.write([sample(3, asset_revision=1)])], tiny, AS_OF)
+    assert found["changes"] == {"new": 0, "superseded": 1, "kept again": 0}
+    assert {name: s3.read(name) for name in s3.names()} == before
+
+
 def test_a_delivery_that_is_folded_in_already_changes_nothing(
     tmp_path: Path, deliveries: Deliveries, built: Build, tiny: Config
 ) -> None:
