@@ -31,7 +31,7 @@ from pipeline import (
     schema,
     tables,
 )
-from pipeline.deliveries.webdataset import Fault
+from pipeline.deliveries.sample import Fault
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task
 from tokenizer_service import images

@@ -19,8 +19,6 @@ from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.manifest import MANIFEST
 from pipeline.deliveries.sample import Delivered, Fault, Sample, sample
 
-__all__ = ["ROLE", "Fault", "batches", "count", "read", "read_shard"]
-
 ROLE = "tar"
 """Of a batch's files among what a task reads."""
 
