@@ -17,7 +17,7 @@ from pipeline.contract import Delivery, DeliveryFile
 from pipeline.deliveries import manifest
 from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.manifest import MANIFEST
-from pipeline.deliveries.sample import Delivered, Fault, Sample, sample
+from pipeline.deliveries.sample import Delivered, Sample, sample
 
 ROLE = "tar"
 """Of a batch's files among what a task reads."""
