@@ -144,7 +144,7 @@ def test_tokens_are_a_view_of_the_file(tmp_path: Path) -> None:
     assert tokens_RT.shape == (4, 32)
     assert not tokens_RT.flags.owndata
     assert not tokens_RT.flags.writeable
-    assert pa.total_allocated_bytes() == before
+    assert pa.total_allocated_bytes() <= before  # less, where garbage of an earlier test goes
 
 
 def test_a_view_outlives_its_shard_and_no_file_stays_open(tmp_path: Path) -> None:
