@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from infra.guarded.csv import NAME
 from infra.guarded.parquet import CPU_S, MEMORY_BYTES, Cell, Limits
-from infra.guarded.refused import Refused
+from infra.guarded.refused import Refused, check_size
 
 MAGIC = b"PAR1"
 ARROW_KEY, RENAMED_KEY = b"ARROW:schema", b"arrow:SCHEMA"
@@ -53,9 +53,7 @@ class _Reader:
 
     def defused(self, raw: bytes) -> bytes:
         """The file, with the key of its Arrow schema renamed."""
-        if len(raw) > self.limits.max_bytes:
-            told = f"{len(raw)} bytes, at most {self.limits.max_bytes} are read; split it into parts"
-            self.refuse("", "size", told)
+        check_size(raw, self.limits.max_bytes, file=self.file)
         if len(raw) < 12 or raw[:4] != MAGIC or raw[-4:] != MAGIC:
             self.refuse("", "magic", "it is no plain Parquet file; encrypted ones are not read")
         footer_bytes = int.from_bytes(raw[-8:-4], "little")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from infra.guarded.refused import Refused
+from infra.guarded.refused import Refused, check_size
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 
@@ -52,9 +52,7 @@ class _Reader:
         raise Refused(self.file, place, rule, detail)
 
     def text(self, raw: bytes) -> str:
-        if len(raw) > self.limits.max_bytes:
-            told = f"{len(raw)} bytes, at most {self.limits.max_bytes} are read; split it into parts"
-            self.refuse("", "size", told)
+        check_size(raw, self.limits.max_bytes, file=self.file)
         try:
             text = raw.decode("utf-8-sig")  # spreadsheets write the mark; it is no part of the first name
         except UnicodeDecodeError as error:

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from infra.guarded.refused import Refused
+from infra.guarded.refused import Refused, check_size
 
 CPU_S = 120
-"""Of the child, for a whole table. 100,000 rows of 40 columns take a tenth of it."""
+"""Of the child, for a whole table."""
 MEMORY_BYTES = 3 * 1024 * 1024 * 1024
 """Address space of the child, of which the libraries take about one."""
 Cell = str | bool | int | float
@@ -45,9 +45,7 @@ def rows(raw: bytes, *, file: str, limits: Limits = TABLE) -> Iterator[tuple[str
     Raises :class:`Refused` with rule ``size``, ``magic``, ``footer``, ``syntax``, ``extension``, ``columns``,
     ``header``, ``rows``, ``codec``, ``uncompressed``, ``type``, ``cell``, ``utf8`` or ``died``.
     """
-    if len(raw) > limits.max_bytes:
-        told = f"{len(raw)} bytes, at most {limits.max_bytes} are read; split it into parts"
-        raise Refused(file, "", "size", told)
+    check_size(raw, limits.max_bytes, file=file)
     command = [sys.executable, "-m", "infra.guarded.columns", json.dumps(asdict(limits))]
     pipe = subprocess.PIPE
     with subprocess.Popen(  # noqa: S603  # our own module; the table goes in as bytes on stdin

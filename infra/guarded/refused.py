@@ -24,3 +24,10 @@ class Refused(ValueError):
         told = ": ".join(filter(None, (self.file, self.member, f"refused by rule {self.rule}", self.detail)))
         # Names of files and members are whatever the sender wrote: terminal codes, bytes that are no text.
         return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in told)
+
+
+def check_size(raw: bytes, most: int, *, file: str) -> None:
+    """Raises :class:`Refused` with rule ``size`` for a table of over ``most`` bytes."""
+    if len(raw) > most:
+        told = f"{len(raw)} bytes, at most {most} are read; split it into parts"
+        raise Refused(file, "", "size", told)

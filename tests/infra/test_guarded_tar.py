@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from infra.guarded import tar
 from infra.guarded.refused import Refused
+from tests.hostile.made import packed
 
 BLOCK = 512
 extensions = st.sampled_from(["jpg", "jpeg", "png", "webp", "json", "txt"])
@@ -29,14 +30,6 @@ def member(name: str, content: bytes = b"", **attributes: object) -> tuple[tarfi
     for attribute, value in attributes.items():
         setattr(info, attribute, value)
     return info, content
-
-
-def packed(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w", format=form) as archive:
-        for info, content in members:
-            archive.addfile(info, io.BytesIO(content))
-    return sink.getvalue()
 
 
 def read(raw: bytes, rules: tar.Rules = tar.SHARD) -> list[tuple[str, bytes]]:
