@@ -1,0 +1,233 @@
+"""Run a function on bytes that we do not trust, in a process of its own that may die of them.
+
+The surprising rule: nothing that comes back is believed. Whoever takes the process over finds no secret in
+its environment, and its answers are JSON and plain bytes, never pickles, in frames whose sizes are bounded
+here; what they mean is checked by whoever asked. Bytes that end the process are tried once more in a fresh
+one, which the bytes before them cannot have worn out, and then given up as :class:`Died`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn, Self
+
+from infra.guarded import json as guarded_json
+from infra.guarded.refused import Refused
+
+Answer = tuple[dict[str, Any], list[bytes]]
+"""JSON values, and bytes beside them. A function is given (bytes, settings) and returns one."""
+
+LENGTH = struct.Struct(">Q")
+HEAD = guarded_json.Limits(max_values=100_000)
+"""Of the JSON of an answer, 64 KiB; what is larger goes beside it."""
+MAX_PARTS = 64
+PIECE_BYTES = 1 << 20
+START_S = 120
+"""For the imports, on a machine that is busy; they take a fifth of a second on one that is not."""
+END_S = 10
+"""For the kernel to take a dead process apart."""
+PASSED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
+"""Of our environment: what is needed to start Python."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+SIGNALS = {one.value: one.name for one in signal.Signals}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Budgets of one item."""
+
+    memory_bytes: int = 1 << 30
+    """Address space, beside what the process takes before its first item."""
+    cpu_s: int = 60
+    wall_s: float = 300
+    answer_bytes: int = 16 << 20
+    """Beside the JSON."""
+    deaths: int = 2
+    """Processes that an item may cost."""
+
+
+class Died(RuntimeError):
+    """An item ended every process that worked on it. ``how`` is the last end, in the same words each time:
+    a signal, the name of an exception, or a limit.
+    """
+
+    def __init__(self, how: str) -> None:
+        super().__init__(how)
+        self.how = how
+
+
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
+class Isolated:
+    """``MODULE:FUNCTION`` in a process that starts with the first item and is closed with this object.
+
+    The module is imported there: it should import little. One item at a time.
+    """
+
+    function: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """JSON, handed to every call."""
+    limits: Limits = field(default_factory=Limits)
+    _child: _Child | None = field(default=None, init=False)
+    _end: weakref.finalize[[], Isolated] | None = field(default=None, init=False)
+
+    def call(self, data: bytes) -> Answer:
+        """Raises :class:`Died`."""
+        for _ in range(self.limits.deaths - 1):
+            with contextlib.suppress(Died):
+                return self._ask(data)
+        return self._ask(data)
+
+    def _ask(self, data: bytes) -> Answer:
+        with contextlib.ExitStack() as unless_answered:
+            unless_answered.callback(self.close)
+            answer = self._started().ask(data)
+            unless_answered.pop_all()
+            return answer
+
+    def _started(self) -> _Child:
+        if self._child is None:
+            self._child = _Child(_process(self), self.limits)
+            self._end = weakref.finalize(self, self._child.close)
+            self._check_ready(self._child)
+        return self._child
+
+    def _check_ready(self, child: _Child) -> None:
+        try:
+            child.receive(time.monotonic() + START_S)
+        except Died as died:
+            see = f"see why with `{sys.executable} -m infra.guarded.child {self.function}`"
+            raise RuntimeError(
+                f"a process for {self.function} ended before its first item ({died}); {see}"
+            ) from None
+
+    def close(self) -> None:
+        """End the process; a later item starts another."""
+        if self._end is not None:
+            self._end()
+        self._child = self._end = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _process(of: Isolated) -> subprocess.Popen[bytes]:
+    words = [of.function, json.dumps(dict(of.settings)), json.dumps(asdict(of.limits))]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(  # noqa: S603  # our own module; the item goes in as bytes on stdin
+        [sys.executable, "-m", "infra.guarded.child", *words],
+        bufsize=0,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        start_new_session=True,  # Ctrl-C is for the job; when that ends, so does this
+    )
+    assert process.stdin is not None  # noqa: S101  # asked for above
+    os.set_blocking(process.stdin.fileno(), False)
+    return process
+
+
+def environment() -> dict[str, str]:
+    """No credentials, no addresses, and one thread for whoever multiplies."""
+    return {
+        **{name: os.environ[name] for name in PASSED if name in os.environ},
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LC_ALL": "C.UTF-8",
+        **dict.fromkeys(THREADS, "1"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """One process, and frames to and from it."""
+
+    process: subprocess.Popen[bytes]
+    limits: Limits
+
+    def ask(self, data: bytes) -> Answer:
+        until = time.monotonic() + self.limits.wall_s
+        self._send(LENGTH.pack(len(data)), until)
+        self._send(data, until)
+        return self.receive(until)
+
+    def receive(self, until: float) -> Answer:
+        """An answer: the length of its JSON, the JSON, which says how long the parts are, and the parts."""
+        (length,) = LENGTH.unpack(self._read(LENGTH.size, until))
+        if length > HEAD.max_bytes:
+            raise Died("no answer in form")
+        value, lengths = _head(self._read(length, until))
+        if sum(lengths) > self.limits.answer_bytes:
+            raise Died(f"an answer of over {self.limits.answer_bytes} bytes")
+        return value, [self._read(part, until) for part in lengths]
+
+    def _send(self, data: bytes, until: float) -> None:
+        assert self.process.stdin is not None  # noqa: S101  # asked for above
+        pipe, left = self.process.stdin.fileno(), memoryview(data)
+        while left:
+            self._wait(pipe, select.POLLOUT, until)
+            try:
+                left = left[os.write(pipe, left[:PIECE_BYTES]) :]
+            except BrokenPipeError:
+                self._tell_end()
+
+    def _read(self, length: int, until: float) -> bytes:
+        assert self.process.stdout is not None  # noqa: S101  # asked for above
+        pipe, found = self.process.stdout.fileno(), bytearray()
+        while len(found) < length:
+            self._wait(pipe, select.POLLIN, until)
+            piece = os.read(pipe, min(length - len(found), PIECE_BYTES))
+            if not piece:
+                self._tell_end()
+            found += piece
+        return bytes(found)
+
+    def _wait(self, pipe: int, event: int, until: float) -> None:
+        poll = select.poll()
+        poll.register(pipe, event)
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise Died("no answer in time")
+
+    def _tell_end(self) -> NoReturn:
+        try:
+            code = self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            raise Died("no answer in form") from None
+        raise Died(SIGNALS.get(-code, f"signal {-code}") if code < 0 else f"exit {code}")
+
+    def close(self) -> None:
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self.process.wait()
+
+
+def _head(raw: bytes) -> tuple[dict[str, Any], list[int]]:
+    """The value of an answer, and the lengths of its parts; raises :class:`Died` for what is none."""
+    try:
+        found = guarded_json.loads(raw, file="answer", limits=HEAD)
+    except Refused:
+        found = None
+    match found:
+        case {"raised": str(name)} if name.isidentifier():
+            raise Died(name[:80])
+        case {"value": dict(value), "parts": [*parts]} if len(parts) <= MAX_PARTS:
+            if all(type(part) is int and part >= 0 for part in parts):
+                return value, parts
+    raise Died("no answer in form")
