@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import secrets
 import stat
 from abc import ABC, abstractmethod
@@ -23,6 +24,8 @@ import boto3
 import botocore.config
 import botocore.exceptions
 from pyarrow import fs
+
+from infra.redaction import masked
 
 
 def cache_folder() -> Path:
@@ -38,6 +41,7 @@ ABSENT = (FileNotFoundError, NotADirectoryError)
 """What the system says of a path of which some part is not there, or is a file where a folder should be."""
 UNREACHABLE = (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
 """What a store raises when it cannot be used now; a later try may succeed."""
+BUCKET = re.compile("[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +52,25 @@ class Store(ABC):
 
     @staticmethod
     def at(uri: str | Path) -> Store:
-        """``s3://bucket/prefix`` or a local path; a relative path is taken from the working directory."""
+        """``s3://bucket/prefix`` or a local path; a relative path is taken from the working directory.
+
+        No message repeats an address that is refused for what it holds.
+        """
         text = str(uri)
-        if text.startswith("s3://"):
-            bucket, _, prefix = text.removeprefix("s3://").strip("/").partition("/")
-            if not bucket:
-                raise ValueError(f"{text!r} names no bucket; write s3://BUCKET/PREFIX")
-            return S3Store(f"{bucket}/{prefix}" if prefix else bucket)
-        if "://" in text:
-            raise ValueError(f"{text!r} is neither a local path nor an s3:// address")
-        return LocalStore(str(Path(text).expanduser().absolute()))
+        scheme, mark, rest = text.partition("://")
+        if not mark:
+            return LocalStore(str(Path(text).expanduser().absolute()))
+        if scheme != "s3":
+            raise ValueError(f"{masked(text)!r} is neither a local path nor an s3:// address")
+        bucket, _, prefix = rest.strip("/").partition("/")
+        if not bucket:
+            raise ValueError(f"{text!r} names no bucket; write s3://BUCKET/PREFIX")
+        if masked(text) != text or not BUCKET.fullmatch(bucket):
+            raise ValueError(
+                "an s3:// address, not repeated here, has a name, a password or a query in it; write no more "
+                "than s3://BUCKET/PREFIX, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+            )
+        return S3Store(f"{bucket}/{prefix}" if prefix else bucket)
 
     @property
     @abstractmethod
@@ -80,8 +93,8 @@ class Store(ABC):
         )
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """The whole object; :class:`Missing` if there is none."""
+    def read(self, name: str, *, at_most: int | None = None) -> bytes:
+        """The whole object, or its first bytes; :class:`Missing` if there is none."""
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
@@ -103,8 +116,12 @@ class Store(ABC):
         """In bytes."""
 
     @abstractmethod
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """In bytes, of every object whose name starts with ``prefix``; one question tells a thousand."""
+
     def names(self, prefix: str = "") -> list[str]:
         """Every object whose name starts with ``prefix``, sorted."""
+        return sorted(self.sizes(prefix))
 
     @abstractmethod
     def delete(self, names: Sequence[str]) -> None:
@@ -125,9 +142,9 @@ class LocalStore(Store):
     def _path(self, name: str) -> Path:
         return Path(self.root, name)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, at_most: int | None = None) -> bytes:
         with self.open(name) as file:
-            return file.read()
+            return file.read(-1 if at_most is None else at_most)
 
     def open(self, name: str) -> BinaryIO:
         try:
@@ -175,11 +192,15 @@ class LocalStore(Store):
         except ABSENT:
             raise self.missing(name) from None
 
-    def names(self, prefix: str = "") -> list[str]:
+    def sizes(self, prefix: str = "") -> dict[str, int]:
         folder = self._path(prefix) if prefix.endswith("/") or not prefix else self._path(prefix).parent
         files = (Path(at, file) for at, _, inside in os.walk(folder) for file in inside)
-        found = (path.relative_to(self.root).as_posix() for path in files if path.name[:9] != ".partial-")
-        return sorted(name for name in found if name.startswith(prefix))
+        named = ((path.relative_to(self.root).as_posix(), path) for path in files)
+        return {
+            name: size_of(path)
+            for name, path in named
+            if name.startswith(prefix) and not path.name.startswith(".partial-")
+        }
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
@@ -189,6 +210,14 @@ class LocalStore(Store):
 
     def local(self, name: str) -> Path:
         return self._path(name)
+
+
+def size_of(path: Path) -> int:
+    """In bytes; 0 for a link to nowhere, and for what is gone since it was listed."""
+    try:
+        return path.stat().st_size
+    except ABSENT:
+        return 0
 
 
 class S3Store(Store):
@@ -204,9 +233,9 @@ class S3Store(Store):
         bucket, _, prefix = self.root.partition("/")
         return {"Bucket": bucket, "Key": f"{prefix}/{name}" if prefix else name}
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, at_most: int | None = None) -> bytes:
         with self._named(name):
-            return cast("bytes", s3().get_object(**self._at(name))["Body"].read())
+            return cast("bytes", s3().get_object(**self._at(name))["Body"].read(at_most))
 
     def open(self, name: str) -> BinaryIO:
         where = self._at(name)
@@ -239,11 +268,12 @@ class S3Store(Store):
         with self._named(name):
             return int(s3().head_object(**self._at(name))["ContentLength"])
 
-    def names(self, prefix: str = "") -> list[str]:
+    def sizes(self, prefix: str = "") -> dict[str, int]:
         where = self._at(prefix)
         skip = len(self._at("")["Key"])
         pages = s3().get_paginator("list_objects_v2").paginate(Bucket=where["Bucket"], Prefix=where["Key"])
-        return sorted(item["Key"][skip:] for page in pages for item in page.get("Contents", ()))
+        items = (item for page in pages for item in page.get("Contents", ()))
+        return {item["Key"][skip:]: item["Size"] for item in items}
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:

@@ -1,0 +1,55 @@
+"""Read one object at an s3 address that we did not write: allowed buckets, a stated version, a budget.
+
+The surprising rule: the address never chooses the server or the credentials; those are the environment's. A
+version that is stated is the one that is read, whatever has been put there since.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import botocore.exceptions
+
+from infra import storage
+from infra.guarded.https import Unreachable
+from infra.guarded.refused import Refused
+
+ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{2,62})/([^\x00-\x1f\x7f]{1,1024})")
+GONE = frozenset({400, 403, 404, 405, 410, 412})
+"""Answers that another try will not change. 405 is a delete marker's."""
+
+
+def parse(uri: str) -> tuple[str, str]:
+    """Bucket and key. Raises :class:`Refused` with rule ``uri``."""
+    found = ADDRESS.fullmatch(uri)
+    if found is None:
+        raise Refused(uri[:80], "", "uri", "an object's address is s3://BUCKET/KEY")
+    return found[1], found[2]
+
+
+def read(uri: str, version: str, *, buckets: Collection[str], max_bytes: int) -> bytes:
+    """The object. Raises :class:`Refused` with rule ``uri``, ``bucket``, ``status`` or ``size``, and
+    :class:`Unreachable` where the server could not be asked; the client has tried eight times by then.
+    """
+    bucket, key = parse(uri)
+    if bucket not in buckets:
+        fix = "allow it in the delivery's allowed_buckets and in pipeline.fetch.buckets"
+        raise Refused(uri[:80], "", "bucket", f"bucket {bucket!r} is not allowed; {fix}")
+    which = {"VersionId": version} if version else {}
+    try:
+        answer = storage.s3().get_object(Bucket=bucket, Key=key, **which)
+        size = int(answer["ContentLength"])
+        if size > max_bytes:
+            answer["Body"].close()
+            raise Refused(uri[:80], "", "size", f"{size} bytes, at most {max_bytes} are read")
+        data: bytes = answer["Body"].read()
+    except botocore.exceptions.ClientError as error:
+        status = storage.status(error)
+        if status in GONE:
+            fix = "see that the object, and the version, is there and may be read"
+            raise Refused(uri[:80], "", "status", f"the server answered {status}; {fix}") from None
+        raise Unreachable(uri[:80], f"the server answered {status}") from None
+    except (botocore.exceptions.BotoCoreError, OSError) as error:
+        raise Unreachable(uri[:80], type(error).__name__) from None
+    return data
