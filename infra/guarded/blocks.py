@@ -30,7 +30,10 @@ MAX_WALKED = 100_000
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _PIXELS = (b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
 _END, _SCAN, _APP1, _APP13 = 0xD9, 0xDA, 0xE1, 0xED
-_COPYRIGHT, _XMP_TAG, _IPTC_TAG = 0x8298, 0x02BC, 0x83BB
+DESCRIPTION, ARTIST, COPYRIGHT = 0x010E, 0x013B, 0x8298
+"""EXIF's texts that say what a picture shows and whose it is."""
+_XMP_TAG, _IPTC_TAG = 0x02BC, 0x83BB
+_READ = (DESCRIPTION, ARTIST, COPYRIGHT, _XMP_TAG, _IPTC_TAG)
 _SIZES = {1: 1, 2: 1, 4: 4, 7: 1}
 """Bytes of a value of EXIF's types that the tags above have."""
 
@@ -44,8 +47,8 @@ class Blocks:
     """Image resources; those of several segments are one."""
     iptc: list[bytes] = field(default_factory=list)
     """IIM that stands outside Photoshop's resources."""
-    copyrights: list[str] = field(default_factory=list)
-    """EXIF's, the only one of its tags that speaks of rights."""
+    exif: dict[int, list[str]] = field(default_factory=dict)
+    """Texts by tag: ``DESCRIPTION``, ``ARTIST`` and ``COPYRIGHT``, where a file has them."""
     unread: list[str] = field(default_factory=list)
     """Names of what is there and was not read: extended_xmp, raw_profile, too_many_blocks."""
 
@@ -54,7 +57,7 @@ def find(image: bytes) -> Blocks:
     """The blocks of a file; none for bytes of any other kind. Never raises."""
     blocks = Blocks()
     for number, (kind, body) in enumerate(_walk(image)):
-        packets = max(len(blocks.xmp), len(blocks.copyrights), len(blocks.iptc))
+        packets = max(len(blocks.xmp), len(blocks.iptc), *map(len, blocks.exif.values()))
         if number >= MAX_WALKED or packets >= MAX_PACKETS or len(blocks.photoshop) > MAX_PHOTOSHOP:
             blocks.unread.append("too_many_blocks")
             break
@@ -142,7 +145,7 @@ def _from_exif(blocks: Blocks, body: bytes) -> None:
             elif tag == _IPTC_TAG:
                 blocks.iptc.append(value)
             else:
-                blocks.copyrights.append(value.decode("utf-8", "replace"))
+                blocks.exif.setdefault(tag, []).append(value.decode("utf-8", "replace"))
     except struct.error:
         return
 
@@ -156,7 +159,7 @@ def _entries(tiff: bytes) -> Iterator[tuple[int, bytes]]:
     seen: set[int] = set()
     for place in range(start + 2, start + 2 + 12 * number, 12):
         tag, kind, count, offset = struct.unpack_from(order + "HHII", tiff, place)
-        if tag in (_COPYRIGHT, _XMP_TAG, _IPTC_TAG) and tag not in seen:
+        if tag in _READ and tag not in seen:
             seen.add(tag)
             size = count * _SIZES.get(kind, 1)
             begin = place + 8 if size <= 4 else offset

@@ -64,8 +64,13 @@ class _Reader:
 
     def rows(self, raw: bytes) -> Iterator[tuple[str, dict[str, Cell]]]:
         try:
-            self._check_metadata(pq.read_metadata(pa.BufferReader(raw)))
-            yield from self._rows(pq.ParquetFile(pa.BufferReader(raw), **self._strings(raw)))
+            metadata = pq.read_metadata(pa.BufferReader(raw))
+            self._check_metadata(metadata)
+            wanted = self._columns(metadata.schema.to_arrow_schema())
+            self._check_chunks(metadata, wanted)
+            strings = [field.name for field in wanted if is_text(field.type)]
+            table = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=strings)
+            yield from self._rows(table, [field.name for field in wanted])
         except UnicodeDecodeError as error:
             self.refuse("", "utf8", f"a string is not UTF-8 ({error.reason}); write it as UTF-8")
         except (pa.ArrowException, OSError) as error:
@@ -79,18 +84,19 @@ class _Reader:
         if not 0 <= metadata.num_rows <= limits.max_rows:
             told = f"{metadata.num_rows} rows, at most {limits.max_rows} are read; split it into parts"
             self.refuse("", "rows", told)
+
+    def _check_chunks(self, metadata: pq.FileMetaData, wanted: list[pa.Field]) -> None:
+        """What the columns that are read become, as their headers say."""
+        names = {field.name for field in wanted}
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-        total = sum(chunk.total_uncompressed_size for chunk in chunks)
-        if total > limits.max_uncompressed_bytes or any(
-            chunk.total_uncompressed_size < 0 for chunk in chunks
-        ):
-            self.refuse(
-                "", "uncompressed", f"{total} bytes unpacked, at most {limits.max_uncompressed_bytes}"
-            )
+        found = [group.column(i) for group in groups for i in range(group.num_columns)]
+        chunks = [chunk for chunk in found if chunk.path_in_schema in names]
+        sizes = [chunk.total_uncompressed_size for chunk in chunks]
+        if sum(sizes) > self.limits.max_uncompressed_bytes or any(size < 0 for size in sizes):
+            told = f"{sum(sizes)} bytes unpacked, at most {self.limits.max_uncompressed_bytes}"
+            self.refuse("", "uncompressed", told)
         for codec in sorted({chunk.compression for chunk in chunks} - CODECS):
             self.refuse("", "codec", f"it is packed with {codec}; write it with compression='snappy'")
-        self._check_columns(metadata.schema)
 
     def _check_extensions(self, encoded: bytes) -> None:
         try:
@@ -100,26 +106,27 @@ class _Reader:
         if b"ARROW:extension" in carried:
             self.refuse("", "extension", "it has columns of an extension type; write plain types")
 
-    def _check_columns(self, schema: pq.ParquetSchema) -> None:
-        """Flat columns, of names and types that we know."""
-        arrow = schema.to_arrow_schema()
-        for field in arrow:
+    def _columns(self, schema: pa.Schema) -> list[pa.Field]:
+        """The columns that are read: flat, of names and types that we know."""
+        found = [field for field in schema if field.name not in self.limits.unread]
+        if self.limits.others == "leave_out":
+            found = [field for field in found if NAME.fullmatch(field.name) and plain(field.type)]
+        for field in found:
             if not NAME.fullmatch(field.name):
                 told = f"{field.name[:80]!a} is no column; names match {NAME.pattern}"
                 self.refuse("", "header", told)
             if not plain(field.type):
                 fix = "write strings, booleans, numbers or UTC times, and lists as one cell"
                 self.refuse("", "type", f"column {field.name} is {str(field.type)[:80]}; {fix}")
-        if len(set(arrow.names)) < len(arrow.names):
+        if len({field.name for field in found}) < len(found):
             self.refuse("", "header", "a column is there twice; keep one")
+        return found
 
-    def _strings(self, raw: bytes) -> dict[str, Any]:
-        schema = pq.read_schema(pa.BufferReader(raw))
-        return {"read_dictionary": [field.name for field in schema if is_text(field.type)]}
-
-    def _rows(self, table: pq.ParquetFile) -> Iterator[tuple[str, dict[str, Cell]]]:
+    def _rows(self, table: pq.ParquetFile, names: list[str]) -> Iterator[tuple[str, dict[str, Cell]]]:
         number = 0
-        for batch in table.iter_batches(batch_size=BATCH_ROWS):
+        for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=names):
+            if batch.schema.names != names:  # a dotted name may also mean a field of a nested column
+                self.refuse("", "header", f"the columns {names} are read as {batch.schema.names}; rename one")
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 self._check_cells(name, column)
             for row in range(batch.num_rows):

@@ -16,7 +16,9 @@ from typing import NoReturn
 
 from infra.guarded.refused import Refused, check_size
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
+NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_./() -]{0,126}[A-Za-z0-9_.)-])?")
+"""Of a column. Spreadsheets call theirs ``Mature content`` or ``Release(s)``; none ends in a space, since two
+names that look the same are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

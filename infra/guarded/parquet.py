@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from infra.guarded.refused import Refused, check_size
 
@@ -34,6 +35,10 @@ class Limits:
     max_columns: int = 512
     max_cell: int = 64 * 1024
     """Bytes."""
+    unread: tuple[str, ...] = ()
+    """Columns that are left out, whatever they hold."""
+    others: Literal["refuse", "leave_out"] = "refuse"
+    """Columns of other names and types than are read. What we asked for has none; what a tool wrote may."""
 
 
 TABLE = Limits()

@@ -43,6 +43,12 @@ def test_blank_cells_and_lines_are_left_out_and_texts_are_in_nfc() -> None:
     ]
 
 
+def test_a_column_may_be_called_as_spreadsheets_call_theirs() -> None:
+    raw = "\ufeffMature content,Release(s),image/type\n1,2,3\n".encode()
+    assert read(raw) == [{"Mature content": "1", "Release(s)": "2", "image/type": "3"}]
+    assert read(b"a," + b"b" * 128 + b"\n1,2\n") == [{"a": "1", "b" * 128: "2"}]
+
+
 @pytest.mark.parametrize(
     ("raw", "rule", "place"),
     [
@@ -54,7 +60,11 @@ def test_blank_cells_and_lines_are_left_out_and_texts_are_in_nfc() -> None:
         (b'a\n"1"2\n', "syntax", "line 2"),
         (b"", "header", "row 0"),
         (b"a,\n1,2\n", "header", "row 0"),
-        (b"a,b c\n1,2\n", "header", "row 0"),
+        (b"a,b \n1,2\n", "header", "row 0"),
+        (b"a, b\n1,2\n", "header", "row 0"),
+        (b"a,b\tc\n1,2\n", "header", "row 0"),
+        ("a,b\u0441\n1,2\n".encode(), "header", "row 0"),
+        (b"a," + b"b" * 129 + b"\n1,2\n", "header", "row 0"),
         (b"a,=cmd()\n1,2\n", "header", "row 0"),
         (b"a,a\n1,2\n", "header", "row 0"),
         (b"a,b,c,d\n", "columns", "row 0"),

@@ -122,7 +122,7 @@ SMALL = Limits(max_bytes=4000, max_rows=2, max_columns=2, max_cell=4, max_uncomp
         (b"PAR1" + b"\x99" * 20 + (20).to_bytes(4, "little") + b"PAR1", "syntax"),
         (written({"a": ["1"] * 3}), "rows"),
         (written({"a": ["1"], "b": ["1"], "c": ["1"]}), "columns"),
-        (written({"a b": ["1"]}), "header"),
+        (written({"a;b": ["1"]}), "header"),
         (written({"a": ["12345"]}), "cell"),
         (written({"a": ["x" * 400]}), "uncompressed"),
         (written({"a": ["1"]}, compression="zstd"), "codec"),
@@ -162,3 +162,26 @@ def test_bytes_that_end_the_reader_refuse_the_table_and_end_nothing_else() -> No
     at = raw.index(b"\x25\x02", len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")) + 1
     with pytest.raises(Refused, match="refused by rule died"):
         list(rows(raw[:at] + b"\x7f" + raw[at + 1 :], file="t.parquet"))
+
+
+def test_columns_that_are_left_out_are_neither_unpacked_nor_judged() -> None:
+    long, odd = ["x" * 1_000_000, "y"], [[1], None]
+    raw = written({"a": ["1", "2"], "exif": long, "boxes": odd, "b;c": ["3", "4"], "when": pa.nulls(2)})
+    limits = Limits(unread=("exif",), others="leave_out", max_uncompressed_bytes=10_000)
+    assert read(raw, limits) == [{"a": "1"}, {"a": "2"}]
+    assert refused(raw, Limits(unread=("exif",))) == "type"
+    assert refused(raw, Limits(others="leave_out")) == "cell"
+    assert refused(raw, Limits(others="leave_out", max_uncompressed_bytes=10_000)) == "uncompressed"
+    assert read(written({"boxes": odd}), limits) == [{}, {}]
+    assert [cells for _, cells in rows(raw, file="t", limits=limits)] == [{"a": "1"}, {"a": "2"}]
+
+
+def test_a_name_that_could_be_a_field_of_a_column_left_out_is_refused() -> None:
+    raw = written({"a.b": ["1"], "a": [{"b": "2"}]})
+    assert refused(raw, Limits(others="leave_out")) == "header"
+
+
+def test_an_extension_type_is_refused_in_a_column_that_is_left_out(trapped: bytes) -> None:
+    before = Trap.opened
+    assert refused(trapped, Limits(unread=("a",), others="leave_out")) == "extension"
+    assert Trap.opened == before
