@@ -95,6 +95,10 @@ class Contributor(Record):
     country: Maybe[Country] = None
 
 
+URI = r"^(https|s3)://[^/?#@\\\x00-\x20]+/"
+"""A host or a bucket, and a path in it. What stands before an ``@`` there would be a name and a password."""
+
+
 class ImageFile(Record):
     """The delivered bytes."""
 
@@ -104,7 +108,7 @@ class ImageFile(Record):
     width: Annotated[int, Field(ge=1, le=65_500)]
     height: Annotated[int, Field(ge=1, le=65_500)]
     color_space: Maybe[Annotated[str, Field(max_length=32)]] = None
-    uri: Maybe[Annotated[str, Field(max_length=2048, pattern="^(https://|s3://)")]] = None
+    uri: Maybe[Annotated[str, Field(max_length=2048, pattern=URI)]] = None
     s3_version_id: Maybe[Annotated[str, Field(max_length=1024)]] = None
     path: Maybe[RelativePath] = None
     pdq: Maybe[Sha256] = None
@@ -176,6 +180,11 @@ class Asset(Record):
         Many[LicenseId], Field(min_length=1, max_length=16, json_schema_extra={"uniqueItems": True}), UNIQUE
     ]
     """Grants are a union, each licence judged whole."""
+    usage_restrictions: Annotated[
+        Many[Annotated[str, Field(min_length=1, max_length=1000), PROSE]], Field(max_length=32)
+    ] = ()
+    """What agencies say in words, such as Getty's ``usage_restrictions`` and Shutterstock's
+    ``special_instructions``: any of them asks for a person."""
     file: ImageFile
     status: Literal["active", "revoked", "superseded"]
     revoked_at: Maybe[Timestamp] = None

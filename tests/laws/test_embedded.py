@@ -15,8 +15,8 @@ from infra.corpus import Corpus, Version
 from infra.storage import Store
 from pipeline import archive, refs, tables
 from pipeline.engine import Inline
+from pipeline.explaining import catalog_rows
 from pipeline.extract import extract
-from pipeline.questions import catalog_rows
 from pipeline.step import IMAGES
 
 from .conftest import Build, Deliveries, Samples, sample
@@ -26,10 +26,13 @@ pytestmark = pytest.mark.plan
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description xmlns:plus="http://ns.useplus.org/ldf/xmp/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"'
+    ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
     ' rdf:about="">{}</rdf:Description></rdf:RDF></x:xmpmeta>'
 )
 MINING = "<plus:DataMining>http://ns.useplus.org/ldf/vocab/DMI-{}</plus:DataMining>"
 CREATOR = "<dc:creator><rdf:Seq><rdf:li>J. Doe</rdf:li></rdf:Seq></dc:creator>"
+MINOR = "<plus:MinorModelAgeDisclosure>http://ns.useplus.org/ldf/vocab/AG-A15</plus:MinorModelAgeDisclosure>"
+SOURCE = "<Iptc4xmpExt:DigitalSourceType>trainedAlgorithmicMedia</Iptc4xmpExt:DigitalSourceType>"
 PROHIBITED = ["embedded_prohibition:generation", "embedded_prohibition:ml_training"]
 SAID = {
     3: (XMP.format(MINING.format("PROHIBITED")), "quarantined", PROHIBITED),
@@ -39,6 +42,8 @@ SAID = {
         ["embedded_constraint:data_mining"],
     ),
     7: ("<!DOCTYPE x>" + XMP, "quarantined", ["embedded_constraint:unreadable_xmp"]),
+    8: (XMP.format(MINOR), "rejected", ["minors"]),
+    10: (XMP.format(SOURCE), "quarantined", ["embedded_conflict:ai_generated"]),
     9: (XMP.format(CREATOR + MINING.format("ALLOWED")), "kept", []),
 }
 """The packet in the file, and what becomes of its asset."""

@@ -5,106 +5,39 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from infra.guarded import blocks
-from pipeline import embedded, ingest, notices
+from pipeline import embedded, ingest, looking, notices
 from pipeline.embedded import NOTHING, Extracted, signals
-from pipeline.extract import extract
+from pipeline.extract import extract, notices_of
 from pipeline.ingest import IngestConfig
 from pipeline.notices import Notices
 
-NO = "http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED"
-YES = "http://ns.useplus.org/ldf/vocab/DMI-ALLOWED"
-SPACES = {
-    "dc": "http://purl.org/dc/elements/1.1/",
-    "photoshop": "http://ns.adobe.com/photoshop/1.0/",
-    "plus": "http://ns.useplus.org/ldf/xmp/1.0/",
-    "xmpRights": "http://ns.adobe.com/xap/1.0/rights/",
-    "xmpNote": "http://ns.adobe.com/xmp/note/",
-}
-RNG = np.random.default_rng(0)
-PICTURE = Image.fromarray(RNG.integers(0, 255, (48, 40, 3), dtype=np.uint8))
-Write = Callable[[bytes], bytes]
-
-
-def xmp(inside: str = f"<plus:DataMining>{NO}</plus:DataMining>", **spaces: str) -> bytes:
-    bound = "".join(f' xmlns:{prefix}="{address}"' for prefix, address in {**SPACES, **spaces}.items())
-    return (
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        f'<rdf:Description rdf:about=""{bound}>{inside}</rdf:Description></rdf:RDF></x:xmpmeta>'
-    ).encode()
-
-
-def saved(kind: str, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    PICTURE.save(sink, kind, **options)
-    return sink.getvalue()
-
-
-PLAIN = {kind: saved(kind) for kind in ("JPEG", "PNG", "WEBP")}
-
-
-def segment(marker: int, body: bytes, *, size: int | None = None) -> bytes:
-    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2 if size is None else size) + body
-
-
-def jpeg(*segments: bytes) -> bytes:
-    return PLAIN["JPEG"][:2] + b"".join(segments) + PLAIN["JPEG"][2:]
-
-
-def jpeg_xmp(packet: bytes) -> bytes:
-    return jpeg(segment(0xE1, blocks.XMP_APP1 + packet))
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(*chunks: bytes, at_end: bool = False) -> bytes:
-    cut = len(PLAIN["PNG"]) - 12 if at_end else 33
-    return PLAIN["PNG"][:cut] + b"".join(chunks) + PLAIN["PNG"][cut:]
-
-
-def png_text(packet: bytes, *, packed: bool = False) -> bytes:
-    text = zlib.compress(packet) if packed else packet
-    return chunk(b"iTXt", blocks.XMP_KEYWORD + b"\0" + bytes([packed, 0]) + b"en\0XMP\0" + text)
-
-
-def webp(packet: bytes) -> bytes:
-    return saved("WEBP", xmp=packet)
-
-
-def resource(number: int, body: bytes, *, size: int | None = None) -> bytes:
-    told = len(body) if size is None else size
-    return b"8BIM" + struct.pack(">HBBI", number, 0, 0, told) + body + b"\0" * (len(body) % 2)
-
-
-def data_set(record: int, number: int, value: bytes) -> bytes:
-    return struct.pack(">BBBH", 0x1C, record, number, len(value)) + value
-
-
-def photoshop(*resources: bytes) -> bytes:
-    return jpeg(segment(0xED, blocks.PHOTOSHOP_APP13 + b"".join(resources)))
-
-
-def iptc(*data_sets: bytes) -> bytes:
-    return photoshop(resource(0x0425, bytes(16)), resource(0x0404, b"".join(data_sets)))
-
-
-def tiff(tag: int, value: bytes, *, order: str = "<", kind: int = 2) -> bytes:
-    """An EXIF block of one tag, its value behind the directory."""
-    mark = b"II*\0" if order == "<" else b"MM\0*"
-    head = struct.pack(order + "IHHHIII", 8, 1, tag, kind, len(value), 26, 0)
-    return b"Exif\0\0" + mark + head + value
-
+from .metadata import (
+    NO,
+    PLAIN,
+    YES,
+    Write,
+    chunk,
+    data_set,
+    iptc,
+    jpeg,
+    jpeg_xmp,
+    photoshop,
+    png,
+    png_text,
+    resource,
+    saved,
+    segment,
+    tiff,
+    webp,
+    xmp,
+)
 
 PLACES: dict[str, Write] = {
     "jpeg": jpeg_xmp,
@@ -121,10 +54,17 @@ PLACES: dict[str, Write] = {
 }
 
 
+def training_picture(image: bytes) -> bytes:
+    """As ingestion makes it; raises for what is no picture."""
+    picture = looking.picture(looking.look(image, {"max_side": 64}), 64)
+    columns = ingest.measure(picture, IngestConfig(), packet=notices.packet(notices_of(image)))
+    return bytes(columns[ingest.JPEG])
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_prohibition_is_found_wherever_xmp_stands(place: str) -> None:
     image = PLACES[place](xmp())
-    assert ingest.look(image, IngestConfig())["jpeg"], "the file is a good picture"
+    assert training_picture(image), "the file is a good picture"
     assert extract(image).extracted == Extracted(data_mining=(NO,))
 
 
@@ -151,6 +91,90 @@ def test_every_packet_counts_whatever_comes_first() -> None:
         found = extract(image)
         assert signals(found.extracted).denied == embedded.MINING
         assert found.notices.data_mining == NO
+
+
+PLACE = f"<plus:DataMining>{YES}</plus:DataMining>"
+
+
+@pytest.mark.parametrize(
+    ("inside", "beside", "said"),
+    [
+        ("", xmp(), Extracted(data_mining=(NO,))),
+        (PLACE, xmp(), Extracted(data_mining=(NO, YES))),
+        (f"<plus:DataMining>{NO}</plus:DataMining>", xmp(PLACE), Extracted(data_mining=(YES, NO))),
+        ("", b"<not", Extracted(unread=("unreadable_xmp",))),
+        ("", b"", Extracted(unread=("unreadable_xmp",))),
+        ("", xmp("<xmpNote:HasExtendedXMP>AB</xmpNote:HasExtendedXMP>"), Extracted(unread=("extended_xmp",))),
+        ("", xmp(f"<!--{'x' * 1024 * 1024}-->"), Extracted(unread=("unreadable_xmp",))),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_packet_beside_the_image_counts_like_one_inside(
+    kind: str, inside: str, beside: bytes, said: Extracted
+) -> None:
+    write = {"JPEG": jpeg_xmp, "PNG": lambda packet: png(png_text(packet)), "WEBP": webp}[kind]
+    image = write(xmp(inside)) if inside else PLAIN[kind]
+    assert extract(image, [beside]).extracted == said
+
+
+def test_a_packet_beside_the_image_hides_no_stray_prohibition_inside() -> None:
+    assert extract(PLAIN["JPEG"] + xmp(), [xmp()]).extracted.unread == ("stray_data_mining",)
+
+
+def test_more_packets_beside_than_anybody_writes_ask_for_a_person() -> None:
+    assert extract(PLAIN["PNG"], [xmp("")] * 16).extracted == NOTHING
+    assert extract(PLAIN["PNG"], [xmp("")] * 17).extracted.unread == ("too_many_blocks",)
+
+
+def test_notices_come_from_the_packet_beside_the_image_first() -> None:
+    image, beside = jpeg_xmp(xmp("<photoshop:Credit>Inside</photoshop:Credit>")), "<photoshop:Credit>Beside"
+    packets = [xmp(f"{beside}</photoshop:Credit>")]
+    assert notices_of(image, packets) == extract(image, packets).notices == Notices(credit="Beside")
+    assert notices_of(image, [b"<not"]) == Notices(credit="Inside")
+
+
+PLUS = "http://ns.useplus.org/ldf/vocab/"
+SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("plus:ModelReleaseStatus", f"{PLUS}MR-LMR", Extracted(model_release=(f"{PLUS}MR-LMR",))),
+        ("plus:PropertyReleaseStatus", "PR-NON", Extracted(property_release=("PR-NON",))),
+        ("plus:MinorModelAgeDisclosure", f"{PLUS}AG-A15", Extracted(minor_age=(f"{PLUS}AG-A15",))),
+        ("Iptc4xmpExt:DigitalSourceType", SOURCE, Extracted(digital_source=(SOURCE,))),
+    ],
+)
+def test_releases_ages_and_digital_sources_are_found_as_they_are_written(
+    name: str, value: str, said: Extracted
+) -> None:
+    forms = [f"<{name}>{value}</{name}>", f'<{name} rdf:resource="{value}"/>']
+    attribute = xmp("").replace(b'rdf:about=""', f'rdf:about="" {name}="{value}"'.encode())
+    for packet in (*map(xmp, forms), attribute):
+        assert extract(jpeg_xmp(packet)).extracted == said
+        assert extract(PLAIN["WEBP"], [packet]).extracted == said
+        spoofed = packet.replace(b"http://ns.useplus.org/ldf/xmp", b"http://evil.example").replace(
+            b"http://iptc.org/std", b"http://evil.example"
+        )
+        assert extract(jpeg_xmp(spoofed)).extracted == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("address", "unread"),
+    [
+        ("https://manifests.example/a.c2pa", ("remote_manifest",)),
+        ("HTTP://manifests.example/a.c2pa", ("remote_manifest",)),
+        ("self#jumbf=/c2pa/urn:c2pa:1", ()),
+    ],
+)
+def test_a_manifest_at_an_address_is_named_and_one_inside_is_not(
+    address: str, unread: tuple[str, ...]
+) -> None:
+    packet = xmp(f"<dcterms:provenance>{address}</dcterms:provenance>")
+    assert extract(jpeg_xmp(packet)).extracted == Extracted(unread=unread)
+    both = jpeg(segment(0xE1, blocks.XMP_APP1 + packet), segment(0xEB, b"JP\0\0" + bytes(20) + b"jumb"))
+    assert extract(both).extracted == NOTHING
 
 
 def test_a_spoofed_namespace_counts_for_nothing() -> None:
@@ -193,7 +217,8 @@ def test_what_is_there_and_not_read_asks_for_a_person(image: bytes, unread: str)
 @pytest.mark.parametrize("label", [b"c2pa.training-mining", b"cawg.training-mining"])
 def test_an_assertion_on_training_asks_for_a_person_until_it_is_read(label: bytes) -> None:
     image = jpeg(segment(0xEB, b"JP\0\0" + bytes(20) + b"jumd" + label))
-    assert "training_mining" in signals(extract(image).extracted).unclear.values()
+    found = signals(extract(image).extracted)
+    assert set(found.unclear.values()) == {("training_mining",)}
 
 
 INSTRUCTIONS = (2, 40)
@@ -292,7 +317,7 @@ RIGHTS = xmp(
 @pytest.mark.parametrize("write", [jpeg_xmp, lambda packet: png(png_text(packet)), webp])
 def test_notices_stay_with_the_training_picture_and_the_rest_does_not(write: Write) -> None:
     image = write(RIGHTS)
-    kept = ingest.look(image, IngestConfig())["jpeg"]
+    kept = training_picture(image)
     assert extract(kept).notices == extract(image).notices
     assert extract(kept).notices == Notices(
         creators=("J. Doe & Søn",),
@@ -307,7 +332,7 @@ def test_notices_stay_with_the_training_picture_and_the_rest_does_not(write: Wri
 
 
 def test_a_picture_that_says_nothing_gets_no_packet() -> None:
-    assert b"xmpmeta" not in ingest.look(PLAIN["PNG"], IngestConfig())["jpeg"]
+    assert b"xmpmeta" not in training_picture(PLAIN["PNG"])
 
 
 def test_iptc_gives_notices_where_xmp_is_silent() -> None:

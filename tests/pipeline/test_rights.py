@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -291,10 +292,69 @@ def test_one_more_licence_never_takes_a_right_away(register: list[License], more
     assert (after.outcome == "kept") >= (before.outcome == "kept")
 
 
-def test_two_licences_that_grant_half_each_do_not_make_a_grant() -> None:
+LACKS: dict[str, dict[str, Any]] = {
+    "use": {"uses": {**ALL, "generation": "deny"}},
+    "other_use": {"uses": {**ALL, "ml_training": "deny"}},
+    "territory": {"territory": ONLY_NL},
+    "model": {"models": ["other"]},
+    "begun": {"valid_from": spelled(NOW + TICK)},
+    "ended": {"valid_until": spelled(NOW)},
+    "revoked": {"revoked_at": spelled(NOW)},
+    "editorial": {"editorial_only": True},
+    "words": {"covers": ["image"]},
+    "picture": {"covers": ["text"]},
+}
+"""What keeps a licence from admitting the whole asset."""
+PARTIAL = {"words", "picture"}
+
+
+@pytest.mark.parametrize(("one", "another"), list(itertools.permutations(LACKS, 2)))
+def test_what_one_licence_lacks_another_that_lacks_something_else_does_not_give(
+    one: str, another: str
+) -> None:
+    first, second = license_("first", **LACKS[one]), license_("second", **LACKS[another])
+    decision = judged(asset(license_ids=["first", "second"]), first, second)
+    if {
+        one,
+        another,
+    } == PARTIAL:  # the picture under one and the words under the other is what `covers` is for
+        assert decision.outcome == "kept"
+    else:
+        assert decision == Decision(outcome="rejected", reasons=decision.reasons)
+
+
+whole = sorted(LACKS.keys() - PARTIAL)
+
+
+@given(st.lists(st.sets(st.sampled_from(whole), min_size=1), min_size=1, max_size=6))
+def test_no_number_of_licences_that_each_lack_something_makes_a_grant(lacks: list[set[str]]) -> None:
+    register = []
+    for number, lacking in enumerate(lacks):
+        changes = {name: value for lack in sorted(lacking) for name, value in LACKS[lack].items()}
+        register.append(license_(f"l{number}", **changes))
+    item = asset(license_ids=[record.license_id for record in register])
+    assert judged(item, *register).outcome == "rejected"
+    complete = license_("complete")
+    item = asset(license_ids=[*item.license_ids, "complete"])
+    assert judged(item, *register, complete).license_ids[0] == "complete"
+
+
+@given(st.lists(st.sampled_from(whole), min_size=1, max_size=3, unique=True))
+def test_the_reasons_are_all_of_one_licence(lacks: list[str]) -> None:
+    register = [license_(f"l{number}", **LACKS[lack]) for number, lack in enumerate(lacks)]
+    together = judged(asset(license_ids=[record.license_id for record in register]), *register)
+    assert together.reasons == judged(asset(license_ids=["l0"]), register[0]).reasons
+
+
+def test_uses_granted_by_two_licences_are_not_granted_together() -> None:
     halves = [license_(use, uses={**dict.fromkeys(USES, "deny"), use: "allow"}) for use in USES]
     item = asset(license_ids=[record.license_id for record in halves])
     assert judged(item, *halves).outcome == "rejected"
-    current = license_("current", uses={**ALL, "generation": "deny"})
-    past = license_("past", valid_until=spelled(NOW))
-    assert judged(asset(license_ids=["current", "past"]), current, past).outcome == "rejected"
+
+
+def test_restrictions_in_words_wait_for_a_person() -> None:
+    item = asset(usage_restrictions=["Not for use in Germany", "Contact your local office"])
+    decision = judged(item, license_())
+    assert (decision.outcome, decision.reasons) == ("quarantined", ("usage_restrictions",))
+    assert judged(item, license_(), contract_prevails=["ACME-2026-001"]).outcome == "quarantined"
+    assert judged(asset(usage_restrictions=[]), license_()).outcome == "kept"
