@@ -10,10 +10,11 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, CycloptsPanel
 
 from infra.access import show_token
 from infra.ending import MISTAKE, end
+from infra.redaction import masked_here
 
 GROUP = "pardalis.commands"
 
@@ -34,7 +35,11 @@ def run(tokens: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     try:
         result = build_app()(
-            list(tokens), exit_on_error=False, print_error=True, result_action="return_value"
+            list(tokens),
+            exit_on_error=False,
+            print_error=True,
+            error_formatter=lambda error: CycloptsPanel(masked_here(str(error))),
+            result_action="return_value",
         )
     except CycloptsError:
         return MISTAKE

@@ -1,7 +1,8 @@
 """Join a Ray cluster or start one here, and hand commands to it as jobs.
 
 A remote cluster that asks nobody for a token runs anybody's code (CVE-2023-48022), so we go to none without a
-token.
+token. And it shows every job's command line and variables to all who may look at its dashboard, so none goes
+there that holds a credential.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from cyclopts import Parameter
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from infra.access import token
+from infra.redaction import MASK, masked_here
 
 DASHBOARD_PORT = 8265
 FINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -58,7 +60,17 @@ def is_here(address: str) -> bool:
         return False
 
 
+def refuse_nameless(address: str) -> None:
+    if not host(address):
+        _, mark, after = address.rpartition("@")
+        told = f"{MASK}@{after}" if mark else address
+        raise ValueError(
+            f"--address {told!r} names no host; write it as HOST:PORT or http://HOST:8265, nothing before it"
+        )
+
+
 def refuse_open(address: str) -> None:
+    refuse_nameless(address)
     if not is_here(address) and token() is None:
         raise Unauthenticated(
             f"{address} is not this machine and there is no token for it; start the cluster with "
@@ -94,11 +106,10 @@ def joined(address: str | None) -> Iterator[None]:
 def dashboard(address: str | None) -> str:
     """The address of the job server: ``http://…`` as it is, else port 8265 of the given host or of here."""
     address = address or "auto"
-    found = host(address)
-    if not found:
-        raise ValueError(f"--address {address!r} names no host; write it as HOST:PORT or http://HOST:PORT")
+    refuse_nameless(address)
     if address.startswith(("http://", "https://")):
         return address
+    found = host(address)
     named = "127.0.0.1" if found in {"auto", "local"} else found
     return f"http://[{named}]:{DASHBOARD_PORT}" if ":" in named else f"http://{named}:{DASHBOARD_PORT}"
 
@@ -106,8 +117,9 @@ def dashboard(address: str | None) -> str:
 def follow(command: Sequence[str], *, address: str | None, environment: dict[str, str]) -> int:
     """Run ``pardalis COMMAND`` as a Ray job: print its id and its log as it comes, return its exit code.
 
-    ``environment`` reaches the job, and is shown by Ray's dashboard: pass addresses, never secrets.
+    ``environment`` reaches the job, and is shown by Ray's dashboard as the command is: addresses, no secrets.
     """
+    refuse_credentials({f"word {place}": word for place, word in enumerate(command, start=1)} | environment)
     server = dashboard(address)
     refuse_open(server)
     shown = token()
@@ -127,14 +139,24 @@ def follow(command: Sequence[str], *, address: str | None, environment: dict[str
     while True:
         final = client.get_job_status(job) in FINAL
         log = client.get_job_logs(job)
-        sys.stdout.write(log[seen:])
+        whole = len(log) if final else log.rfind("\n") + 1  # half a line may not look like what it holds
+        sys.stdout.write(masked_here(log[seen:whole]))
         sys.stdout.flush()
-        seen = len(log)
+        seen = whole
         if final:
             info = client.get_job_info(job)
             code = info.driver_exit_code
             return code if code is not None else int(info.status != JobStatus.SUCCEEDED)
         time.sleep(0.5)
+
+
+def refuse_credentials(shown: Mapping[str, str]) -> None:
+    for name, text in shown.items():
+        if masked_here(text) != text:
+            raise ValueError(
+                f"{name} of the job holds a credential, and Ray shows that to all who see the job; leave it "
+                "out: workers take credentials from roles or files"
+            )
 
 
 PASSED_ON = ("PARDALIS_CORPUS", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "XDG_CACHE_HOME")

@@ -47,6 +47,8 @@ class Folded:
     """Of ``delivery.json``, which lists every file with its own sha256."""
     uri: str
     """Where it was read; a convenience for the next reader, never part of a key."""
+    batches: str
+    """sha256 of the list of its batches, which is kept beside its records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

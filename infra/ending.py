@@ -2,7 +2,8 @@
 
 The surprising rule: a message is fit for a user only where a ``raise`` in our own code made it. The same
 ValueError out of numpy is a bug of ours, and is told as one. Libraries are known by the names of their
-exceptions, so that none is imported to end a command.
+exceptions, so that none is imported to end a command. Whoever raised it, no line and no trace that is kept
+holds a credential.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.redaction import masked_here
 from infra.storage import cache_folder
 from infra.telemetry import say
 
@@ -155,7 +157,8 @@ def message(error: Exception) -> str:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(message(error).split())[:400].rstrip(".")
+    # Masked before it is cut: half an address may not look like one.
+    return masked_here(" ".join(message(error).split()))[:400].rstrip(".")
 
 
 def values(tokens: Sequence[str]) -> Iterator[str]:
@@ -171,7 +174,7 @@ def addresses(tokens: Sequence[str]) -> list[str]:
 
 def keep_trace(error: Exception) -> None:
     """In the cache folder; on the terminal where that cannot be written."""
-    trace = "".join(traceback.format_exception(error))
+    trace = masked_here("".join(traceback.format_exception(error)))
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = cache_folder() / "traces" / f"{stamp}-{os.getpid()}.txt"
     try:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from infra.corpus import Corpus, NoCorpus
+from infra.redaction import masked_here, masked_tree
 from infra.storage import Store, cache_folder
 from infra.telemetry import say
 
@@ -68,6 +69,10 @@ def png(out: Path) -> Path:
 
 
 def answer(value: Any, text: str, *, json: bool) -> None:
-    """Print the result: JSON for machines, text for people."""
-    out = json_text.dumps(value, indent=1, ensure_ascii=False, default=str) if json else text
+    """Print the result, masked: JSON for machines, text for people."""
+    out = as_json(masked_tree(value)) if json else masked_here(text)
     sys.stdout.write(out.rstrip("\n") + "\n")
+
+
+def as_json(value: Any) -> str:
+    return json_text.dumps(value, indent=1, ensure_ascii=False, default=lambda other: masked_here(str(other)))

@@ -1,6 +1,7 @@
 """What a person and a machine see of running work: progress on stderr, events as JSON lines.
 
 Rates and times stay here: they never enter a shard or a manifest, which must not depend on who ran them.
+Credentials do not even come here: lines and events are masked as they are made.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from infra.redaction import masked_here, masked_tree
 from infra.storage import Store
 
 SAY_EVERY_S = 2.0
@@ -62,7 +64,7 @@ class Bar:
 
 def say(text: str) -> None:
     """A line for the person at the terminal; stdout belongs to results."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(masked_here(text) + "\n")
     sys.stderr.flush()
 
 
@@ -73,7 +75,7 @@ class Log:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def event(self, kind: str, /, **facts: Any) -> None:
-        self.events.append({"event": kind, "time": time.time(), **facts})
+        self.events.append({"event": kind, "time": time.time(), **masked_tree(facts)})
 
     @contextmanager
     def bar(self, name: str, *, total: int, unit: str, **facts: Any) -> Iterator[Bar]:

@@ -18,11 +18,14 @@ import pyarrow as pa
 
 from infra.artifact import Made, Shard, fingerprint
 from infra.guarded.refused import Refused
+from infra.redaction import masked
 from infra.settings import Section
 from infra.storage import Store
-from pipeline import embedded, extract, folding, outcomes, refs, revisions, schema, tables
-from pipeline.contract import Asset, License, Revocation
-from pipeline.deliveries import forms
+from pipeline import c2pa, credentials, embedded, extract, folding, outcomes, refs, revisions, schema, tables
+from pipeline.contract import Asset, Delivery, License, Revocation
+from pipeline.deliveries import fetched, forms, kept
+from pipeline.deliveries.batch import Batch
+from pipeline.deliveries.fetched import Answers
 from pipeline.deliveries.manifest import MANIFEST
 from pipeline.deliveries.sample import Delivered, Fault, Sample
 from pipeline.outcomes import KEPT
@@ -38,42 +41,73 @@ REVISIONS = "revisions.parquet"
 def records_step() -> Step:
     return Step(
         name="records",
-        revision=3,
+        revision=4,
         settings=Section(),
+        numerics={"c2pa": c2pa.version()},  # decides what an image's manifest says, or that it is unread
         tasks=list_shards,
-        open=lambda: read_records,
+        open=lambda: functools.partial(
+            read_records, manifests=functools.partial(c2pa.entries, reader=c2pa.reader())
+        ),
     )
 
 
 def list_shards(source: Source) -> Sequence[Task]:
-    """A task for each batch of each delivery: a tar, or a few hundred assets of the other forms."""
+    """A task for each batch of each delivery, with all that was found at its addresses."""
+    answers = tries(source)
     tasks = []
     for number, folded in enumerate(source.version.deliveries):
         manifest = folding.manifest_ref(source.store, folded)
-        delivery = folding.manifest(manifest)
-        store, form = Store.at(folded.uri), forms.of(delivery)
-        for i, batch in enumerate(form.batches(delivery)):
-            files = tuple(refs.Ref(store, file.path, file.sha256) for file in batch.files)
-            reads = {form.ROLE: files, "delivery": (manifest,)}
-            tasks.append(Task(slot=slot_name(number, i), reads=reads, facts=batch.facts))
+        delivery, store = folding.manifest(manifest), Store.at(folded.uri)
+        for i, batch in enumerate(kept.batches(source.store, folded.sha256, folded.batches)):
+            slot = slot_name(number, i)
+            found = answers.get(slot, [])
+            reads = {
+                "files": tuple(refs.Ref(store, file.path, file.sha256) for file in batch.files),
+                "delivery": (manifest,),
+                "table": () if batch.rows is None else (batch.rows,),
+                "fetched": tuple(refs.of(source.store, shard, fetched.IMAGES) for shard in found),
+                "missed": tuple(refs.of(source.store, shard, fetched.MISSED) for shard in found[-1:]),
+            }
+            # Workers need not read a list of all the files to learn of their own.
+            mine = delivery.model_copy(update={"files": batch.files})
+            hints = {"store": store, "delivery": mine, "addresses": batch.addresses}
+            tasks.append(Task(slot=slot, reads=reads, facts=batch.facts, hints=hints))
     return tasks
 
 
+def tries(source: Source) -> dict[str, list[Shard]]:
+    """What was fetched for each slot, try by try; nothing where addresses were not followed."""
+    found: dict[str, list[Shard]] = {}
+    if "fetch" in source.version.artifacts:
+        shards = source.artifact("fetch").shards
+        for name in sorted(shards):
+            found.setdefault(name.rpartition(".")[0], []).append(shards[name])
+    return found
+
+
 def samples(task: Task) -> Iterator[Sample]:
-    """Every sample of the task's batch, checked. The batch is the slot's, as the delivery lists it."""
-    delivery = folding.manifest(task.only("delivery"))
-    form = forms.of(delivery)
-    batch = form.batches(delivery)[shard_number(task.slot)]
-    return form.read(Delivered(store=task.reads[form.ROLE][0].store, delivery=delivery), batch)
+    """Every sample of the task's batch, checked."""
+    delivery: Delivery = task.hints["delivery"]
+    batch = Batch(
+        files=delivery.files,
+        rows=b"".join(ref.read() for ref in task.reads["table"]),
+        addresses=task.hints["addresses"],
+        facts=task.facts,
+        answers=Answers(
+            archives=tuple(ref.read for ref in task.reads["fetched"]),
+            missed={
+                number: why
+                for ref in task.reads["missed"]
+                for number, why in fetched.read_missed(ref.read()).items()
+            },
+        ),
+    )
+    return forms.of(delivery).read(Delivered(store=task.hints["store"], delivery=delivery), batch)
 
 
-def shard_number(slot: str) -> int:
-    return int(slot.removeprefix(f"{generation(slot)}-"))
-
-
-def read_records(task: Task, _report: Report) -> Made:
-    provider = folding.manifest(task.only("delivery")).provider
-    found = [(sample.asset, record(sample, provider)) for sample in samples(task)]
+def read_records(task: Task, _report: Report, *, manifests: c2pa.Read) -> Made:
+    provider = task.hints["delivery"].provider
+    found = [(sample.asset, record(sample, provider, manifests)) for sample in samples(task)]
     rows = [row for _, row in found]
     read = [
         {"uid": asset.uid, "revision": asset.asset_revision}
@@ -88,22 +122,31 @@ def read_records(task: Task, _report: Report) -> Made:
     return Made(files=files, counts={KEPT: len(rows)}, facts={"rows": len(rows), "licenses": sorted(named)})
 
 
-def record(sample: Sample, provider: str) -> dict[str, Any]:
+def record(sample: Sample, provider: str, manifests: c2pa.Read) -> dict[str, Any]:
     if isinstance(sample.asset, Fault):
-        fault = f"{sample.asset.code}: {sample.asset.message}"
-        return {"uid": f"{provider}:{sample.key}", "record": None, "fault": fault, "extracted": None}
+        fault = f"{outcome_of(sample.asset)}:{sample.asset.code}: {sample.asset.message}"
+        return {"uid": f"{provider}:{sample.key}", "record": None, "fault": masked(fault), "extracted": None}
     return {
         "uid": sample.asset.uid,
-        "record": sample.asset.model_dump_json(by_alias=True),
+        "record": credentials.kept(sample.asset).model_dump_json(by_alias=True),
         "fault": None,
-        "extracted": embedded.to_json(extract.extract(sample.image).extracted),
+        "extracted": embedded.to_json(
+            extract.extract(sample.image, sample.packets, manifests=manifests).extracted
+        ),
     }
+
+
+def outcome_of(fault: Fault) -> str:
+    """Refused without a licence, failed where the image cannot be had or read, else a person may mend it."""
+    if fault.code == "no_license":
+        return "rejected"
+    return "failed" if fault.failed else "quarantined"
 
 
 def decide_step(purpose: Purpose, as_of: datetime) -> Step:
     return Step(
         name="decide",
-        revision=2,
+        revision=3,
         inputs=("records",),
         settings=purpose,
         tasks=functools.partial(list_decisions, as_of=as_of),
@@ -225,8 +268,8 @@ def decided(
 
 
 def unreadable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row for a record that is no asset: refused without a licence, else kept for a person to mend."""
-    refused = row["fault"].startswith("no_license")
+    """A row for a record that is no asset."""
+    outcome, _, fault = row["fault"].partition(":")
     return {
         "uid": row["uid"],
         "revision": 0,
@@ -239,7 +282,7 @@ def unreadable(row: Mapping[str, Any]) -> dict[str, Any]:
         "licenses": [],
         "attribution": "",
         **dict.fromkeys(("may_be_neighbor", "may_be_shown", "may_derive"), False),
-        "outcome": "rejected" if refused else "quarantined",
+        "outcome": outcome,
         "settled_by": "decide",
-        "reasons": [row["fault"]],
+        "reasons": [fault],
     }

@@ -20,6 +20,7 @@ from infra.storage import LocalStore, Missing, Store
 from infra.telemetry import Log
 from pipeline import admission, build, folding, refs, schema, tables
 from pipeline.config import Config
+from pipeline.deliveries import kept
 from pipeline.engine import Inline
 from pipeline.outcomes import KEPT
 from pipeline.step import ROWS, generation
@@ -45,11 +46,11 @@ class Overlay(Store):
     def _holder(self, name: str) -> Store:
         return self.above if self.above.exists(name) else self.below
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, at_most: int | None = None) -> bytes:
         try:
-            return self.above.read(name)
+            return self.above.read(name, at_most=at_most)
         except Missing:
-            return self.below.read(name)
+            return self.below.read(name, at_most=at_most)
 
     def open(self, name: str) -> BinaryIO:
         return self._holder(name).open(name)
@@ -66,8 +67,8 @@ class Overlay(Store):
     def size(self, name: str) -> int:
         return self._holder(name).size(name)
 
-    def names(self, prefix: str = "") -> list[str]:
-        return sorted({*self.above.names(prefix), *self.below.names(prefix)})
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        return {**self.below.sizes(prefix), **self.above.sizes(prefix)}
 
     def delete(self, names: Sequence[str]) -> None:
         raise PermissionError(f"{names} would be deleted while {self.uri} is only checked")
@@ -98,7 +99,9 @@ def check(
         after = catalog(scratch, version)
         return {
             "as_of": version.as_of,
-            "deliveries": [told(version, number, after) for number in arriving(head, version, deliveries)],
+            "deliveries": [
+                told(scratch.store, version, number, after) for number in arriving(head, version, deliveries)
+            ],
             "changes": changes(before, after),
         }
 
@@ -128,15 +131,19 @@ def arriving(head: Version, version: Version, deliveries: Sequence[str]) -> list
     ]
 
 
-def told(version: Version, number: int, rows: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
+def told(
+    store: Store, version: Version, number: int, rows: Mapping[str, Mapping[str, Row]]
+) -> dict[str, Any]:
     """A delivery and its decisions: rows in, kept, and ``OUTCOME:CODE`` for the others."""
     folded = version.deliveries[number]
+    batches = kept.batches(store, folded.sha256, folded.batches)
     mine = [row for slot in rows if int(generation(slot)) == number for row in rows[slot].values()]
     return {
         "uri": folded.uri,
         "provider": folded.provider,
         "delivery_id": folded.delivery_id,
         "sequence": folded.sequence,
+        "addresses": sum(batch.addresses for batch in batches),
         "decisions": {"in": len(mine), KEPT: 0, **tally(mine)},
     }
 
@@ -168,5 +175,9 @@ def text(found: Mapping[str, Any]) -> str:
         name = f"{delivery['provider']} {delivery['delivery_id']} (number {delivery['sequence']})"
         counts = ", ".join(f"{outcome} {rows}" for outcome, rows in delivery["decisions"].items())
         lines.append(f"  {name}: {counts}")
+        if delivery["addresses"]:
+            lines.append(
+                f"    {delivery['addresses']} images lie at addresses, which a check does not follow"
+            )
     changed = ", ".join(f"{kind} {num}" for kind, num in found["changes"].items())
     return "\n".join([*lines, f"  against the corpus: {changed}"])

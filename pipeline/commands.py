@@ -9,12 +9,12 @@ def register(app: App) -> None:
     app.command("pipeline.jobs:ingest", name="ingest", help="Fold deliveries into a corpus; decide rights.")
     app.command("pipeline.jobs:build", name="build", help="Make whatever is missing, up to token shards.")
     app.command("pipeline.questions:status", name="status", help="What the newest version holds.")
-    app.command("pipeline.questions:explain", name="explain", help="Why an asset is in or out.")
+    app.command("pipeline.explaining:explain", name="explain", help="Why an asset is in or out.")
     contract = App(name="contract", help="The input contract.")
-    contract.command("pipeline.questions:contract_schema", name="schema", help="As JSON Schema.")
-    contract.command(
-        "pipeline.questions:contract_template", name="template", help="A filled example of each record."
-    )
+    contract.command("pipeline.contracts:schema", name="schema", help="As JSON Schema.")
+    contract.command("pipeline.contracts:template", name="template", help="A filled example of each record.")
+    contract.command("pipeline.contracts:seal_folder", name="seal", help="Make a delivery of a folder.")
+    contract.command("pipeline.contracts:example", name="example", help="Write a real delivery to try with.")
     app.command(contract)
     index = App(name="index", help="The retrieval index.")
     index.command("pipeline.query:query", name="query", help="Nearest assets to a text, an image, or both.")

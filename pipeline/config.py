@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
+from infra.redaction import credential_places, masked
 from infra.settings import Section
 from pipeline.duplicates import DuplicateConfig
 from pipeline.embed import AlignConfig, EncoderConfig
 from pipeline.examples import ExampleConfig
+from pipeline.fetching import FetchConfig
 from pipeline.filters import FilterRules
 from pipeline.ingest import IngestConfig
 from pipeline.rights import Purpose
@@ -33,6 +36,7 @@ TABLES = ("pipeline", "tokenizer", "retrieval", "trainer")
 
 class PipelineTable(Section):
     purpose: Purpose = Purpose()
+    fetch: FetchConfig = FetchConfig()
     ingest: IngestConfig = IngestConfig()
     filters: FilterRules = FilterRules()
     duplicates: DuplicateConfig = DuplicateConfig()
@@ -96,15 +100,16 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     for line in overrides:
-        values = merged(values, parsed(line))
+        name = next(iter(line.partition("=")[0].split()), "")
+        values = merged(values, parsed(line, f"--set {name}"))
     return values
 
 
-def parsed(text: str, where: str = "") -> dict[str, Any]:
+def parsed(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadConfig(f"{where or repr(text)} is not TOML: {error}") from None
+        raise BadConfig(f"{where} is not TOML: {error}; write NAME = VALUE, words in quotes") from None
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,19 +122,31 @@ S = TypeVar("S", bound=Section)
 
 
 def validated(kind: type[S], values: Mapping[str, Any], where: str) -> S:
-    """A section from plain values; every fault is listed with its field."""
+    """A section from plain values; every fault is listed with its field.
+
+    What is set is kept with the corpus for all to read, so a credential is refused wherever it stands; and a
+    setting that is unknown is told without its value, which may be one all the same.
+    """
+    if held := credential_places(dict(values)):
+        fix = "leave it out: they come from AWS_SECRET_ACCESS_KEY and its like, from roles or from files"
+        raise BadConfig(
+            f"{where}: {held[0]} holds a credential, and settings are kept with the corpus; {fix}"
+        )
     try:
         # JSON mode keeps strict typing and still lets an array become a tuple. TOML's dates become strings,
         # which no setting takes for a number.
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        faults = (
-            f"  {fault['msg']}"
-            if fault["type"] == "value_error" and not fault["loc"]  # about several tables at once
-            else f"  {'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
-            for fault in error.errors()
-        )
+        faults = map(_line, error.errors(include_url=False))
         raise BadConfig("\n".join([f"{where} has settings that cannot be:", *faults])) from None
+
+
+def _line(fault: ErrorDetails) -> str:
+    if fault["type"] == "value_error" and not fault["loc"]:  # about several tables at once
+        return f"  {fault['msg']}"
+    name = ".".join(map(str, fault["loc"]))
+    got = "" if fault["type"] == "extra_forbidden" else f" = {masked(repr(fault['input']))}"
+    return f"  {name}{got}: {fault['msg']}"
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:

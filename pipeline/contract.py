@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from pipeline import stated
 from pipeline.asset import Asset, Contributor, ImageFile, Record, Releases, Text
 from pipeline.faults import describe
 from pipeline.fields import (
@@ -40,6 +41,18 @@ __all__ += ["Releases", "Revocation", "Text", "Use", "describe", "json_schema", 
 
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+Form = Literal[
+    "webdataset",
+    "manifest",
+    "folder",
+    "img2dataset",
+    "shutterstock_dataset",
+    "shutterstock_api",
+    "shutterstock_contributor",
+    "adobe_stock",
+    "getty_api",
+]
+"""How samples come: in the contract's own three forms, or in layouts that agencies and tools write."""
 
 
 class Revocation(Record):
@@ -104,27 +117,12 @@ class Revocation(Record):
 
 
 class DeliveryFile(Record):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "allOf": [when({"role": {"const": "manifest"}}, {"required": ["samples"]})],
-        }
-    )
-
     path: RelativePath
     sha256: Sha256
     bytes: Annotated[int, Field(ge=0)]
-    role: Literal["shard", "manifest", "image", "sidecar", "licenses", "revocations", "readme"]
+    role: Literal["shard", "manifest", "image", "sidecar", "feed", "licenses", "revocations", "readme"]
     samples: Maybe[Annotated[int, Field(ge=0)]] = None
-    """Keys of a shard or rows of a manifest, compared when it is read; a manifest always says them. Of other
-    files it is carried only."""
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        if self.role == "manifest" and self.samples is None:
-            raise fault(
-                "the rows of a manifest are not counted", "say how many it has, under samples", "samples"
-            )
-        return self
+    """Keys of a shard or rows of a manifest, compared when it is read. Of other files it is carried only."""
 
 
 class Signature(Record):
@@ -148,19 +146,27 @@ class Delivery(Record):
     others are read alike; a ``revocation`` must bring revocations."""
     supersedes: Many[str] = ()
     """Carried only: what replaces an asset is its revision, and what ends one is a revocation."""
-    form: Literal["webdataset", "manifest", "folder"]
+    form: Form
+    every_asset: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the asset record that hold for every asset which does not say otherwise itself, such as
+    ``license_ids`` where an agency's columns have none. Stated here by whoever delivers, never guessed."""
     created_at: Timestamp
     snapshot_as_of: Maybe[Timestamp] = None
     """Carried only."""
     allowed_hosts: Many[Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")]] = ()
-    """Carried only: no form that is read follows addresses."""
+    """Of images at https addresses. One is followed only if the configuration allows the host too."""
     allowed_buckets: Many[Annotated[str, Field(pattern=r"^[a-z0-9.-]{3,63}$")]] = ()
-    """Carried only: no form that is read follows addresses."""
+    """Of images at s3 addresses, with the same rule."""
     counts: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Of ``samples``, ``shards``, ``files``, ``licenses`` or ``revocations``; each is compared with what
     arrives, and another name is refused."""
     files: Annotated[Many[DeliveryFile], Field(min_length=1)]
     signature: Maybe[Signature] = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        stated.check(self.every_asset)
+        return self
 
 
 class _Schema(GenerateJsonSchema):
@@ -171,6 +177,21 @@ class _Schema(GenerateJsonSchema):
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
+
+
+def _common(definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of ``every_asset``: the asset's, of which nothing is required, nor inside its objects."""
+    asset = definitions["Asset"]
+
+    def part(schema: dict[str, Any]) -> dict[str, Any]:
+        whole = definitions.get(schema.get("$ref", "").removeprefix("#/$defs/"), schema)
+        return {name: value for name, value in whole.items() if name != "required"}
+
+    return {
+        "properties": {name: part(asset["properties"][name]) for name in sorted(stated.FIELDS)},
+        "additionalProperties": False,
+        "allOf": asset["allOf"],
+    }
 
 
 def json_schema() -> dict[str, Any]:
@@ -184,6 +205,7 @@ def json_schema() -> dict[str, Any]:
     _, found = models_json_schema(
         [(record, "validation") for record in records.values()], schema_generator=_Schema
     )
+    found["$defs"]["Delivery"]["properties"]["every_asset"] |= _common(found["$defs"])
     text = json.dumps(found["$defs"])
     for name, record in records.items():
         text = text.replace(f'"{record.__name__}": {{', f'"{name}": {{')

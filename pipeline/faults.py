@@ -1,6 +1,7 @@
 """Say what is wrong with a record: file, field, value, and what to do. One line a fault, up to fifty.
 
-The surprising rule: a field's name may be as hostile as its value, so both are told escaped and cut.
+The surprising rule: a field's name may be as hostile as its value, so both are told masked, escaped and cut:
+in this order, since half an address no longer shows that it holds a password.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from infra.redaction import masked
 
 FIXES = {
     "missing": "add it",
@@ -55,17 +58,17 @@ def _field(detail: ErrorDetails) -> str:
 
 def _part(part: str | int) -> str:
     """An index, or a key as it was sent: escaped, since it may hold line feeds and terminal codes."""
-    text = ascii(part) if isinstance(part, int) else ascii(part)[1:-1]
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    return cut(str(part) if isinstance(part, int) else ascii(part)[1:-1])
 
 
 def _line(detail: ErrorDetails) -> str:
     context: Mapping[str, object] = detail.get("ctx", {})
     fix = FIXES.get(detail["type"], "see `pardalis contract schema`").format(**context)
-    got = "" if detail["type"] == "missing" or not detail["loc"] else f", got {_shown(detail['input'])}"
+    got = "" if detail["type"] == "missing" or not detail["loc"] else f", got {cut(ascii(detail['input']))}"
     return f"{_field(detail)}: {detail['msg'].rstrip('.')}{got}; {context.get('fix') or fix}"
 
 
-def _shown(value: object) -> str:
-    text = ascii(value)
+def cut(escaped: str) -> str:
+    """As much of a hostile text as a message repeats."""
+    text = masked(escaped)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 # Years of four digits from 1000 on: there are no pictures from before, and time can be taken off every one.
 _TIMESTAMP = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
-_PATH = r"^(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-9_./=-]{1,512}$"
+_PATH = r"^(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-9_./=+@,()' -]{1,512}$"
 # C0 and C1 controls but tab, line feed and carriage return; bidirectional embeddings, overrides and isolates.
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -70,7 +70,7 @@ def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
 
 def _relative(path: str) -> str:
     if not re.fullmatch(_PATH.rstrip("$"), path):
-        fix = "use a relative path of letters, digits and _ . / = - without '..'"
+        fix = "use a relative path of letters, digits, spaces and _ . / = + @ , ( ) ' - without '..'"
         raise fault("not a path inside the delivery", fix)
     return path
 

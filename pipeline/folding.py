@@ -15,16 +15,12 @@ from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import refs
 from pipeline.contract import Delivery, License, Revocation
+from pipeline.deliveries import kept
 from pipeline.deliveries import manifest as records
 from pipeline.deliveries.manifest import LICENSES, MANIFEST
 from pipeline.deliveries.opened import OpenDelivery, open_delivery
 
 REVOCATIONS = "revocations"
-
-
-def folder(sha256: str) -> str:
-    """Where the corpus keeps a delivery's own records."""
-    return f"deliveries/{sha256}"
 
 
 def fold(corpus: Corpus, version: Version, uris: Sequence[str]) -> Version:
@@ -84,11 +80,9 @@ def check_licenses(store: Store, version: Version, opened: OpenDelivery) -> None
 
 
 def keep(corpus: Corpus, version: Version, opened: OpenDelivery) -> Version:
-    """Copy the records into the corpus, the very bytes that were checked, and list the delivery."""
-    sha256, delivery = opened.manifest_sha256, opened.delivery
-    for name in (MANIFEST, LICENSES):
-        # Written and not created: what an ingest that was cut short left there is not taken on trust.
-        corpus.store.write(f"{folder(sha256)}/{name}", opened.records[name])
+    """Copy the records into the corpus and list the delivery."""
+    delivery = opened.delivery
+    batches = kept.write(corpus.store, opened, (MANIFEST, LICENSES))
     if opened.revocations:
         lines = (record.model_dump_json(by_alias=True) + "\n" for record in opened.revocations)
         version = corpus.append(version, REVOCATIONS, "".join(lines).encode())
@@ -96,15 +90,16 @@ def keep(corpus: Corpus, version: Version, opened: OpenDelivery) -> Version:
         provider=delivery.provider,
         delivery_id=delivery.delivery_id,
         sequence=delivery.sequence,
-        sha256=sha256,
+        sha256=opened.manifest_sha256,
         uri=opened.store.uri,
+        batches=batches,
     )
     return replace(version, deliveries=(*version.deliveries, folded))
 
 
 def manifest_ref(store: Store, folded: Folded) -> refs.Ref:
     """The corpus's copy of ``delivery.json``."""
-    return refs.Ref(store, f"{folder(folded.sha256)}/{MANIFEST}", folded.sha256)
+    return refs.Ref(store, f"{kept.folder(folded.sha256)}/{MANIFEST}", folded.sha256)
 
 
 def manifest(ref: refs.Ref) -> Delivery:
@@ -116,7 +111,7 @@ def license_records(store: Store, version: Version, provider: str) -> list[Licen
     found: list[License] = []
     for folded in version.deliveries:
         if folded.provider == provider:
-            name = f"{folder(folded.sha256)}/{LICENSES}"
+            name = f"{kept.folder(folded.sha256)}/{LICENSES}"
             (file,) = (f for f in manifest(manifest_ref(store, folded)).files if f.path == LICENSES)
             ref = refs.Ref(store, name, file.sha256)
             found += records.read_licenses(ref.read(), store.where(name))

@@ -1,13 +1,16 @@
 """Admitted assets become training images: decoded once, upright, in sRGB, and measured while at hand.
 
-Nothing that rights refused is decoded or copied; what the file itself forbids was read with its record. An
-image that cannot be decoded fails alone, with a reason. The notices of a file go with its training image.
+Nothing that rights refused is decoded or copied; what the file itself forbids was read with its record. One
+delivered image is in memory at a time, and is decoded in a process that may die of it: such an image is
+quarantined, one that cannot be decoded fails, each alone and with a reason. The notices of a file go with its
+training image.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from PIL import Image
 from pydantic import Field
 
 from infra.artifact import Made
+from infra.guarded.isolated import Died, Isolated
 from infra.settings import Section
 from pipeline import (
     admission,
@@ -24,6 +28,7 @@ from pipeline import (
     colors,
     duplicates,
     extract,
+    looking,
     notices,
     numerics,
     outcomes,
@@ -31,13 +36,16 @@ from pipeline import (
     schema,
     tables,
 )
-from pipeline.deliveries.sample import Fault
-from pipeline.stage import Stage, Transform, opened
+from pipeline.contract import Asset
+from pipeline.deliveries.sample import Fault, Sample
+from pipeline.looking import Picture
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task
 from tokenizer_service import images
 
-JPEG = schema.column("jpeg", pa.binary(), "training image", optional=True)
-ADDS = (JPEG, *schema.SEEN, schema.VERDICT)
+JPEG = "jpeg"
+Columns = Mapping[str, Any]
+"""What an image adds, by column of ``schema.SEEN``, with its training image and its verdict."""
+UNSEEN = dict.fromkeys((JPEG, *(column.name for column in (*schema.SEEN, schema.VERDICT))))
 LIBRARIES = ("pillow", "numpy")
 
 
@@ -51,12 +59,12 @@ class IngestConfig(Section):
 def step(config: IngestConfig) -> Step:
     return Step(
         name="images",
-        revision=3,
+        revision=4,
         inputs=("decide", "records"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=LIBRARIES),
         tasks=list_tasks,
-        open=lambda: functools.partial(ingest, run=opened([stage(config)])),
+        open=lambda: functools.partial(ingest, config=config, decoder=looking.decoder(config.max_side)),
     )
 
 
@@ -64,104 +72,80 @@ def list_tasks(source: Source) -> Sequence[Task]:
     """The delivered tars again, each with the decisions on its rows."""
     decided = source.artifact("decide").shards
     return [
-        Task(
-            slot=task.slot,
-            reads={**task.reads, "rows": (refs.of(source.store, decided[task.slot], ROWS),)},
-        )
+        replace(task, reads={**task.reads, "rows": (refs.of(source.store, decided[task.slot], ROWS),)})
         for task in admission.list_shards(source)
     ]
 
 
-def stage(config: IngestConfig) -> Stage:
-    return Stage(
-        name="decode",
-        reads=(schema.IMAGE,),
-        adds=ADDS,
-        open=lambda: functools.partial(decode, config=config),
-        batch_rows=128,
-    )
-
-
-def ingest(task: Task, _report: Report, *, run: Transform) -> Made:
+def ingest(task: Task, _report: Report, *, config: IngestConfig, decoder: Isolated) -> Made:
     rows = tables.read_parquet(task.only("rows"))
     admitted = outcomes.kept(rows)
-    keys = set(admitted[schema.KEY.name].to_pylist())
+    keys = admitted[schema.KEY.name].to_pylist()
+    wanted = set(keys)
     found = {
-        sample.asset.member_key: sample.image
+        sample.asset.member_key: look(sample, sample.asset, config, decoder)
         for sample in admission.samples(task)
-        if not isinstance(sample.asset, Fault) and sample.asset.member_key in keys
+        if not isinstance(sample.asset, Fault) and sample.asset.member_key in wanted
     }
-    delivered = [found[key] for key in admitted[schema.KEY.name].to_pylist()]
-    seen = run(admitted.append_column(schema.IMAGE, pa.array(delivered, schema.IMAGE.type)))
-    rows = outcomes.settle(rows, seen[schema.VERDICT.name].to_pylist(), "images")
-    rows = spread(rows, seen)
-    files = {ROWS: tables.to_parquet(rows), IMAGES: archive.write(members(seen))}
+    seen = [found[key] for key in keys]
+    rows = outcomes.settle(rows, [columns[schema.VERDICT.name] for columns in seen], "images")
+    rows = spread(rows, admitted, seen)
+    files = {ROWS: tables.to_parquet(rows), IMAGES: archive.write(members(admitted, seen))}
     return Made(files=files, counts=outcomes.counts(rows, "images"))
 
 
-def spread(rows: pa.Table, seen: pa.Table) -> pa.Table:
+def spread(rows: pa.Table, admitted: pa.Table, seen: Sequence[Columns]) -> pa.Table:
     """Append what was measured; null for rows that were never looked at."""
-    place = {uid: row for row, uid in enumerate(seen[schema.UID.name].to_pylist())}
-    index = pa.array([place.get(uid) for uid in rows[schema.UID.name].to_pylist()], pa.int64())
+    of = dict(zip(admitted[schema.UID.name].to_pylist(), seen, strict=True))
+    found = [of.get(uid, UNSEEN) for uid in rows[schema.UID.name].to_pylist()]
     for column in schema.SEEN:
-        rows = rows.append_column(column, seen[column.name].take(index))
+        rows = rows.append_column(column, pa.array([one[column.name] for one in found], column.type))
     return rows
 
 
-def members(seen: pa.Table) -> list[tuple[str, bytes, dict[str, object], str]]:
+def members(
+    admitted: pa.Table, seen: Sequence[Columns]
+) -> Iterator[tuple[str, bytes, dict[str, object], str]]:
     """Samples of the images tar, each with its rights beside it."""
     facts = [
         column.name
         for column in (schema.UID, schema.REVISION, schema.SHA256, schema.KEYWORDS, *schema.RIGHTS)
     ]
-    return [
-        (
-            row[schema.KEY.name],
-            row[JPEG.name],
-            {name: row[name] for name in facts},
-            row[schema.DESCRIPTION.name],
-        )
-        for row in seen.to_pylist()
-        if row[JPEG.name] is not None
-    ]
+    for row, columns in zip(admitted.to_pylist(), seen, strict=True):
+        if columns[JPEG] is not None:
+            beside = {name: row[name] for name in facts}
+            yield row[schema.KEY.name], columns[JPEG], beside, row[schema.DESCRIPTION.name]
 
 
-def decode(batch: pa.Table, *, config: IngestConfig) -> pa.Table:
-    seen = [look(image, config) for image in batch[schema.IMAGE.name].to_pylist()]
-    return pa.Table.from_pylist(seen, schema=pa.schema(ADDS))
-
-
-def look(image: bytes, config: IngestConfig) -> dict[str, Any]:
-    """The columns that an image adds. One at a time: decoded, the largest admitted takes 360 MB."""
+def look(sample: Sample, asset: Asset, config: IngestConfig, decoder: Isolated) -> Columns:
+    """The columns that an image adds, and a verdict where it is out."""
     try:
-        header, picture = images.probe(image), images.decode(image, at_least=config.max_side)
+        picture = looking.seen(sample.image, decoder)
     except images.Undecodable as error:
-        verdict = f"failed:undecodable: {error}"
-        return {**dict.fromkeys(column.name for column in ADDS), schema.VERDICT.name: verdict}
-    packet = notices.packet(extract.notices_of(image))
-    return measure(picture, upright(header, picture), config, packet=packet)
+        return UNSEEN | {schema.VERDICT.name: f"failed:undecodable: {error}"}
+    except Died as died:
+        return UNSEEN | {schema.VERDICT.name: f"quarantined:decoder_died: {died}"}
+    file = asset.file
+    if (picture.width, picture.height) not in ((file.width, file.height), (file.height, file.width)):
+        told = f"file.width, file.height: got {file.width}x{file.height}"
+        found = f"the picture has {picture.width}x{picture.height}"
+        return UNSEEN | {schema.VERDICT.name: f"quarantined:dimensions_mismatch: {told}; {found}"}
+    packet = notices.packet(extract.notices_of(sample.image, sample.packets))
+    return measure(picture, config, packet=packet)
 
 
-def upright(header: images.Header, picture: NDArray[np.uint8]) -> tuple[int, int]:
-    """Width and height as delivered, of a picture that may have been decoded smaller and turned."""
-    turned = (picture.shape[0] > picture.shape[1]) != (header.height > header.width)
-    return (header.height, header.width) if turned else (header.width, header.height)
-
-
-def measure(
-    decoded: NDArray[np.uint8], size: tuple[int, int], config: IngestConfig, *, packet: bytes | None
-) -> dict[str, Any]:
+def measure(picture: Picture, config: IngestConfig, *, packet: bytes | None) -> Columns:
     """All is measured on the training picture: three times as quick as on the delivered one."""
-    picture = images.shrink(decoded, config.max_side)
-    signature = duplicates.signatures([picture])
+    pixels_HWC = picture.pixels_HWC
+    signature = duplicates.signatures([pixels_HWC])
     return {
-        JPEG.name: images.encode_jpeg(picture, config.quality, xmp=packet),
-        schema.WIDTH.name: size[0],
-        schema.HEIGHT.name: size[1],
-        schema.PIXEL_STD.name: pixel_std(picture),
+        JPEG: images.encode_jpeg(pixels_HWC, config.quality, xmp=packet),
+        schema.WIDTH.name: picture.width,
+        schema.HEIGHT.name: picture.height,
+        schema.PIXEL_STD.name: pixel_std(pixels_HWC),
         schema.STRUCTURE.name: signature.structure_NGGF.tobytes(),
         schema.TINT.name: signature.tint_NGGC.tobytes(),
-        schema.COLOR.name: colors.dominant(picture),
+        schema.COLOR.name: colors.dominant(pixels_HWC),
         schema.VERDICT.name: None,
     }
 

@@ -201,8 +201,14 @@ Balances = dict[str, dict[str, int]]
 
 
 def balances(corpus: Corpus, version: Version, steps: Sequence[Step]) -> Balances:
+    """Of the steps that had anything to do: most deliveries bring their images, and nothing is fetched."""
     source = building.Built(corpus=corpus, version=version)
-    return {step.name: building.balance(step, source.artifact(step.name), source) for step in steps}
+    artifacts = {step.name: source.artifact(step.name) for step in steps}
+    return {
+        step.name: building.balance(step, artifacts[step.name], source)
+        for step in steps
+        if artifacts[step.name].shards
+    }
 
 
 def summary(version: Version, found: Balances) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from infra.guarded.https import INTERNET, Network
 from pipeline import (
     admission,
     dedup,
     embed,
     examples,
+    fetching,
     filters,
     indexing,
     ingest,
@@ -23,9 +25,10 @@ from pipeline.config import Config
 from pipeline.step import Step
 
 
-def ingest_steps(config: Config, as_of: datetime) -> tuple[Step, ...]:
+def ingest_steps(config: Config, as_of: datetime, network: Network = INTERNET) -> tuple[Step, ...]:
     """Deliveries to records, records to decided rows, what is admitted to training images."""
     return (
+        fetching.step(config.pipeline.fetch, network),
         admission.records_step(),
         admission.decide_step(config.pipeline.purpose, as_of),
         ingest.step(config.pipeline.ingest),

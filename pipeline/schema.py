@@ -19,7 +19,7 @@ REVISION = column("revision", pa.int32(), "revision of the asset record, as deli
 
 # What a delivered tar said, before anything was decided.
 RECORD = column("record", pa.string(), "the asset record, JSON; null where it is none", optional=True)
-FAULT = column("fault", pa.string(), "CODE: message, where the sample is wrong", optional=True)
+FAULT = column("fault", pa.string(), "OUTCOME:CODE: message, where the sample is wrong", optional=True)
 EXTRACTED = column(
     "extracted", pa.string(), "what the image file says of its use, JSON; null: nothing", optional=True
 )

@@ -96,6 +96,23 @@ DELIVERY: dict[str, Any] = {
 }
 
 
+EVERY_ASSET: dict[str, Any] = {
+    name: ASSET[name]
+    for name in (
+        "image_type",
+        "is_editorial",
+        "is_adult",
+        "ai_generated",
+        "has_people",
+        "has_property",
+        "releases",
+        "contributor",
+        "license_ids",
+    )
+}
+"""What a delivery may state of every asset: ``every_asset`` of ``delivery.json``."""
+
+
 def template() -> dict[str, dict[str, Any]]:
     """One example of each record, by its name in the JSON Schema."""
     return {"delivery": DELIVERY, "asset": ASSET, "license": LICENSE, "revocation": REVOCATION}

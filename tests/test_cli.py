@@ -92,16 +92,6 @@ def publish(corpus: Corpus, *, revisions: int) -> None:
         corpus.publish(lease, EMPTY, replace(EMPTY, artifacts=keys))
 
 
-@pytest.mark.parametrize("revisions", [1, 2])
-def test_explain_prints_one_json_document_however_many_revisions_there_are(
-    revisions: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    publish(Corpus(Store.at(tmp_path)), revisions=revisions)
-    assert run(["explain", "acme:1", "--corpus", str(tmp_path), "--json"]) == 0
-    assert [row["revision"] for row in json.loads(capsys.readouterr().out)] == list(range(revisions))
-    assert run(["explain", "acme:2", "--corpus", str(tmp_path)]) == MISTAKE
-
-
 def test_status_tells_the_steps_as_the_plan_runs_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

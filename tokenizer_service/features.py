@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -69,6 +68,9 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def _module() -> Any:
+    # Not at the top: it takes 130 MiB, and the processes that read deliveries have a gibibyte for everything.
+    import timm  # noqa: PLC0415
+
     return timm.create_model(ARCHITECTURE, pretrained=False)
 
 

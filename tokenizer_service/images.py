@@ -6,6 +6,7 @@ fires at 89 MP and belongs to the whole process; our limits are read from the he
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import threading
@@ -27,8 +28,9 @@ MAX_PIXELS = 120_000_000
 """The largest stock photographs have about 100 MP; 120 MP of RGB are 360 MB."""
 MAX_WEBP_PIXELS = 50_000_000
 """The decoder of WebP keeps the canvas three times over, at four bytes a pixel."""
-BAND_PIXELS = 4_000_000
-"""Converted at a time: whole, a picture of 120 MP with transparency took 1.7 GB on its way to an array."""
+BAND_PIXELS = 1_000_000
+"""Converted at a time: whole, a picture of 120 MP with transparency took 1.7 GB on its way to an array, and
+in bands of 4 MP 64 MB more than in these."""
 MAX_SIDE = 65_500
 """Pixels a side; JPEG itself ends at 65,535."""
 MAX_ENLARGEMENT = 2.0
@@ -48,6 +50,8 @@ _BROKEN = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_UNUSABLE = (ImageCms.PyCMSError, OSError, ValueError)
+"""Raised for profiles that are damaged, or made for other pictures."""
 _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda stored: stored[:, ::-1],
     3: lambda stored: stored[::-1, ::-1],
@@ -80,7 +84,7 @@ def probe(data: bytes) -> Header:
         # Pillow's WebP class allocates the whole canvas when it opens a file, so its header is read here.
         width, height = _webp_size(data)
     else:
-        width, height = _open(data, kind).size
+        width, height = _open(io.BytesIO(data), kind).size
     most = MAX_WEBP_PIXELS if kind == "WEBP" else MAX_PIXELS
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= most):
         raise Undecodable(f"{width}x{height} pixels; the limits are {most} in all, {MAX_SIDE} a side")
@@ -94,12 +98,39 @@ def decode(data: bytes, *, at_least: int | None = None) -> Pixels:
     size, never under twice ``at_least`` (decoding a 24 MP photograph at 1/8 takes a quarter of the time).
     The largest admitted take under 1 GB on the way.
     """
-    return _read(data, at_least, _on_white, depth=(3,))
+    return pixels(load(data, at_least=at_least))
 
 
 def decode_alpha(data: bytes) -> Pixels:
     """Opacity [H, W], upright; 255 everywhere when the image has none."""
-    return _read(data, None, _opacity, depth=())
+    return _taken(load(data), _opacity, depth=())
+
+
+def load(data: bytes, *, at_least: int | None = None) -> ImageFile.ImageFile:
+    """The picture as it is stored, all of it read. It holds none of ``data``, which may be 256 MiB."""
+    header = probe(data)
+    stream = io.BytesIO(data)
+    picture = _open(stream, header.format)
+    if picture.size != (header.width, header.height):
+        raise Undecodable(f"the header says {header.width}x{header.height}, the image is {picture.size}")
+    try:
+        if at_least is not None:
+            picture.draft(None, (2 * at_least, 2 * at_least))
+        picture.load()
+    except _BROKEN as error:
+        raise Undecodable(f"broken {header.format}: {error}") from error
+    stream.close()
+    return picture
+
+
+def lies(picture: ImageFile.ImageFile) -> bool:
+    """Whether a loaded picture is stored on its side, so that its width is the height of its pixels."""
+    return _turn(picture) in (5, 6, 7, 8)
+
+
+def pixels(picture: ImageFile.ImageFile) -> Pixels:
+    """What :func:`decode` promises, of a loaded picture, which is closed."""
+    return _taken(picture, _on_white, depth=(3,))
 
 
 def fit_square(image_HWC: Pixels, side: int) -> Pixels:
@@ -168,7 +199,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     raise Undecodable(f"a WebP file that begins with the chunk {chunk!r}")
 
 
-def _open(data: bytes, kind: Format) -> ImageFile.ImageFile:
+def _open(stream: io.BytesIO, kind: Format) -> ImageFile.ImageFile:
     """Read the header. Pillow warns about damaged EXIF there; a filter of warnings is the whole process's."""
     opens: dict[Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
         "JPEG": JpegImagePlugin.JpegImageFile,
@@ -177,23 +208,21 @@ def _open(data: bytes, kind: Format) -> ImageFile.ImageFile:
     }
     try:
         with _ONE_AT_A_TIME, warnings.catch_warnings(action="ignore"):
-            return opens[kind](io.BytesIO(data))
+            return opens[kind](stream)
     except _BROKEN as error:
         raise Undecodable(f"broken {kind} header: {error}") from error
 
 
-def _read(
-    data: bytes,
-    at_least: int | None,
+def _taken(
+    picture: ImageFile.ImageFile,
     take: Callable[[Image.Image, Image.Image | None], Pixels],
     *,
     depth: tuple[int, ...],
 ) -> Pixels:
     """What ``take`` makes of (RGB in sRGB, alpha or None), upright. Only a band at a time is converted."""
-    picture = _load(data, at_least)
     width, height = picture.size
     found, rows = np.empty((height, width, *depth), np.uint8), max(1, BAND_PIXELS // width)
-    profile, turn = picture.info.get("icc_profile"), _orientation(picture.info.get("exif") or b"")
+    profile, turn = picture.info.get("icc_profile"), _turn(picture)
     try:
         for top in range(0, height, rows):
             band = picture.crop((0, top, width, min(top + rows, height)))
@@ -201,7 +230,7 @@ def _read(
             found[top : top + rows] = take(_in_srgb(color, profile), alpha)
     except _BROKEN as error:
         raise Undecodable(f"broken picture: {error}") from error
-    del picture  # before it is turned, which takes the array once more
+    picture.close()  # before it is turned, which takes the array once more
     return np.ascontiguousarray(_UPRIGHT[turn](found)) if turn in _UPRIGHT else found
 
 
@@ -217,24 +246,9 @@ def _opacity(color: Image.Image, alpha: Image.Image | None) -> Pixels:
     return np.full((color.height, color.width), 255, np.uint8) if alpha is None else np.asarray(alpha)
 
 
-def _load(data: bytes, at_least: int | None) -> ImageFile.ImageFile:
-    """The picture as it is stored, all of it read."""
-    header = probe(data)
-    picture = _open(data, header.format)
-    if picture.size != (header.width, header.height):
-        raise Undecodable(f"the header says {header.width}x{header.height}, the image is {picture.size}")
-    try:
-        if at_least is not None:
-            picture.draft(None, (2 * at_least, 2 * at_least))
-        picture.load()
-    except _BROKEN as error:
-        raise Undecodable(f"broken {header.format}: {error}") from error
-    return picture
-
-
-def _orientation(exif: bytes) -> int:
+def _turn(picture: ImageFile.ImageFile) -> int:
     """EXIF tag 0x0112 of the first directory, 1 where it cannot be read: damaged EXIF spoils no picture."""
-    tiff = exif.removeprefix(b"Exif\0\0")
+    tiff = (picture.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4], "")
     try:
         (start,) = struct.unpack_from(order + "I", tiff, 4)
@@ -272,14 +286,21 @@ def _from_16_bits(picture: Image.Image) -> tuple[Image.Image, Image.Image | None
 
 def _in_srgb(color: Image.Image, profile: bytes | None) -> Image.Image:
     """Through the embedded profile to sRGB; a profile that cannot be used is ignored, as browsers do."""
-    if not profile:
+    change = _change(profile, color.mode) if profile else None
+    try:
+        return color.convert("RGB") if change is None else change.apply(color)
+    except _UNUSABLE:
         return color.convert("RGB")
+
+
+@functools.lru_cache(maxsize=4)
+def _change(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Kept: to make one takes 14 ms, to decode a photograph 20, and those of one camera share theirs."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        change = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), color.mode, "RGB")
-        return change.apply(color)
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return color.convert("RGB")
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except _UNUSABLE:
+        return None
 
 
 def _resize(image_HWC: Pixels, size: tuple[int, int]) -> Pixels:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from infra.redaction import masked
+
 
 class Refused(ValueError):
     """Bytes that a rule keeps out. Nothing of them has been decoded, extracted or run.
@@ -22,8 +24,8 @@ class Refused(ValueError):
 
     def __str__(self) -> str:
         told = ": ".join(filter(None, (self.file, self.member, f"refused by rule {self.rule}", self.detail)))
-        # Names of files and members are whatever the sender wrote: terminal codes, bytes that are no text.
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in told)
+        # Names of files and members are whatever the sender wrote: terminal codes, passwords, no text at all.
+        return masked("".join(char if char.isprintable() else ascii(char)[1:-1] for char in told))
 
 
 def check_size(raw: bytes, most: int, *, file: str) -> None:

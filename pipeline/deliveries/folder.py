@@ -1,73 +1,115 @@
-"""Form (iii) of a delivery: images, each with its record beside it: ``any/NAME.jpg`` and ``any/NAME.json``.
+"""Form (iii) of a delivery: images, each with what is known of it beside it or inside it.
 
-NAME is the asset id. The surprising rule: folders mean nothing. A name is one asset wherever its files lie,
-and one that is given in two folders is refused, since nobody could say which of them counts.
+``any/NAME.jpg`` may have ``NAME.json``, fields of its asset record, and ``NAME.xmp``. What describes it is
+taken from the first that says it: the JSON, the XMP sidecar, then XMP, IPTC and EXIF inside the image. What
+speaks of rights is read from all of them, and the most restrictive holds. NAME is the asset id; a name that
+cannot be one gets an id of its own, and is kept.
+
+The surprising rule: folders mean nothing. A name is one asset wherever its files lie, and one that is given
+in two folders is refused, since nobody could say which of them counts.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
-from infra.guarded import tar
+from infra.guarded import json, tar
 from infra.guarded.refused import Refused
-from pipeline.contract import Delivery, DeliveryFile
+from pipeline import described as embedded
+from pipeline import stated
+from pipeline.contract import Delivery, DeliveryFile, Revocation
 from pipeline.deliveries import manifest
 from pipeline.deliveries.batch import ASSETS, Batch
+from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import MANIFEST
-from pipeline.deliveries.sample import MIME_OF, Delivered, Sample, sample
+from pipeline.deliveries.sample import (
+    MIME_OF,
+    Delivered,
+    Sample,
+    Wrong,
+    derived_id,
+    described,
+    file_facts,
+)
 
-ROLE = "files"
-EXTENSIONS = {"image": tuple(MIME_OF), "sidecar": ("json",)}
+EXTENSIONS = {"image": tuple(MIME_OF), "sidecar": ("json", "xmp")}
 
 
-def count(delivery: Delivery) -> int:
-    """Names, with an image or a record or both."""
-    return len(named(delivery))
-
-
-def batches(delivery: Delivery) -> list[Batch]:
+def batches(at: Delivered) -> list[Batch]:
     """The files of so many names each, in the order of names."""
-    names = sorted(named(delivery).items())
+    names = sorted(named(at.delivery).items())
     found = []
     for start in range(0, len(names), ASSETS):
-        files = tuple(itertools.chain.from_iterable(files for _, files in names[start : start + ASSETS]))
-        found.append(Batch(files=files, facts={"paths": [file.path for file in files]}))
+        some = names[start : start + ASSETS]
+        files = tuple(itertools.chain.from_iterable(files for _, files in some))
+        paths = [file.path for file in files]
+        found.append(Batch(files=files, facts={"paths": paths}, samples=len(some)))
     return found
 
 
+def revocations(_at: Delivered) -> list[Revocation]:
+    """None: the contract has ``revocations.jsonl``."""
+    return []
+
+
 def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
-    for key, files in itertools.groupby(batch.files, key=lambda file: PurePosixPath(file.path).stem):
-        parts = {extension(file): manifest.verified(at.store, file) for file in files}
-        yield sample(key, parts, at.delivery)
+    for name, files in itertools.groupby(batch.files, key=stem):
+        yield sample(at, name, list(files))
+
+
+def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
+    parts = {extension(file.path): manifest.verified(at.store, file) for file in files}
+    images = [file for file in files if file.role == "image"]
+    proper = tar.KEY.fullmatch(name) is not None
+    key = name if proper else derived_id(name)
+
+    def record() -> dict[str, Any]:
+        told = sidecar(parts, f"{name}.json")
+        if "json" not in parts and not at.delivery.every_asset:
+            fix = f"write {name}.json, or state what all have in common under every_asset"
+            raise Wrong("no_record", f"{name} has no record; {fix}")
+        if len(images) != 1:
+            return told
+        image = parts[extension(images[0].path)]
+        found = embedded.record(image, [parts["xmp"]] if "xmp" in parts else [])
+        mine: dict[str, Any] = {"schema": "asset/1.0", "provider": at.delivery.provider, "asset_id": key}
+        mine |= stated.standing(at.delivery.sequence, at.delivery.every_asset)
+        mine |= {} if proper else {"extra": {"provider_id": name}}
+        claimed = told.get("file")
+        facts = file_facts(image, images[0].sha256, claimed if isinstance(claimed, dict) else {})
+        return {**stated.filled(stated.filled(told, found), mine), "file": facts}
+
+    return described(key, record, parts, delivery=at.delivery, name=f"{name}.json")
+
+
+def sidecar(parts: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    if "json" not in parts:
+        return {}
+    found = json.loads(parts["json"], file=name)
+    if not isinstance(found, dict):
+        raise Wrong("invalid_record", f"{name}: got {str(found)[:60]!a}; write a record, an object")
+    return found
+
+
+def stem(file: DeliveryFile) -> str:
+    return PurePosixPath(file.path).stem
 
 
 def named(delivery: Delivery) -> dict[str, list[DeliveryFile]]:
-    """The files of each name, sorted. Raises :class:`Refused` with rule ``name``, ``extension`` or
-    ``duplicate``.
-    """
+    """The files of each name, sorted. Raises :class:`Refused` with rule ``extension`` or ``duplicate``."""
     found: dict[str, list[DeliveryFile]] = {}
     files = [file for file in delivery.files if file.role in EXTENSIONS]
     for file in sorted(files, key=lambda file: file.path):
-        check_name(file)
-        found.setdefault(PurePosixPath(file.path).stem, []).append(file)
+        if extension(file.path) not in EXTENSIONS[file.role]:
+            told = f"a file of role {file.role!r} ends in {' or '.join(EXTENSIONS[file.role])}"
+            raise Refused(MANIFEST, file.path, "extension", told)
+        found.setdefault(stem(file), []).append(file)
     for name, mine in found.items():
         folders = sorted({str(PurePosixPath(file.path).parent) for file in mine})
         if len(folders) > 1:
             told = f"{name} lies in {folders[0]} and in {folders[1]}; keep an image beside its record, once"
             raise Refused(MANIFEST, mine[0].path, "duplicate", told)
     return found
-
-
-def check_name(file: DeliveryFile) -> None:
-    if not tar.KEY.fullmatch(PurePosixPath(file.path).stem):
-        told = f"the file is named by its asset id, which matches {tar.KEY.pattern}"
-        raise Refused(MANIFEST, file.path, "name", told)
-    if extension(file) not in EXTENSIONS[file.role]:
-        told = f"a file of role {file.role!r} ends in {' or '.join(EXTENSIONS[file.role])}"
-        raise Refused(MANIFEST, file.path, "extension", told)
-
-
-def extension(file: DeliveryFile) -> str:
-    return PurePosixPath(file.path).suffix.removeprefix(".")

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from infra.guarded import json, tar
+from infra.guarded.hashed import PIECE, Hashed
 from infra.guarded.refused import Refused
 from infra.storage import Missing, Store
+from pipeline import credentials
 from pipeline.contract import Delivery, DeliveryFile, License, Revocation, describe
 
 MANIFEST = "delivery.json"
@@ -25,8 +27,8 @@ REVOCATIONS = "revocations.jsonl"
 MAX_LINES_BYTES = 256 * 1024 * 1024
 MAX_BYTES = {"shard": tar.SHARD.max_total_bytes, "image": tar.SHARD.max_member_bytes}
 """By role; other files are lines or tables, whose readers may take less."""
-BULK = frozenset({"shard", "image", "sidecar", "manifest"})
-"""Roles of what brings samples: too much to read just to see what a delivery is."""
+BULK = frozenset({"shard", "image", "sidecar"})
+"""Roles of what brings samples: too much to read just to see what a delivery is. Tables are read for that."""
 R = TypeVar("R", Delivery, License, Revocation)
 
 
@@ -56,6 +58,9 @@ def _records(kind: type[R], documents: Iterable[tuple[str, Any]], where: str) ->
     """Validated records; every fault of every document is told at once."""
     found, wrong = [], []
     for place, document in documents:
+        if held := credentials.told(document):
+            wrong.append(f"{where} {place}".strip() + f": {held}")
+            continue
         try:
             found.append(kind.model_validate(document))
         except ValidationError as error:
@@ -86,7 +91,8 @@ def check_supported(delivery: Delivery, where: str) -> None:
 def check_listing(store: Store, delivery: Delivery) -> None:
     """Exactly the listed files are there, once each and of the listed size, the required ones among them."""
     listed = [file.path for file in delivery.files]
-    present = set(store.names()) - {MANIFEST}
+    sizes = store.sizes()
+    present = sizes.keys() - {MANIFEST}
     where = store.where(MANIFEST)
     for path in sorted(present.symmetric_difference(listed)):
         rule, problem = ("unlisted", "is there") if path in present else ("missing", "is listed")
@@ -99,7 +105,7 @@ def check_listing(store: Store, delivery: Delivery) -> None:
         if path not in present:
             raise Refused(where, path, "missing", f"a {delivery.kind} delivery has these records; add them")
     for file in delivery.files:
-        _check_size(store, file, store.size(file.path))
+        check_size(store, file, sizes[file.path])
 
 
 def check_counts(delivery: Delivery, found: Mapping[str, int | None], where: str) -> None:
@@ -124,16 +130,31 @@ def check_provider(records: Iterable[Revocation], provider: str, where: str) -> 
 
 def verified(store: Store, file: DeliveryFile) -> bytes:
     """The file's bytes, which are those that the delivery lists."""
-    _check_size(store, file, store.size(file.path))
-    data = store.read(file.path)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != file.sha256:
-        detail = f"it is {digest}, {MANIFEST} says {file.sha256}; send the file again"
-        raise Refused(store.where(file.path), "", "sha256", detail)
+    check_size(store, file, file.bytes)
+    data = store.read(file.path, at_most=file.bytes + 1)
+    check_size(store, file, len(data))
+    check_digest(store, file, hashlib.sha256(data).hexdigest())
     return data
 
 
-def _check_size(store: Store, file: DeliveryFile, size: int) -> None:
+def check_bytes(store: Store, file: DeliveryFile) -> None:
+    """The same for a file of any size, of which only a piece is in memory."""
+    check_size(store, file, file.bytes)
+    with store.open(file.path) as opened:
+        stream = Hashed(opened, most=file.bytes + 1)
+        while stream.read(PIECE):
+            pass
+    check_size(store, file, stream.num_bytes)
+    check_digest(store, file, stream.sha256.hexdigest())
+
+
+def check_digest(store: Store, file: DeliveryFile, digest: str) -> None:
+    if digest != file.sha256:
+        detail = f"it is {digest}, {MANIFEST} says {file.sha256}; send the file again"
+        raise Refused(store.where(file.path), "", "sha256", detail)
+
+
+def check_size(store: Store, file: DeliveryFile, size: int) -> None:
     cap = MAX_BYTES.get(file.role, MAX_LINES_BYTES)
     if size != file.bytes:
         detail = f"{size} bytes, {MANIFEST} says {file.bytes}; send the file again"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline.contract import Delivery, DeliveryFile, License, Revocation
-from pipeline.deliveries import forms, manifest, table
+from pipeline.deliveries import forms, manifest
+from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
 from pipeline.deliveries.sample import Delivered
 
@@ -24,6 +25,11 @@ class OpenDelivery(Delivered):
     manifest_sha256: str
     records: Mapping[str, bytes]
     """The very bytes that were checked, by path: ``delivery.json``, the licences and the revocations."""
+
+    @property
+    def batches(self) -> Iterator[Batch]:
+        """Of its samples, in their order, made anew from the tables each time."""
+        return iter(forms.of(self.delivery).batches(self))
 
     @property
     def shards(self) -> tuple[DeliveryFile, ...]:
@@ -41,10 +47,8 @@ def open_delivery(store: Store) -> OpenDelivery:
     bulk = [file for file in opened.delivery.files if file.role in manifest.BULK]
     bar = Bar("check", len(bulk), "files")
     for file in bulk:
-        manifest.verified(store, file)
+        manifest.check_bytes(store, file)
         bar.advance(1)
-    if opened.delivery.form == "manifest":
-        table.check(opened)
     return opened
 
 
@@ -57,29 +61,35 @@ def peek_delivery(store: Store) -> OpenDelivery:
     forms.check(delivery, where)
     kept = {MANIFEST: raw}
     for file in delivery.files:
-        if file.role not in manifest.BULK:
+        if file.role in ("licenses", "revocations", "readme"):
             data = manifest.verified(store, file)
             kept |= {file.path: data} if file.path in (LICENSES, REVOCATIONS) else {}
     licenses = manifest.read_licenses(kept.get(LICENSES, b""), store.where(LICENSES))
     revocations = manifest.read_revocations(kept.get(REVOCATIONS, b""), store.where(REVOCATIONS))
     manifest.check_provider(revocations, delivery.provider, store.where(REVOCATIONS))
-    manifest.check_counts(delivery, counted(delivery, licenses, revocations), where)
+    here, form = Delivered(store=store, delivery=delivery), forms.of(delivery)
+    num_samples = [batch.samples for batch in form.batches(here)]
+    manifest.check_counts(delivery, counted(delivery, licenses, revocations, num_samples), where)
     return OpenDelivery(
         store=store,
         delivery=delivery,
         licenses=manifest.latest(licenses, store.where(LICENSES)),
-        revocations=tuple(revocations),
+        revocations=(*revocations, *form.revocations(here)),
         manifest_sha256=hashlib.sha256(raw).hexdigest(),
         records=kept,
     )
 
 
 def counted(
-    delivery: Delivery, licenses: Sequence[License], revocations: Sequence[Revocation]
+    delivery: Delivery,
+    licenses: Sequence[License],
+    revocations: Sequence[Revocation],
+    num_samples: Sequence[int | None],
 ) -> dict[str, int | None]:
     """What can be counted before the samples are read; None is what cannot be told yet."""
+    known = [num for num in num_samples if num is not None]
     return {
-        "samples": forms.of(delivery).count(delivery),
+        "samples": sum(known) if len(known) == len(num_samples) else None,
         "shards": sum(file.role == "shard" for file in delivery.files),
         "files": len(delivery.files),
         "licenses": len(licenses),

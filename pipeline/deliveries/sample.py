@@ -6,6 +6,7 @@ asset or as a fault with its reason.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -17,9 +18,10 @@ from pydantic import ValidationError
 from infra.guarded import json
 from infra.guarded.refused import Refused
 from infra.storage import Store
-from pipeline import faults
+from pipeline import credentials, faults, stated
 from pipeline.contract import Asset, Delivery, describe
 from pipeline.fields import clean
+from tokenizer_service import images
 
 MIME_OF = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 MAX_TEXT_BYTES = 8 * 1024
@@ -32,8 +34,11 @@ class Fault:
     code: str
     """One of no_record, no_license, invalid_json, invalid_record, key_mismatch, provider_mismatch,
     delivery_mismatch, no_image, several_images, size_mismatch, sha256_mismatch, mime_mismatch, invalid_text,
-    text_mismatch."""
+    text_mismatch, credential, undecodable, or a code of what became of an address
+    (:mod:`pipeline.fetching`)."""
     message: str
+    failed: bool = False
+    """Something went wrong, rather than that the sample is: the image cannot be had, or not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,8 @@ class Sample:
     asset: Asset | Fault
     image: bytes
     text: str | None
+    packets: tuple[bytes, ...] = ()
+    """XMP that was delivered beside the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +62,9 @@ class Delivered:
 
 
 class Wrong(ValueError):
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, failed: bool = False) -> None:
         super().__init__(code, message)
-        self.fault = Fault(code=code, message=message)
+        self.fault = Fault(code=code, message=message, failed=failed)
 
 
 Record = Callable[[], Any]
@@ -76,24 +83,62 @@ def sample(key: str, parts: Mapping[str, bytes], delivery: Delivery) -> Sample:
 
 
 def described(
-    key: str, record: Record, parts: Mapping[str, bytes], *, delivery: Delivery, name: str
+    key: str, record: Record, parts: Mapping[str, bytes] | None, *, delivery: Delivery, name: str
 ) -> Sample:
-    """The sample of a record that stands elsewhere: ``name`` says where, in faults."""
-    images = [extension for extension in parts if extension in MIME_OF]
-    image = parts[images[0]] if len(images) == 1 else b""
+    """The sample of a record that stands elsewhere: ``name`` says where, in faults.
+
+    ``None`` for parts that nobody went to see: the record is judged by itself.
+    """
+    seen = parts or {}
+    kinds = [extension for extension in seen if extension in MIME_OF]
+    image = seen[kinds[0]] if len(kinds) == 1 else b""
+    packets = (seen["xmp"],) if "xmp" in seen else ()
     try:
         asset = _asset(key, record, delivery, name)
-        _check_image(images, image, asset)
-        text = _text(parts.get("txt"), asset)
+        if parts is not None:
+            _check_image(kinds, image, asset)
+        text = _text(seen.get("txt"), asset)
     except Wrong as wrong:
-        return Sample(key=key, asset=wrong.fault, image=image, text=None)
-    return Sample(key=key, asset=asset, image=image, text=text)
+        return Sample(key=key, asset=wrong.fault, image=image, text=None, packets=packets)
+    return Sample(key=key, asset=asset, image=image, text=text, packets=packets)
+
+
+def file_facts(image: bytes, sha256: str, claimed: Mapping[str, Any]) -> dict[str, Any]:
+    """``file`` of a record that need not describe its image in full: what it leaves out is read from the
+    bytes, and what it says stays, to be compared.
+
+    Raises :class:`Wrong` for an image whose header cannot be read.
+    """
+    kind = magic(image)
+    if kind is None:
+        raise Wrong("mime_mismatch", f"file.mime: the bytes are no {', '.join(MIME_OF)}; send one of them")
+    try:
+        header = images.probe(image)
+    except images.Undecodable as error:
+        raise Wrong("undecodable", str(error), failed=True) from None
+    size = {"width": header.width, "height": header.height}
+    return {"sha256": sha256, "bytes": len(image), "mime": kind, **size, **claimed}
+
+
+def derived_id(name: str) -> str:
+    """An asset id for a name that is none, always the same; the name is kept under ``extra.provider_id``.
+
+    >>> derived_id("IMG 0001.final")
+    'v4j7rttkmyljkomllcptwudlrh'
+    """
+    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()
+    return base64.b32encode(digest).decode().lower()[:26]
 
 
 def _asset(key: str, record: Record, delivery: Delivery, name: str) -> Asset:
     """The record, of this provider, of this delivery, under its own key."""
     try:
-        asset = Asset.model_validate(record())
+        document = record()
+        if isinstance(document, dict):
+            document = stated.filled(document, delivery.every_asset)
+        if held := credentials.told(document):
+            raise Wrong("credential", f"{name}: {held}")
+        asset = Asset.model_validate(document)
     except Refused as refused:
         raise Wrong("invalid_json", str(refused)) from None
     except ValidationError as error:
@@ -110,25 +155,23 @@ def _asset(key: str, record: Record, delivery: Delivery, name: str) -> Asset:
     return asset.model_copy(update={"delivery_id": delivery.delivery_id})
 
 
-def _check_image(images: list[str], image: bytes, asset: Asset) -> None:
+def _check_image(kinds: list[str], image: bytes, asset: Asset) -> None:
     """Exactly one image, and its bytes, hash and kind are those of the record. Pixels are not looked at."""
-    if len(images) != 1:
-        code = "several_images" if images else "no_image"
-        raise Wrong(code, f"{len(images)} images under one key, need exactly 1 ({', '.join(MIME_OF)})")
+    if len(kinds) != 1:
+        code = "several_images" if kinds else "no_image"
+        raise Wrong(code, f"{len(kinds)} images under one key, need exactly 1 ({', '.join(MIME_OF)})")
     file, digest = asset.file, hashlib.sha256(image).hexdigest()
-    kind = _magic(image)
+    kind = magic(image)
     if len(image) != file.bytes:
         raise Wrong("size_mismatch", f"file.bytes: got {file.bytes}; the image has {len(image)}")
     if digest != file.sha256:
         raise Wrong("sha256_mismatch", f"file.sha256: got {file.sha256}; the image has {digest}")
-    if not file.mime == MIME_OF[images[0]] == kind:
-        problem = (
-            f"got {file.mime}; the member is .{images[0]} and its bytes are {kind or 'of no known kind'}"
-        )
+    if not file.mime == MIME_OF[kinds[0]] == kind:
+        problem = f"got {file.mime}; the member is .{kinds[0]} and its bytes are {kind or 'of no known kind'}"
         raise Wrong("mime_mismatch", f"file.mime: {problem}")
 
 
-def _magic(image: bytes) -> str | None:
+def magic(image: bytes) -> str | None:
     """The kind that the first bytes announce."""
     if image.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"

@@ -7,32 +7,27 @@ becomes a :class:`Fault`, alone: every sample comes out once, as an asset or as 
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator
 
 from infra.guarded import tar
+from infra.guarded.hashed import Hashed
 from infra.guarded.refused import Refused
-from pipeline.contract import Delivery, DeliveryFile
+from pipeline.contract import DeliveryFile, Revocation
 from pipeline.deliveries import manifest
 from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.manifest import MANIFEST
 from pipeline.deliveries.sample import Delivered, Sample, sample
 
-ROLE = "tar"
-"""Of a batch's files among what a task reads."""
 
-
-def count(delivery: Delivery) -> int | None:
-    """Samples, where every shard says how many it has."""
-    told = [file.samples for file in delivery.files if file.role == "shard"]
-    known = [samples for samples in told if samples is not None]
-    return sum(known) if len(known) == len(told) else None
-
-
-def batches(delivery: Delivery) -> list[Batch]:
+def batches(at: Delivered) -> list[Batch]:
     """A batch for each tar, as listed."""
-    return [Batch(files=(file,)) for file in delivery.files if file.role == "shard"]
+    return [Batch(files=(file,), samples=file.samples) for file in at.delivery.files if file.role == "shard"]
+
+
+def revocations(_at: Delivered) -> list[Revocation]:
+    """None: the contract has ``revocations.jsonl``."""
+    return []
 
 
 def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
@@ -41,32 +36,47 @@ def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
 
 
 def read_shard(opened: Delivered, shard: DeliveryFile) -> Iterator[Sample]:
-    """Every sample of a shard, in its order, each once.
+    """Every sample of a shard, in its order, each once; one is in memory at a time.
 
-    The shard is held in memory (at most 2 GiB), so that the bytes that are parsed are the bytes that were
-    hashed; the whole tar is walked before the first sample comes out. Raises :class:`Refused`.
+    The tar is read twice, and hashed both times: it is walked whole before the first sample comes out, and a
+    tar that was changed in between is refused after the last, before anybody may believe them. Raises
+    :class:`Refused`.
     """
-    data, where = manifest.verified(opened.store, shard), opened.store.where(shard.path)
-    keys = [name.partition(".")[0] for name, _ in tar.members(io.BytesIO(data), file=where)]
-    _check_adjacent(keys, where)
-    _check_samples(shard, len(set(keys)), where)
-    members = tar.members(io.BytesIO(data), file=where)
-    for key, group in itertools.groupby(members, key=lambda member: member[0].partition(".")[0]):
-        yield sample(key, {name.partition(".")[2]: content for name, content in group}, opened.delivery)
+    check_samples(shard, len(keys(opened, shard)), opened.store.where(shard.path))
+    for key, parts in groups(opened, shard):
+        yield sample(key, parts, opened.delivery)
 
 
-def _check_adjacent(keys: list[str], where: str) -> None:
-    runs = [key for key, _ in itertools.groupby(keys)]
+def keys(opened: Delivered, shard: DeliveryFile) -> list[str]:
+    """Of a tar that was walked to its end; the members of each are adjacent."""
+    found = [name.partition(".")[0] for name, _ in members(opened, shard)]
+    runs = [key for key, _ in itertools.groupby(found)]
     seen: set[str] = set()
     for key in runs:
         if key in seen:
-            raise Refused(
-                where, key, "scattered", "members of one key are not adjacent; sort the tar by name"
-            )
+            told = "members of one key are not adjacent; sort the tar by name"
+            raise Refused(opened.store.where(shard.path), key, "scattered", told)
         seen.add(key)
+    return runs
 
 
-def _check_samples(shard: DeliveryFile, num: int, where: str) -> None:
-    if shard.samples not in (None, num):
-        fix = "send the whole tar, or correct the number"
-        raise Refused(where, "", "samples", f"it holds {num}, {MANIFEST} says {shard.samples}; {fix}")
+def groups(opened: Delivered, shard: DeliveryFile) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(key, contents by extension) in the tar's order; one key's are in memory at a time."""
+    for key, group in itertools.groupby(members(opened, shard), key=lambda it: it[0].partition(".")[0]):
+        yield key, {name.partition(".")[2]: content for name, content in group}
+
+
+def members(opened: Delivered, shard: DeliveryFile) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of every member of a tar that, in the end, was the one that is listed."""
+    manifest.check_size(opened.store, shard, shard.bytes)
+    with opened.store.open(shard.path) as file:
+        stream = Hashed(file, most=shard.bytes + 1)
+        yield from tar.members(stream, file=opened.store.where(shard.path))
+    manifest.check_size(opened.store, shard, stream.num_bytes)
+    manifest.check_digest(opened.store, shard, stream.sha256.hexdigest())
+
+
+def check_samples(file: DeliveryFile, num: int, where: str) -> None:
+    if file.samples not in (None, num):
+        fix = "send the whole file, or correct the number"
+        raise Refused(where, "", "samples", f"it holds {num}, {MANIFEST} says {file.samples}; {fix}")

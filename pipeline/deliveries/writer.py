@@ -1,6 +1,8 @@
 """Write a delivery, in any form: the same samples are the same bytes, whoever writes them and when.
 
-Samples come first, then the licences, then ``delivery.json``: a folder without it is no delivery yet.
+Samples come first, then the licences, then ``delivery.json``: a folder without it is no delivery yet. The
+surprising rule: records are not checked here. A source has pictures without a licence too; they are delivered
+as they are, and it is the door that refuses them, with a reason.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import csv
 import hashlib
 import io
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,7 +45,10 @@ class Heading:
     """UTC; passed in, since a clock would make every run's bytes differ."""
 
 
-Samples = Iterable[tuple[Asset, bytes]]
+Document = Mapping[str, Any]
+"""A record as JSON has it, perhaps wrong. ``asset_id``, ``description`` and ``file.mime`` are there: they
+name its files, and are its caption."""
+Samples = Iterable[tuple[Asset | Document, bytes]]
 """(record, image bytes), in ascending order of asset id."""
 
 
@@ -68,9 +74,10 @@ def write_folder(
 ) -> Delivery:
     """The folder form: ``images/ID.jpg``, and its record in ``images/ID.json``; one image is in memory."""
     files: list[DeliveryFile] = []
-    for asset, image in _ascending(samples):
-        files.append(_put(store, _image_path(asset), image, "image"))
-        files.append(_put(store, f"images/{asset.asset_id}.json", _line(asset).encode(), "sidecar"))
+    for document, image in _ascending(samples):
+        files.append(_put(store, _image_path(document), image, "image"))
+        path = f"images/{document['asset_id']}.json"
+        files.append(_put(store, path, _document(document), "sidecar"))
     return _close(store, heading, licenses, files=files, form="folder", num_samples=len(files) // 2)
 
 
@@ -84,10 +91,10 @@ def write_table(
 ) -> Delivery:
     """The manifest form: ``images/ID.jpg``, and every record as a row of one table, which is in memory."""
     files, rows = [], []
-    for asset, image in _ascending(samples):
-        path = _image_path(asset)
+    for document, image in _ascending(samples):
+        path = _image_path(document)
         files.append(_put(store, path, image, "image"))
-        rows.append({table.PATH: path, **table.cells(asset.model_dump(mode="json", by_alias=True))})
+        rows.append({table.PATH: path, **table.cells(document)})
     data = _csv(rows) if name == "assets.csv" else _parquet(rows)
     files.append(_put(store, name, data, "manifest", samples=len(rows)))
     return _close(store, heading, licenses, files=files, form="manifest", num_samples=len(rows))
@@ -127,8 +134,8 @@ def _put(store: Store, path: str, data: bytes, role: Role, *, samples: int | Non
     return DeliveryFile(path=path, sha256=digest, bytes=len(data), role=role, **counted)
 
 
-def _image_path(asset: Asset) -> str:
-    return f"images/{asset.asset_id}.{EXTENSION_OF[asset.file.mime]}"
+def _image_path(document: Document) -> str:
+    return f"images/{document['asset_id']}.{EXTENSION_OF[document['file']['mime']]}"
 
 
 def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -160,31 +167,36 @@ def _line(record: Record) -> str:
     return record.model_dump_json() + "\n"
 
 
-def _ascending(samples: Samples) -> Iterator[tuple[Asset, bytes]]:
+def _document(document: Document) -> bytes:
+    """One line of JSON, as pydantic writes it."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _ascending(samples: Samples) -> Iterator[tuple[Document, bytes]]:
     before = ""
-    for asset, image in samples:
-        if asset.asset_id <= before:
+    for record, image in samples:
+        document = record.model_dump(mode="json", by_alias=True) if isinstance(record, Asset) else record
+        asset_id: str = document["asset_id"]
+        if asset_id <= before:
             fix = "sort the samples and give each id once"
-            raise ValueError(f"asset_id {asset.asset_id!r} comes after {before!r}; {fix}")
-        before = asset.asset_id
-        yield asset, image
+            raise ValueError(f"asset_id {asset_id!r} comes after {before!r}; {fix}")
+        before = asset_id
+        yield document, image
 
 
-def _batches(samples: Iterator[tuple[Asset, bytes]], num: int) -> Iterator[list[tuple[Asset, bytes]]]:
+def _batches(samples: Iterator[tuple[Document, bytes]], num: int) -> Iterator[list[tuple[Document, bytes]]]:
     while batch := list(itertools.islice(samples, num)):
         yield batch
 
 
-def _tar(batch: Iterable[tuple[Asset, bytes]]) -> bytes:
+def _tar(batch: Iterable[tuple[Document, bytes]]) -> bytes:
     sink = io.BytesIO()
     # PAX and not USTAR: an id of 128 characters and its extension do not fit a USTAR name.
     with webdataset.TarWriter(
         sink, mtime=0, user=OWNER, group=OWNER, encoder=False, format="PAX_FORMAT"
     ) as tar:
-        for asset, image in batch:
-            extension = EXTENSION_OF[asset.file.mime]
-            text = asset.description.encode()
-            tar.write(
-                {"__key__": asset.asset_id, "json": _line(asset).encode(), "txt": text, extension: image}
-            )
+        for document, image in batch:
+            extension = EXTENSION_OF[document["file"]["mime"]]
+            members = {"json": _document(document), "txt": document["description"].encode(), extension: image}
+            tar.write({"__key__": document["asset_id"], **members})
     return sink.getvalue()

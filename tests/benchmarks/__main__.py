@@ -23,6 +23,7 @@ def main() -> None:
     known = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
     if len(sys.argv) != 2 or sys.argv[1] not in known:
         sys.exit(f"usage: make bench NAME=…, one of: {', '.join(known)}")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # img2dataset's import asks the network otherwise
     result: dict[str, Any] = importlib.import_module(f"tests.benchmarks.bench_{sys.argv[1]}").run()
     machine = f"{os.cpu_count()} x {platform.processor() or platform.machine()}"
     line = json.dumps({"name": sys.argv[1], **result, "machine": machine, "commit": commit()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import random
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from infra.cli import run as command
+from infra.storage import Store
 from infra.telemetry import Bar
 from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import Target, targets
 from tests.hostile import made
+from tests.pipeline import agencies
 
 LIMIT_S = 10
 
@@ -105,6 +108,8 @@ def deliveries(tally: Tally, first: int, count: int) -> Bar:
 
 def spoil(parcel: made.Parcel, seed: int, number: int, rng: random.Random) -> bytes:
     """Write the delivery; the bytes that were mutated."""
+    if rng.random() < 0.5:
+        return spoil_form(parcel, rng)
     by_name = {target.name: target for target in targets()}
     which = rng.choice(("delivery.json", "tar", "image", "image", "asset", "asset", "license", "revocation"))
     if which == "delivery.json":
@@ -125,6 +130,16 @@ def spoil(parcel: made.Parcel, seed: int, number: int, rng: random.Random) -> by
     elif which == "revocation":
         parcel.put("revocations.jsonl", raw)
     parcel.good(shard, raw if which == "license" else None)
+    return raw
+
+
+def spoil_form(parcel: made.Parcel, rng: random.Random) -> bytes:
+    """A delivery in a layout, or a folder with sidecars, of which one file is mutated and listed truly."""
+    forms = {**agencies.BY_HAND, "folder": agencies.folder}
+    found = forms[rng.choice(sorted(forms))]()
+    path = rng.choice(sorted(found.files))
+    raw = mutated(found.files[path], list(found.files.values()), rng)
+    dataclasses.replace(found, files={**found.files, path: raw}).write(Store.at(parcel.folder))
     return raw
 
 

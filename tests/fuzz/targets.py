@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from infra.guarded import json, tar
+from infra.guarded import csv, json, svg, tar, xmp
+from infra.guarded.address import check_uri
 from infra.guarded.refused import Refused
-from pipeline.contract import Asset, License, Revocation, describe
-from pipeline.deliveries import manifest
+from pipeline import described, extract
+from pipeline.contract import Asset, Delivery, License, Revocation, describe
+from pipeline.deliveries import columns, manifest
+from pipeline.deliveries.forms import FORMS
+from pipeline.deliveries.rows import Rows, Table
+from pipeline.deliveries.sample import Wrong
 from tests.hostile import made, pictures
+from tests.pipeline import agencies, metadata
 from tokenizer_service import images
 
 
@@ -84,6 +91,66 @@ def delivered(raw: bytes) -> object:
     return manifest.read_delivery(raw, "delivery.json")
 
 
+def table(raw: bytes) -> object:
+    return list(csv.rows(raw, file="fuzz.csv"))
+
+
+def drawing(raw: bytes) -> object:
+    return svg.read(io.BytesIO(raw), file="fuzz.svg")
+
+
+def packet(raw: bytes) -> object:
+    return xmp.read(raw, extract.WANTED)
+
+
+def says(raw: bytes) -> object:
+    """What a file says of itself. Neither reader raises, whatever the bytes."""
+    return extract.extract(raw, [raw]), described.record(raw, [raw])
+
+
+def address(raw: bytes) -> object:
+    return check_uri(raw.decode("utf-8", "replace"), {"images.example"})
+
+
+def layout(form: str, whole: Mapping[str, bytes], path: str, raw: bytes) -> int:
+    """The tables, or pages, of a delivery, of which one is mutated: as a layout's rows and records."""
+    rows = FORMS[form]
+    assert isinstance(rows, Rows)
+    texts = {**whole, path: raw}
+    found = [Table(path=name, where=name, rows=columns.rows(text, name)) for name, text in texts.items()]
+    delivery = Delivery.model_validate({**made.contract.template()["delivery"], "form": form})
+    num = 0
+    for entry in rows.layout.entries(found):
+        with contextlib.suppress(Wrong):
+            rows.layout.record(entry.cells, delivery)
+        num += 1
+    return num
+
+
+def layouts() -> Iterator[Target]:
+    """One for each table that an agency sends."""
+    for form, make in agencies.BY_HAND.items():
+        parcel = make()
+        tables = {path: data for path, data in parcel.files.items() if parcel.role(path) == "manifest"}
+        for path, data in tables.items():
+            reader = functools.partial(layout, form, tables, path)
+            yield Target(name=f"{form}/{path}", read=reader, refusals=(Refused,), seeds=[data])
+
+
+def drawings() -> list[bytes]:
+    start = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:cc="http://web.resource.org/cc/" '
+        'xmlns:dc="http://purl.org/dc/elements/1.1/" '
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><metadata><rdf:RDF><cc:Work rdf:about="">'
+    )
+    inside = (
+        "<dc:title>A frog</dc:title><dc:subject><rdf:Bag><rdf:li>green</rdf:li></rdf:Bag></dc:subject>"
+        '<cc:license rdf:resource="http://web.resource.org/cc/PublicDomain"/>'
+    )
+    whole = f"{start}{inside}</cc:Work></rdf:RDF></metadata><path d='M0 0'/></svg>"
+    return [whole.encode(), b'<!DOCTYPE svg [<!ENTITY a "b">]>' + whole.encode()]
+
+
 def encoded(document_: object) -> bytes:
     return made.lines(document_)  # type: ignore[arg-type]  # any mapping
 
@@ -92,6 +159,17 @@ def all_pictures() -> list[bytes]:
     found = (image for image, *_ in itertools.chain(pictures.odd().values(), pictures.broken().values()))
     kinds = [made.encoded(made.picture(1), kind) for kind in ("PNG", "JPEG", "WEBP")]
     return [*kinds, *(image for image in found if 8 < len(image) < 20_000)]
+
+
+def files() -> list[bytes]:
+    """Images with metadata of every kind, in every kind of file."""
+    return [
+        metadata.jpeg_xmp(metadata.xmp()),
+        metadata.iptc(metadata.data_set(2, 40, b"call first")),
+        metadata.png(metadata.png_text(metadata.xmp()), metadata.png_text(metadata.xmp(), packed=True)),
+        metadata.webp(metadata.xmp()),
+        metadata.jpeg(metadata.segment(0xE1, metadata.tiff(0x8298, b"(c) J. Doe\0"))),
+    ]
 
 
 def tars() -> list[bytes]:
@@ -117,5 +195,18 @@ def targets() -> tuple[Target, ...]:
             name="image", read=decoded, refusals=(images.Undecodable,), seeds=all_pictures(), seal=sealed_png
         ),
         Target(name="delivery", read=delivered, refusals=(ValueError,), seeds=[texts[3]]),
+        Target(
+            name="table", read=table, refusals=(Refused,), seeds=[agencies.table(agencies.CONTRIBUTOR_ROW)]
+        ),
+        Target(name="svg", read=drawing, refusals=(Refused,), seeds=drawings()),
+        Target(name="xmp", read=packet, refusals=(Refused,), seeds=[metadata.xmp()]),
+        Target(name="file", read=says, refusals=(), seeds=files()),
+        Target(
+            name="address",
+            read=address,
+            refusals=(Refused,),
+            seeds=[b"https://images.example:443/a/b.jpg?c=d"],
+        ),
+        *layouts(),
         *records,
     )

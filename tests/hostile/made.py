@@ -7,7 +7,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from infra.cli import run
 from infra.corpus import Corpus
 from infra.storage import Store
 from pipeline import contract
+from tokenizer_service import images
 
 AS_OF = "2026-06-01T00:00:00Z"
 BLOCK = 512
@@ -41,13 +42,21 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 PNG = encoded(picture())
 
 
+def size(image: bytes) -> dict[str, int]:
+    """What the header says, as far as it can be read."""
+    try:
+        header = images.probe(image)
+    except images.Undecodable:
+        return {"width": 32, "height": 32}
+    return {"width": header.width, "height": header.height}
+
+
 def record(key: str, image: bytes = PNG, extension: str = "png", **changes: Any) -> dict[str, Any]:
     file = {
         "sha256": hashlib.sha256(image).hexdigest(),
         "bytes": len(image),
         "mime": MIME.get(extension, "image/png"),
-        "width": 32,
-        "height": 32,
+        **size(image),
     }
     return {**contract.template()["asset"], "asset_id": key, "file": file, **changes}
 
@@ -170,11 +179,12 @@ class Door:
                 found[str(Path(at, name))] = (facts.st_size, facts.st_mtime_ns)
         return found
 
-    def ingest(self, *deliveries: Path) -> tuple[int, str]:
+    def ingest(self, *deliveries: Path, options: Sequence[str] = ()) -> tuple[int, str]:
         """(exit code, what was said). Nothing may be written beside the corpus, and no bug be told."""
         before = self.outside()
         corpus = str(self.root / "corpus")
         tokens = ["ingest", *map(str, deliveries), "--corpus", corpus, "--as-of", AS_OF, "--engine", "inline"]
+        tokens += options
         code, said = run(tokens), self.capsys.readouterr()
         told = said.out + said.err
         assert self.outside() == before

@@ -19,7 +19,7 @@ from infra.cli import run
 from infra.corpus import Corpus
 from infra.storage import Store
 from pipeline import refs
-from pipeline.questions import catalog_rows
+from pipeline.explaining import catalog_rows
 from pipeline.step import IMAGES
 
 from .made import AS_OF, PNG, Parcel, encoded, license_, lines, picture, record, sample, tarred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,38 @@ def test_the_job_server_is_found_from_any_form_of_address(address: str | None, s
 def test_an_address_without_a_host_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="names no host"):
         dashboard(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["user:canary@head:6379", "ray://canary@head", "http://user:canary@head/x"]
+)
+@pytest.mark.parametrize("ask", [dashboard, refuse_open])
+def test_an_address_with_a_password_is_refused_and_not_repeated(
+    ask: Callable[[str], object], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "token")
+    with pytest.raises(ValueError, match="names no host") as refused:
+        ask(address)
+    assert "canary" not in str(refused.value)
+    assert "@head" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "told"),
+    [
+        (["ingest", "--corpus", "s3://key:canary@bucket"], {}, "word 3 of the job"),
+        (["ingest", "canary-of-the-environment"], {}, "word 2 of the job"),
+        (["build", "--set", "x.password = 'canary'"], {}, "word 3 of the job"),
+        (["status"], {"AWS_ENDPOINT_URL": "http://user:canary@host"}, "AWS_ENDPOINT_URL of the job"),
+    ],
+)
+def test_a_job_with_a_credential_goes_to_no_cluster(
+    command: list[str], environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_SECRET", "canary-of-the-environment")
+    with pytest.raises(ValueError, match=told) as refused:
+        follow(command, address="http://127.0.0.1:9", environment=environment)
+    assert "canary" not in str(refused.value)
 
 
 def test_a_job_server_that_does_not_answer_is_named() -> None:

@@ -14,7 +14,9 @@ from infra.artifact import Corrupt
 from infra.corpus import EMPTY, Corpus, Folded, LeaseHeld, NoCorpus, Version
 from infra.storage import Store
 
-DELIVERY = Folded(provider="acme", delivery_id="d1", sequence=0, sha256="0" * 64, uri="/somewhere")
+DELIVERY = Folded(
+    provider="acme", delivery_id="d1", sequence=0, sha256="0" * 64, uri="/somewhere", batches="1" * 64
+)
 
 
 def test_versions_form_a_chain(store: Store) -> None:

@@ -88,6 +88,13 @@ def test_a_bugs_trace_is_kept_in_the_cache_or_printed(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_secret_is_masked_before_a_message_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_SECRET", "canary-of-the-environment")
+    for place in range(360, 410):
+        told = ending(RuntimeError(f"{'x' * place}canary-of-the-environment"), []).text
+        assert "can" not in told
+
+
 def test_a_trace_that_cannot_be_kept_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

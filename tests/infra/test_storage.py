@@ -90,6 +90,23 @@ def test_an_address_says_its_kind(uri: str, kind: type[Store]) -> None:
     assert isinstance(Store.at(uri), kind)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://user:canary@bucket/x",
+        "s3://canary@bucket/x",
+        "s3://key:canary/with/slash@bucket",
+        "s3://bucket:canary",
+        "s3://bucket/x?canary",
+        "https://user:canary@host/x?canary",
+    ],
+)
+def test_an_address_that_holds_more_than_a_place_is_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"s3://") as refused:
+        Store.at(uri)
+    assert "canary" not in str(refused.value)
+
+
 @pytest.mark.parametrize("uri", ["http://host/x", "file:///etc", "s3://"])
 def test_other_addresses_are_refused(uri: str) -> None:
     with pytest.raises(ValueError, match=r"neither|names no bucket"):

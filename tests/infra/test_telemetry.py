@@ -7,7 +7,7 @@ import json
 import pytest
 
 from infra.storage import Store
-from infra.telemetry import Log, saved
+from infra.telemetry import Log, saved, say
 
 
 def test_a_failed_commands_log_ends_with_the_error(store: Store) -> None:
@@ -39,6 +39,24 @@ def test_commands_at_the_same_instant_all_keep_their_logs(store: Store) -> None:
     assert store.names("logs/") == names
     assert [json.loads(store.read(name))["number"] for name in names] == list(range(20))
     assert saved(store)[0]["number"] == 19
+
+
+def test_neither_an_event_nor_a_line_holds_a_credential(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "canary-1")
+    told = "canary-1 at https://user:canary-2@host/?canary-3"
+    log = Log()
+    log.event("step", where=told, parts=[{"password": "canary-4"}], rows=3)
+    with pytest.raises(ValueError, match="canary"):
+        try:
+            raise ValueError(told)
+        finally:
+            log.save(store, "build")
+    say(told)
+    step, error = saved(store)
+    assert "canary" not in f"{step} {error} {capsys.readouterr().err}"
+    assert (step["rows"], error["message"]) == (3, "*** at https://***@host/?***")
 
 
 def test_a_place_without_a_log_says_so(store: Store) -> None:

@@ -15,7 +15,7 @@ from infra.telemetry import Bar
 from pipeline import refs, tables
 from pipeline.engine import Inline
 from pipeline.examples import kind_of
-from pipeline.questions import catalog_rows
+from pipeline.explaining import catalog_rows
 from pipeline.shards import PackShard
 from pipeline.step import ROWS, Step, Task
 

@@ -13,7 +13,7 @@ from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import revisions
 from pipeline.engine import Inline
-from pipeline.questions import catalog_rows
+from pipeline.explaining import catalog_rows
 
 from .conftest import Build, Deliveries, sample
 from .test_build import Refuses, contents

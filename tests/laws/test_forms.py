@@ -101,8 +101,8 @@ def test_more_assets_than_a_batch_holds_all_arrive_once(tmp_path: Path, tiny: Co
     ]
     at = Store.at(tmp_path / "delivery")
     delivery = WRITERS[form](at, HEADING, licenses=LICENSES, samples=many)
-    batches = forms.of(delivery).batches(delivery)
     here = Delivered(store=at, delivery=delivery)
+    batches = list(forms.of(delivery).batches(here))
     read = [sample.key for batch in batches for sample in forms.of(delivery).read(here, batch)]
     assert read == [asset.asset_id for asset, _ in many]
     [told] = checking.check(None, [at.uri], tiny, AS_OF)["deliveries"]

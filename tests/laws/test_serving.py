@@ -12,9 +12,9 @@ from infra.corpus import Corpus, NoCorpus
 from infra.storage import Store
 from pipeline import refs, tables
 from pipeline.engine import Inline
+from pipeline.explaining import catalog_rows
 from pipeline.indexing import MEMBERS, SEGMENT
 from pipeline.neighbors import NEIGHBORS
-from pipeline.questions import catalog_rows
 from retrieval.index import Index
 
 from .conftest import TINY, Build, Deliveries, license_, sample

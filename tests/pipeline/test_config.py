@@ -12,6 +12,24 @@ def test_what_we_ship_can_be_run(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("pipeline.hub_token = 'canary'", "pipeline.hub_token holds a credential"),
+        ("pipeline.purpose.model = 'https://u:canary@h/'", "pipeline.purpose.model holds a credential"),
+        ("retrieval.encoder.pretrained = 's3://b/x?sig=canary'", "retrieval.encoder.pretrained holds a"),
+        ("pipeline.anything = 'canary'", "pipeline.anything: Extra inputs"),
+        ("pipeline.hub_token = canary", "--set pipeline.hub_token is not TOML"),
+        ("hub.token = 'canary'", "unknown table 'hub'"),
+    ],
+)
+def test_a_setting_that_may_hold_a_secret_is_told_by_its_name_alone(line: str, told: str) -> None:
+    with pytest.raises(BadConfig) as refused:
+        config.load(CONFIGS / "node.toml", [line])
+    assert told in str(refused.value)
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "line",
     ["pipeline.filters.min_side = 100", "pipeline.filters.max_aspect = 5", "tokenizer.image.side = 512"],
 )

@@ -180,6 +180,46 @@ def test_a_use_that_is_not_named_is_not_granted(use: contract.Use) -> None:
     assert not contract.License.model_validate(changed("license", f"uses.{use}", "deny")).uses.allows(use)
 
 
+@pytest.mark.parametrize(
+    ("uri", "taken_"),
+    [
+        ("https://images.example/a.jpg", True),
+        ("https://images.example:8443/a.jpg?v=1#x", True),
+        ("https://images.example/@user/a@2x.jpg", True),
+        ("s3://bucket/a/b.jpg", True),
+        ("https://user:secret@images.example/a.jpg", False),
+        ("https://user@images.example/a.jpg", False),
+        ("https://@images.example/a.jpg", False),
+        ("https://images.example\\@evil.example/a.jpg", False),
+        ("https://images.example?@evil.example/a.jpg", False),
+        ("https://images.example#@evil.example/a.jpg", False),
+        ("https://ima ges.example/a.jpg", False),
+        ("https://images.example\n/a.jpg", False),
+        ("s3://key:secret@bucket/a.jpg", False),
+        ("https:///a.jpg", False),
+        ("https://images.example", False),
+        ("http://images.example/a.jpg", False),
+        ("file:///a.jpg", False),
+        (" https://images.example/a.jpg", False),
+        ("HTTPS://images.example/a.jpg", False),
+    ],
+)
+def test_an_address_has_a_host_and_a_path_and_nobodys_password(uri: str, *, taken_: bool) -> None:
+    record = changed("asset", "file.uri", uri)
+    assert (taken("asset", record), VALIDATOR.is_valid(record)) == (taken_, taken_)
+
+
+def test_restrictions_in_words_are_carried_as_they_are_and_bounded() -> None:
+    texts = ["Not for posters", "x" * 1000] * 16
+    asset = contract.Asset.model_validate(changed("asset", "usage_restrictions", texts))
+    assert asset.model_dump(mode="json")["usage_restrictions"] == texts
+    assert contract.Asset.model_validate(contract.template()["asset"]).usage_restrictions == ()
+    for wrong in ([*texts, "x"], ["x" * 1001], [""], ["\u202e"], "x", None):
+        record = changed("asset", "usage_restrictions", wrong)
+        assert not taken("asset", record)
+        assert wrong == ["\u202e"] or not VALIDATOR.is_valid(record)  # a schema strips nothing
+
+
 def test_a_licence_covers_the_whole_asset_unless_it_names_a_part() -> None:
     assert contract.License.model_validate(changed("license", "covers", GONE)).covers == ("image", "text")
     assert contract.License.model_validate(changed("license", "covers", ["text"])).covers == ("text",)

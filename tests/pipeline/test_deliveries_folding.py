@@ -15,6 +15,7 @@ from infra.corpus import EMPTY, Corpus, Version
 from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import contract, folding
+from pipeline.deliveries import kept as keeping
 from pipeline.deliveries.opened import open_delivery, peek_delivery
 
 
@@ -162,14 +163,14 @@ def test_blank_lines_among_licences_are_read_as_they_were_checked(tmp_path: Path
 
 
 def kept(version: Version, name: str) -> str:
-    return f"{folding.folder(version.deliveries[0].sha256)}/{name}"
+    return f"{keeping.folder(version.deliveries[0].sha256)}/{name}"
 
 
 def test_the_corpus_keeps_the_bytes_that_were_checked(tmp_path: Path, corpus: Corpus) -> None:
     store = delivered(tmp_path / "d")
     opened = open_delivery(store)
     checked = store.read("licenses.jsonl")
-    corpus.store.write(f"{folding.folder(opened.manifest_sha256)}/licenses.jsonl", b"left by somebody")
+    corpus.store.write(f"{keeping.folder(opened.manifest_sha256)}/licenses.jsonl", b"left by somebody")
     store.write("licenses.jsonl", checked.replace(b"Example Lab", b"Anybody Lab"))
     version = folding.keep(corpus, EMPTY, opened)
     assert corpus.store.read(kept(version, "licenses.jsonl")) == checked

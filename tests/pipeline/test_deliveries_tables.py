@@ -20,7 +20,7 @@ from pipeline import contract
 from pipeline.contract import Asset
 from pipeline.deliveries import forms, table
 from pipeline.deliveries.opened import OpenDelivery, open_delivery
-from pipeline.deliveries.sample import Fault
+from pipeline.deliveries.sample import Fault, derived_id
 
 
 def encoded(color: int = 0) -> bytes:
@@ -82,13 +82,23 @@ def delivered(folder: Path, form: str, files: Files, **changes: Any) -> OpenDeli
 
 def codes(opened: OpenDelivery) -> dict[str, str]:
     form = forms.of(opened.delivery)
-    batches = form.batches(opened.delivery)
-    samples = [sample for batch in batches for sample in form.read(opened, batch)]
+    samples = [sample for batch in opened.batches for sample in form.read(opened, batch)]
     found = {s.key: s.asset.code if isinstance(s.asset, Fault) else "" for s in samples}
     assert len(found) == len(samples)
     return found
 
 
+EVERY: dict[str, Any] = {
+    "description": "stated",
+    "image_type": "photo",
+    "is_editorial": False,
+    "is_adult": False,
+    "ai_generated": "no",
+    "has_people": "no",
+    "releases": {"model": "not_applicable", "property": "not_applicable"},
+    "contributor": {"id": "c"},
+    "license_ids": ["acme-data-2026"],
+}
 SIDECARS: dict[str, Files] = {
     "no_record": {"images/b.jpg": JPEG},
     "no_image": {"images/b.json": sidecar("b")},
@@ -117,7 +127,6 @@ def test_folders_inside_a_folder_mean_nothing(tmp_path: Path) -> None:
     ("files", "rule"),
     [
         ({**pair("a"), "other/a.jpg": JPEG}, "duplicate"),
-        ({"images/a.b.jpg": JPEG}, "name"),
         ({"images/a.csv": b"a\n"}, "role"),
     ],
 )
@@ -149,6 +158,51 @@ def test_a_wrong_row_is_a_fault_and_its_neighbors_are_assets(tmp_path: Path, cod
     }
 
 
+def test_a_name_that_is_no_id_gets_one_and_is_kept(tmp_path: Path) -> None:
+    opened = delivered(tmp_path, "folder", {"images/a b.jpg": JPEG}, every_asset=EVERY)
+    [key] = codes(opened)
+    [found] = forms.of(opened.delivery).read(opened, next(opened.batches))
+    assert isinstance(found.asset, Asset)
+    assert (key, found.asset.extra) == (derived_id("a b"), {"provider_id": "a b"})
+
+
+def test_what_is_stated_of_every_asset_fills_and_never_overrides(tmp_path: Path) -> None:
+    files = {"images/a.jpg": JPEG, **pair("b", is_adult=True), **pair("c")}
+    opened = delivered(tmp_path, "folder", files, every_asset=EVERY)
+    [a, b, c] = [sample.asset for sample in forms.of(opened.delivery).read(opened, next(opened.batches))]
+    assert isinstance(a, Asset)
+    assert isinstance(b, Asset)
+    assert isinstance(c, Asset)
+    assert (a.is_adult, b.is_adult, c.is_adult) == (False, True, False)
+    assert (a.description, c.description) == ("stated", record("c")["description"])
+    assert (a.file.width, a.file.height, a.asset_revision, a.status) == (4, 3, 0, "active")
+
+
+@pytest.mark.parametrize("missing", ["license_ids", "is_adult", "is_editorial", "has_people", "releases"])
+def test_nothing_that_decides_a_use_is_guessed(tmp_path: Path, missing: str) -> None:
+    said = {name: value for name, value in EVERY.items() if name != missing}
+    opened = delivered(tmp_path, "folder", {"images/a.jpg": JPEG}, every_asset=said)
+    [found] = forms.of(opened.delivery).read(opened, next(opened.batches))
+    assert isinstance(found.asset, Fault)
+    assert missing in found.asset.message
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ({"asset_id": "x"}, "'asset_id' is each asset's own"),
+        ({"is_adult": "no"}, "is_adult: .*got 'no'"),
+        ({"anything": 1}, "'anything' is each asset's own"),
+        ({"releases": {"model": "any"}}, "releases.model"),
+    ],
+)
+def test_a_statement_that_no_asset_could_have_refuses_the_delivery(
+    tmp_path: Path, statement: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        delivered(tmp_path, "folder", pair("a"), every_asset=statement)
+
+
 def test_a_row_without_an_id_goes_by_its_place_and_says_so(tmp_path: Path) -> None:
     data = tabled(row("a"), {**row("b"), "asset_id": ""}, {**row("c"), "asset_id": "../c"})
     opened = delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": data})
@@ -171,7 +225,7 @@ def test_two_columns_for_one_field_are_a_fault(tmp_path: Path) -> None:
         (tabled(row("a"), row("b"), row("a")), "duplicate"),
         (tabled(row("a"), row("b")), "unused"),
         (tabled(row("a"), row("b"), row("c", path="https://example.org/c.jpg")), "uri"),
-        (tabled(row("a"), row("b"), row("c", path="", url="s3://x/c.jpg")), "uri"),
+        (tabled(row("a"), row("b"), row("c", url="s3://xxx/c.jpg")), "uri"),
         (tabled(row("a"), row("b"), row("c")) + b"d,e\n", "width"),
     ],
 )
@@ -180,19 +234,16 @@ def test_a_table_that_lies_is_refused_whole(tmp_path: Path, data: bytes, rule: s
         delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": data})
 
 
-def test_a_table_says_how_many_rows_it_has_and_has_them(tmp_path: Path) -> None:
+def test_a_table_has_as_many_rows_as_it_is_said_to_have(tmp_path: Path) -> None:
     opened = delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": tabled(row("a"), row("b"), row("c"))})
     told = opened.delivery.model_dump(mode="json", by_alias=True)
-    for samples, said in (
-        (2, "it holds 3, delivery.json says 2"),
-        (None, "the rows of a manifest are not counted, .*; say how many it has, under samples"),
-    ):
-        told["files"][-1] = {**told["files"][-1], "samples": samples}
-        if samples is None:
-            del told["files"][-1]["samples"]
-        opened.store.write("delivery.json", json.dumps(told).encode())
-        with pytest.raises(ValueError, match=said):
-            open_delivery(opened.store)
+    told["files"][-1] = {**told["files"][-1], "samples": 2}
+    opened.store.write("delivery.json", json.dumps(told).encode())
+    with pytest.raises(ValueError, match=r"it holds 3, delivery\.json says 2"):
+        open_delivery(opened.store)
+    del told["files"][-1]["samples"]
+    opened.store.write("delivery.json", json.dumps(told).encode())
+    assert sum(batch.samples or 0 for batch in open_delivery(opened.store).batches) == 3
 
 
 WORD = st.text(

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 
@@ -43,6 +44,25 @@ def test_each_format_is_read_with_its_size_and_pixels(kind: str) -> None:
     assert images.probe(data) == Header(format=kind, width=32, height=48)
     assert far(images.decode(data), SLOPES_HWC) <= (4 if kind == "JPEG" else 0)
     assert (images.decode_alpha(data) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_loaded_picture_shows_the_same_and_holds_none_of_its_bytes(kind: str) -> None:
+    data = slopes(kind)
+    before = sys.getrefcount(data)
+    picture = images.load(data)
+    assert sys.getrefcount(data) == before
+    assert np.array_equal(images.pixels(picture), images.decode(data))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_picture_lies_where_its_turn_is_a_quarter(turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture = images.load(slopes("JPEG", exif=exif))
+    lies = images.lies(picture)
+    assert lies == (turn > 4)
+    assert images.pixels(picture).shape[:2] == ((32, 48) if lies else (48, 32))
 
 
 @pytest.mark.parametrize("options", [{}, {"lossless": True}, {"lossless": True, "exif": b"Exif\0\0"}])

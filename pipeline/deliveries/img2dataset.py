@@ -1,0 +1,142 @@
+"""What img2dataset writes as WebDataset: ``00000.tar`` with the pictures, ``00000.parquet`` with every row.
+
+Every row ends in a sample. One that was not downloaded has no member, and is a fault that names its status;
+the member's key is the asset's id, and what is known of the picture is read from its bytes. Columns that the
+user saved are kept under ``extra``, a ``license`` too: whatever it says is somebody's text, and no licence.
+``KEY.json`` repeats the row and is not read; neither is ``exif``, which may be longer than a cell, nor a
+column of lists or objects. ``00000_stats.json`` is listed as a readme.
+
+Two surprising rules. The columns ``sha256``, ``width`` and ``height`` are not held against the picture: the
+hash is of what was downloaded, before it was resized. And keys are numbers that every run counts from 0, so
+that two runs of one provider need ``incremental_mode="extend"``: an id that comes again is a newer revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from infra.guarded import parquet
+from infra.guarded.refused import Refused
+from pipeline.contract import Delivery, DeliveryFile, Revocation
+from pipeline.deliveries import agency, manifest, webdataset
+from pipeline.deliveries.agency import Reading
+from pipeline.deliveries.batch import Batch
+from pipeline.deliveries.columns import Cells, extension
+from pipeline.deliveries.manifest import MANIFEST
+from pipeline.deliveries.sample import (
+    MIME_OF,
+    Delivered,
+    Fault,
+    Sample,
+    Wrong,
+    described,
+    file_facts,
+    magic,
+)
+
+EXTENSIONS = {"shard": "tar", "manifest": "parquet"}
+SUCCESS = "success"
+HASHES = ("md5", "sha256", "sha512")
+READ = frozenset({"key", "status", "error_message", "width", "height"})
+LIMITS = parquet.Limits(max_bytes=64 * 1024 * 1024, unread=("exif",), others="leave_out")
+"""10,000 rows, img2dataset's own number, take 2 MB without EXIF and may take ten times as much with it."""
+
+
+def batches(at: Delivered) -> list[Batch]:
+    """A batch for each tar and its table."""
+    found = []
+    for shard, listing in pairs(at.delivery):
+        manifest.verified(at.store, listing)
+        found.append(Batch(files=(shard, listing), samples=listing.samples))
+    return found
+
+
+def revocations(_at: Delivered) -> list[Revocation]:
+    """None: the contract has ``revocations.jsonl``."""
+    return []
+
+
+def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
+    """Samples with a picture in the tar's order, then those without in the table's.
+
+    Raises :class:`Refused` before the first of them, for a tar and a table that contradict each other.
+    """
+    shard, listing = batch.files
+    rows = listed(at, listing)
+    keys = webdataset.keys(at, shard)
+    webdataset.check_samples(shard, len(keys), at.store.where(shard.path))
+    for key in keys:
+        if key not in rows or rows[key].get("status") != SUCCESS:
+            told = f"{listing.path} has no row of status {SUCCESS} for it; send the two that belong together"
+            raise Refused(at.store.where(shard.path), key, "row", told)
+    for key, parts in webdataset.groups(at, shard):
+        yield sample(key, parts, rows.pop(key), at.delivery)
+    for key, cells in rows.items():
+        told = agency.plain(f"{cells.get('status')}: {cells.get('error_message', 'no picture in the tar')}")
+        fault = Fault(code="no_image", message=f"{listing.path}: {key}: {told[:200]!a}")
+        yield Sample(key=key, asset=fault, image=b"", text=None)
+
+
+def sample(key: str, parts: Mapping[str, bytes], cells: Cells, delivery: Delivery) -> Sample:
+    images = [content for name, content in parts.items() if name in MIME_OF]
+
+    def record() -> dict[str, Any]:
+        if len(images) != 1:
+            told = f"{len(images)} images under one key, need exactly 1 ({', '.join(MIME_OF)})"
+            raise Wrong("several_images" if images else "no_image", told)
+        found = fields(key, cells, delivery)
+        facts = file_facts(images[0], hashlib.sha256(images[0]).hexdigest(), {})
+        return {"schema": "asset/1.0", "provider": delivery.provider, **found, "file": facts}
+
+    # Without re-encoding, img2dataset gives every picture the same extension, whatever kind it is.
+    kinds = {kind: name for name, kind in MIME_OF.items()}
+    named = {kinds.get(magic(image) or "", "jpg"): image for image in images}
+    caption = {"txt": parts["txt"]} if parts.get("txt") else {}
+    return described(key, record, {**named, **caption}, delivery=delivery, name=key)
+
+
+def fields(key: str, cells: Cells, delivery: Delivery) -> dict[str, Any]:
+    row = Reading(cells)
+    told = {
+        "asset_id": key,
+        "description": row.cell("caption"),
+        "extra": {f"original_{name}": row.cell(name) for name in HASHES},
+    }
+    return row.record(told, delivery, dropped=READ)
+
+
+def listed(at: Delivered, listing: DeliveryFile) -> dict[str, Cells]:
+    """The table's rows by key."""
+    where = at.store.where(listing.path)
+    found: dict[str, Cells] = {}
+    for place, cells in parquet.rows(manifest.verified(at.store, listing), file=where, limits=LIMITS):
+        key = cells.get("key")
+        if not isinstance(key, str) or agency.asset_id(key) != key or key in found:
+            raise Refused(where, place, "key", f"got {str(key)[:80]!a}; every row has a key of its own")
+        found[key] = cells
+    webdataset.check_samples(listing, len(found), where)
+    return found
+
+
+def pairs(delivery: Delivery) -> list[tuple[DeliveryFile, DeliveryFile]]:
+    """Tars and their tables, in the order of their names."""
+    found: dict[str, dict[str, DeliveryFile]] = {role: {} for role in EXTENSIONS}
+    for file in delivery.files:
+        if file.role in EXTENSIONS:
+            if extension(file.path) != EXTENSIONS[file.role]:
+                told = f"a file of role {file.role!r} ends in {EXTENSIONS[file.role]} here"
+                raise Refused(MANIFEST, file.path, "extension", told)
+            if PurePosixPath(file.path).stem in found[file.role]:
+                told = "two runs count from the same number; give the second incremental_mode='extend'"
+                raise Refused(MANIFEST, file.path, "duplicate", told)
+            found[file.role][PurePosixPath(file.path).stem] = file
+    shards, listings = found["shard"], found["manifest"]
+    for name in sorted(shards.keys() ^ listings.keys()):
+        lone = (shards | listings)[name]
+        raise Refused(
+            MANIFEST, lone.path, "pair", f"{name}.tar and {name}.parquet belong together; send both"
+        )
+    return [(shards[name], listings[name]) for name in sorted(shards)]

@@ -1,0 +1,126 @@
+"""Make a delivery of a folder: list every file with its sha256, and write ``delivery.json``, last and once.
+
+The surprising rule: a sealed folder is never sealed again. What comes later is another delivery, with the
+next number; and a file that has no use in the form is refused here, before anybody takes it for delivered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from infra.guarded.hashed import PIECE, Hashed
+from infra.guarded.refused import Refused
+from infra.storage import Store
+from infra.telemetry import Bar
+from pipeline.contract import Delivery, Form, describe
+from pipeline.deliveries.columns import extension
+from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
+from pipeline.deliveries.sample import MIME_OF
+
+IMAGES = dict.fromkeys(MIME_OF, "image")
+TABLES = {**IMAGES, "csv": "manifest", "parquet": "manifest"}
+PAGES = {**IMAGES, "json": "manifest", "jsonl": "manifest"}
+ROLES: Mapping[Form, Mapping[str, str]] = {
+    "webdataset": {"tar": "shard"},
+    "folder": {**IMAGES, "json": "sidecar", "xmp": "sidecar"},
+    "manifest": TABLES,
+    "img2dataset": {"tar": "shard", "parquet": "manifest", "json": "readme"},
+    "shutterstock_dataset": TABLES,
+    "shutterstock_api": PAGES,
+    "shutterstock_contributor": TABLES,
+    "adobe_stock": TABLES,
+    "getty_api": PAGES,
+}
+"""What a file is for, by its extension."""
+RECORDS = {LICENSES: "licenses", REVOCATIONS: "revocations"}
+README = re.compile(r"(.*/)?README(\.(md|txt))?", re.IGNORECASE)
+FEED = re.compile(r"(.*/)?updated[^/]*\.jsonl?", re.IGNORECASE)
+"""Shutterstock's list of changes, by the name of the request that answers it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What nobody can read from the files."""
+
+    provider: str
+    sequence: int
+    kind: Literal["full", "delta", "correction", "revocation"]
+    created_at: datetime
+    """UTC; passed in, since nothing here reads a clock."""
+    every_asset: Mapping[str, Any]
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_buckets: tuple[str, ...] = ()
+
+
+def seal(store: Store, form: Form, statement: Statement) -> Delivery:
+    """Write ``delivery.json``. Raises :class:`Refused` for a file of no use, a sealed folder, or one without
+    licences, and ValueError for a statement that no delivery may make.
+    """
+    names = [name for name in store.names() if name != MANIFEST]
+    if store.exists(MANIFEST):
+        fix = "deliver what is new from another folder, under the next --sequence"
+        raise Refused(store.uri, MANIFEST, "sealed", f"the folder is a delivery already; {fix}")
+    if LICENSES not in names:
+        fix = "write one record a line; `pardalis contract template license` prints an example"
+        raise Refused(store.uri, LICENSES, "missing", f"without a licence nothing is admitted; {fix}")
+    bar = Bar("seal", len(names), "files")
+    files = []
+    for name in names:
+        files.append({**hashed(store, name), "role": role(form, name)})
+        bar.advance(1)
+    document = {
+        "schema": "delivery/1.0",
+        "provider": statement.provider,
+        "delivery_id": f"{statement.provider}-{statement.sequence:06d}",
+        "sequence": statement.sequence,
+        "kind": statement.kind,
+        "form": form,
+        "every_asset": dict(statement.every_asset),
+        "created_at": statement.created_at,
+        "allowed_hosts": statement.allowed_hosts,
+        "allowed_buckets": statement.allowed_buckets,
+        "files": files,
+    }
+    try:
+        delivery = Delivery.model_validate(document)
+    except ValidationError as error:
+        raise ValueError(describe(error, MANIFEST)) from None
+    store.write(MANIFEST, (delivery.model_dump_json() + "\n").encode())
+    return delivery
+
+
+def hashed(store: Store, name: str) -> dict[str, Any]:
+    with store.open(name) as file:
+        stream = Hashed(file, most=store.size(name))
+        while stream.read(PIECE):
+            pass
+    return {"path": name, "sha256": stream.sha256.hexdigest(), "bytes": stream.num_bytes}
+
+
+def role(form: Form, name: str) -> str:
+    if name in RECORDS:
+        return RECORDS[name]
+    if README.fullmatch(name):
+        return "readme"
+    if form == "shutterstock_api" and FEED.fullmatch(name):
+        return "feed"
+    found = ROLES[form].get(extension(name))
+    if found is None:
+        used = ", ".join(f".{known}" for known in ROLES[form])
+        told = f"it has no use in the form {form!r}, whose files are {used}; move it away, or name --form"
+        raise Refused(MANIFEST, name, "role", told)
+    return found
+
+
+def guess(names: Collection[str]) -> Form:
+    """The contract's own form that the files look like; an agency's layout is always named."""
+    kinds = {extension(name) for name in names if name not in RECORDS}
+    if "tar" in kinds:
+        return "img2dataset" if "parquet" in kinds else "webdataset"
+    return "manifest" if kinds & {"csv", "parquet"} else "folder"

@@ -1,0 +1,114 @@
+"""Why an asset is in or out: the outcome, the rule behind every reason, and each licence that it names.
+
+Nothing is remembered for this. The row is the catalog's, and the licences are weighed again, as they were
+when the rights were decided: same records, same purpose, same instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import pyarrow.compute as pc
+
+from infra.corpus import Corpus, Version
+from infra.options import CorpusOptions, answer
+from pipeline import embedded, folding, reasons, refs, schema, tables
+from pipeline.admission import RECORDS
+from pipeline.contract import Asset
+from pipeline.embedded import signals
+from pipeline.grants import Case, Purpose, lacks
+from pipeline.revoked import Revoked
+from pipeline.step import ROWS, generation
+
+CATALOGS = ("split", "filter", "images", "decide")
+"""Steps whose rows are the catalog, the fullest first."""
+LEFT_OUT = ("record", "outcome", "settled_by", "reasons", "rules", "license_verdicts", "licenses", "uid")
+"""Of the facts told at the end: these are told before."""
+
+
+def explain(uid: str, *, options: CorpusOptions | None = None) -> None:
+    """Say why an asset is in or out: the outcome, the step and rule that gave it, and every licence it names.
+
+    With --json it prints a list: one entry for every revision that was delivered.
+
+    Example: pardalis explain fluent-emoji:1f34e --corpus demo/corpus
+
+    Parameters
+    ----------
+    uid
+        provider:asset_id
+    """
+    options = options or CorpusOptions()
+    corpus = options.open()
+    version = corpus.newest()
+    rows = [explained(corpus, version, row) for row in catalog_rows(corpus, version, uid)]
+    if not rows:
+        raise ValueError(f"no delivery brought {uid!r}; write it as PROVIDER:ASSET_ID")
+    answer(rows, "\n\n".join("\n".join(told(row)) for row in rows), json=options.json)
+
+
+def catalog_rows(corpus: Corpus, version: Version, uid: str) -> list[dict[str, Any]]:
+    """The asset's rows in the fullest catalog there is, without the bytes of signatures."""
+    step = next((name for name in CATALOGS if name in version.artifacts), CATALOGS[-1])
+    return rows_of(corpus, version, step, ROWS, uid)
+
+
+def rows_of(corpus: Corpus, version: Version, step: str, file: str, uid: str) -> list[dict[str, Any]]:
+    found = []
+    signatures = (schema.STRUCTURE.name, schema.TINT.name)
+    for slot, shard in sorted(corpus.artifact(version, step).shards.items()):
+        table = tables.read_parquet(refs.of(corpus.store, shard, file))
+        table = table.drop_columns([name for name in signatures if name in table.column_names])
+        rows = table.filter(pc.equal(table[schema.UID.name], uid)).to_pylist()
+        found += [{**row, "slot": slot} for row in rows]
+    return found
+
+
+def explained(corpus: Corpus, version: Version, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row, with the rule behind each reason, the delivery, and what each licence lacks."""
+    delivery = version.deliveries[int(generation(row["slot"]))]
+    rules = {reason: reasons.rule_of(reason) for reason in row["reasons"]}
+    return {
+        **row,
+        "delivery": f"{delivery.delivery_id} (number {delivery.sequence} of {delivery.provider})",
+        "rules": rules,
+        "license_verdicts": verdicts(corpus, version, row),
+    }
+
+
+def verdicts(corpus: Corpus, version: Version, row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """All that each licence lacks by itself; none for a sample that was no asset."""
+    records = rows_of(corpus, version, "records", RECORDS, row["uid"])
+    record = next((one for one in records if one["slot"] == row["slot"] and one["record"]), None)
+    if record is None:
+        return {}
+    asset = Asset.model_validate_json(record["record"])
+    as_of = datetime.fromisoformat(version.as_of)
+    settings = dict(corpus.artifact(version, "decide").settings)
+    case = Case(
+        asset=asset,
+        licenses=folding.licenses(corpus.store, version, asset.provider),
+        purpose=Purpose.model_validate(settings, strict=False),
+        as_of=as_of,
+        revoked=Revoked.of(folding.revocations(corpus.store, version), as_of),
+        signals=signals(embedded.from_json(record["extracted"])),
+    )
+    return lacks(case)
+
+
+def told(row: Mapping[str, Any]) -> Iterator[str]:
+    """The answer for people."""
+    where = f" by {row['settled_by']}" if row["settled_by"] else ""
+    held = "in the corpus" if row["outcome"] == "kept" else "out"
+    yield f"{row['uid']}, revision {row['revision']}: {held}, {row['outcome']}{where}"
+    for reason, rule in row["rules"].items():
+        yield f"  because of {reason}"
+        if rule is not None:
+            yield f"    rule: {rule}"
+    for name, missing in row["license_verdicts"].items():
+        used = " (used)" if name in row["licenses"] else ""
+        yield f"  licence {name}{used}: {', '.join(missing) or 'admits every use that is needed'}"
+    facts = {name: value for name, value in row.items() if name not in LEFT_OUT}
+    yield from (f"  {name}: {value}" for name, value in facts.items() if value not in (None, "", []))

@@ -1,0 +1,191 @@
+"""The step before all others: images that a delivery only names are brought in from https and s3 addresses.
+
+An address is followed where the delivery and the configuration both allow its host or bucket; neither alone
+is enough, and by default the configuration allows none. What comes must have the sha256 that its row states.
+
+The surprising rule: this is the one step whose answer the network decides. Every try of a batch is a shard of
+its own, which asks only for what the tries before it could not reach; so what was brought stays as it is, and
+the next ``pardalis ingest`` tries the rest again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from infra.artifact import Made, find_shard
+from infra.guarded import s3
+from infra.guarded.https import INTERNET, Limits, Network, Unreachable
+from infra.guarded.refused import Refused
+from infra.settings import Section
+from pipeline import folding, refs
+from pipeline.deliveries import fetched, kept
+from pipeline.deliveries.download import Effort, Wanted, download
+from pipeline.deliveries.fetched import Missed
+from pipeline.deliveries.kept import KeptBatch
+from pipeline.fields import Many
+from pipeline.outcomes import KEPT
+from pipeline.step import Report, Source, Step, Task, slot_name
+
+THREADS = 8
+"""Images read at a time; each may hold ``max_bytes`` twice, before and after it is counted."""
+OVER = Missed(code="budget", message="the batch is full; its rest comes with the next try", again=True)
+
+SHA256 = re.compile("[0-9a-f]{64}")
+UNSIGNED = Missed(
+    code="no_sha256",
+    message="an image at an address needs its file.sha256: what lies there may change; state it",
+    again=False,
+)
+
+
+class FetchConfig(Section):
+    hosts: Many[str] = ()
+    """Hosts whose https addresses may be followed, such as ``images.agency.example``; by default none."""
+    buckets: Many[str] = ()
+    """S3 buckets that rows of a delivery may name; by default none."""
+    max_bytes: int = Field(32 * 1024 * 1024, ge=1)
+    """Of one image. A JPEG of 24 MP at full quality has some 20 MB."""
+    batch_bytes: int = Field(256 * 1024 * 1024, ge=1)
+    """Of the images of a batch; what is over is left for the next try. While it reads, a worker holds this,
+    and at most 16 times ``max_bytes``."""
+    seconds: float = Field(120.0, gt=0)
+    """For one image, from the first byte of the question to the last of the answer."""
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.batch_bytes < self.max_bytes:
+            told = f"batch_bytes {self.batch_bytes} has no room for one image of max_bytes {self.max_bytes}"
+            raise ValueError(f"{told}; raise the first or lower the second")
+        return self
+
+
+def step(config: FetchConfig, network: Network = INTERNET) -> Step:
+    """``network`` resolves names and connects; every address that it finds is checked."""
+    return Step(
+        name="fetch",
+        # How long and how much at a time decide when something arrives, and never what.
+        settings=Section(),
+        tasks=functools.partial(list_tries, config=config),
+        open=lambda: functools.partial(fetch, config=config, network=network),
+    )
+
+
+def list_tries(source: Source, *, config: FetchConfig) -> Sequence[Task]:
+    """Every try of each batch with addresses: those that were made, and one more where rows are left."""
+    keys = step(config)
+    tasks: list[Task] = []
+    for number, folded in enumerate(source.version.deliveries):
+        delivery = folding.manifest(folding.manifest_ref(source.store, folded))
+        allowed = {
+            "hosts": sorted({*delivery.allowed_hosts} & {*config.hosts}),
+            "buckets": sorted({*delivery.allowed_buckets} & {*config.buckets}),
+            "max_bytes": config.max_bytes,
+        }
+        for i, batch in enumerate(kept.batches(source.store, folded.sha256, folded.batches)):
+            if batch.addresses:
+                tasks += tries(source, slot_name(number, i), batch, allowed, keys)
+    return tasks
+
+
+def tries(source: Source, slot: str, batch: KeptBatch, allowed: Mapping[str, Any], keys: Step) -> list[Task]:
+    assert batch.rows is not None  # noqa: S101  # addresses stand in rows
+    found: list[Task] = []
+    before: tuple[refs.Ref, ...] = ()
+    for number in itertools.count():
+        task = Task(
+            slot=f"{slot}.{number:03d}", reads={"table": (batch.rows,), "missed": before}, facts=allowed
+        )
+        found.append(task)
+        shard = find_shard(source.store, keys.name, keys.key(task))
+        if shard is None or not shard.facts["again"]:
+            return found
+        before = (refs.of(source.store, shard, fetched.MISSED),)
+    return found
+
+
+def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network) -> Made:
+    rows = [json.loads(line) for line in task.only("table").read().splitlines()]
+    earlier = {
+        number: why for ref in task.reads["missed"] for number, why in fetched.read_missed(ref.read()).items()
+    }
+    ask = [number for number, why in earlier.items() if why.again] if earlier else range(len(rows))
+    wanted = {number: rows[number] for number in ask if rows[number]["uri"]}
+    unsigned = {number for number, row in wanted.items() if not SHA256.fullmatch(expected(row))}
+    wanted = {number: row for number, row in wanted.items() if number not in unsigned}
+    s3_rows = {number: row for number, row in wanted.items() if row["uri"].startswith("s3://")}
+    asked = [wish(number, row) for number, row in wanted.items() if number not in s3_rows]
+    found: dict[int, bytes | Missed] = {
+        answer.row: answer.outcome
+        for answer in download(
+            asked,
+            hosts=task.facts["hosts"],
+            limits=Limits(max_bytes=task.facts["max_bytes"], total_s=config.seconds),
+            network=network,
+            effort=Effort(threads=THREADS, max_total_bytes=config.batch_bytes),
+        )
+    }
+    found |= dict.fromkeys(unsigned, UNSIGNED)
+    found |= from_s3(s3_rows, task.facts, left=config.batch_bytes - held(found))
+    missed = {number: why for number, why in {**earlier, **found}.items() if isinstance(why, Missed)}
+    images = {number: image for number, image in found.items() if isinstance(image, bytes)}
+    again = sum(why.again for why in missed.values())
+    return Made(files=fetched.files(images, missed), counts={KEPT: len(images)}, facts={"again": again})
+
+
+def wish(number: int, row: Mapping[str, Any]) -> Wanted:
+    return Wanted(row=number, uri=row["uri"], sha256=expected(row))
+
+
+def expected(row: Mapping[str, Any]) -> str:
+    return stated(row, "file.sha256", "sha256")
+
+
+def stated(row: Mapping[str, Any], *columns: str) -> str:
+    return next((str(row["cells"][name]) for name in columns if row["cells"].get(name)), "")
+
+
+def held(found: Mapping[int, bytes | Missed]) -> int:
+    return sum(len(image) for image in found.values() if isinstance(image, bytes))
+
+
+def from_s3(
+    rows: Mapping[int, Mapping[str, Any]], allowed: Mapping[str, Any], *, left: int
+) -> dict[int, bytes | Missed]:
+    """Objects by row, several at a time, until so many bytes are held."""
+    found: dict[int, bytes | Missed] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        reading = functools.partial(from_object, allowed=allowed)
+        for start in range(0, len(rows), THREADS):
+            some = list(rows)[start : start + THREADS]
+            for number, answer in zip(some, pool.map(reading, map(rows.__getitem__, some)), strict=True):
+                fits = isinstance(answer, Missed) or held(found) + len(answer) <= left
+                found[number] = answer if fits else OVER
+    return found
+
+
+def from_object(row: Mapping[str, Any], allowed: Mapping[str, Any]) -> bytes | Missed:
+    try:
+        data = s3.read(
+            row["uri"],
+            stated(row, "file.s3_version_id"),
+            buckets=allowed["buckets"],
+            max_bytes=allowed["max_bytes"],
+        )
+    except Refused as error:
+        return Missed(code=error.rule, message=str(error), again=False)
+    except Unreachable as error:
+        return Missed(code="unreachable", message=str(error), again=True)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected(row):
+        told = f"file.sha256: got {expected(row)}; the object has {digest}"
+        return Missed(code="sha256_mismatch", message=told, again=False)
+    return data

@@ -1,0 +1,246 @@
+"""Laws of images at addresses: they end as if they had been delivered, and every row has an outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import cluster, storage
+from infra.cli import run
+from infra.corpus import Corpus, Version
+from infra.guarded.https import Network
+from infra.storage import Store
+from infra.telemetry import Log
+from pipeline import build, checking, folding, plan
+from pipeline.config import Config
+from pipeline.deliveries.writer import write_folder
+from pipeline.engine import Engine, Inline, OnRay
+from pipeline.step import ROWS
+from tests.infra.tls_server import HOST, PUBLIC, Site, body, serving
+
+from .conftest import AS_OF, TINY, license_, sample
+from .test_build import contents
+from .test_forms import HEADING, coded, rows
+from .worlds import Addressed, at_addresses
+
+pytestmark = pytest.mark.plan
+SECRET = "token-that-nobody-may-see"  # noqa: S105  # planted, and looked for
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Site]:
+    with serving() as site:
+        yield site
+
+
+@pytest.fixture
+def site(served: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
+    served.trust(monkeypatch, tmp_path)
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
+    served.asked.clear()
+    served.routes = {}
+    return served
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A corpus that may follow addresses on one host."""
+
+    corpus: Corpus
+    config: Config
+
+    def ingest(self, uris: list[str], network: Network, engine: Engine | None = None) -> Version:
+        with self.corpus.writing(purpose="test") as lease:
+            head = self.corpus.head()
+            version = replace(folding.fold(self.corpus, head, uris), as_of=AS_OF.isoformat())
+            steps = plan.ingest_steps(self.config, AS_OF, network)
+            version = build.run(self.corpus, version, steps, engine or Inline(), Log())
+            return self.corpus.publish(lease, head, version)
+
+    def told(self, version: Version) -> dict[str, tuple[str, str]]:
+        """(outcome, code of the reason) by asset."""
+        found = rows(self.corpus, version, "images", ROWS)
+        return {row["uid"]: (row["outcome"], "".join(row["reasons"][:1]).partition(":")[0]) for row in found}
+
+
+@pytest.fixture
+def world(tmp_path: Path, tiny: Config) -> World:
+    return World(Corpus(Store.at(tmp_path / "corpus")), allowing(tiny, hosts=(HOST,)))
+
+
+def allowing(config: Config, **places: Any) -> Config:
+    fetch = config.pipeline.fetch.model_copy(update=places)
+    return config.model_copy(update={"pipeline": config.pipeline.model_copy(update={"fetch": fetch})})
+
+
+def on_host(number: int) -> Addressed:
+    asset, image = sample(number)
+    return Addressed(asset=asset, image=image, uri=f"https://{HOST}/{asset.asset_id}.png?Signature={SECRET}")
+
+
+def test_assets_at_addresses_end_as_if_they_had_been_delivered(
+    tmp_path: Path, site: Site, world: World
+) -> None:
+    assets = [on_host(number) for number in range(40)]
+    site.routes = {f"/{one.asset.asset_id}.png": body(one.image) for one in assets}
+    there = at_addresses(Store.at(tmp_path / "there"), assets, hosts=(HOST,))
+    here = Store.at(tmp_path / "here")
+    write_folder(here, HEADING, licenses=[license_()], samples=[sample(number) for number in range(40)])
+    other = World(Corpus(Store.at(tmp_path / "other")), world.config)
+    versions = world.ingest([there], site.network()), other.ingest([here.uri], site.network())
+    left, right = (
+        [coded(row) for row in rows(one.corpus, version, "images", ROWS)]
+        for one, version in zip((world, other), versions, strict=True)
+    )
+    assert left == right
+    assert {row["outcome"] for row in left} == {"kept"}
+    assert len(world.corpus.artifact(versions[0], "fetch").shards) == 2
+
+
+def test_every_row_has_an_outcome_and_a_refusal_stands(tmp_path: Path, site: Site, world: World) -> None:
+    good, gone, other, changed, unsigned, private = (on_host(number) for number in range(6))
+    site.routes = {
+        f"/{good.asset.asset_id}.png": body(good.image),
+        f"/{gone.asset.asset_id}.png": body(b"", status=404),
+        f"/{changed.asset.asset_id}.png": body(changed.image + b"\0"),
+    }
+    cases = [
+        good,
+        gone,
+        dataclasses.replace(other, uri="https://elsewhere.example/x.png"),
+        changed,
+        dataclasses.replace(unsigned, sha256=""),
+        dataclasses.replace(private, uri="http://127.0.0.1/x.png"),
+    ]
+    uri = at_addresses(Store.at(tmp_path / "d"), cases, hosts=(HOST,))
+    first = world.ingest([uri], site.network())
+    assert world.told(first) == {
+        good.asset.uid: ("kept", ""),
+        gone.asset.uid: ("quarantined", "status"),
+        other.asset.uid: ("quarantined", "host"),
+        changed.asset.uid: ("quarantined", "sha256_mismatch"),
+        unsigned.asset.uid: ("quarantined", "no_sha256"),
+        private.asset.uid: ("quarantined", "scheme"),
+    }
+    asked = len(site.asked)
+    assert world.ingest([], site.network()) == first
+    assert len(site.asked) == asked
+
+
+def test_what_could_not_be_reached_is_tried_again_and_nothing_else(
+    tmp_path: Path, site: Site, world: World
+) -> None:
+    assets = [on_host(number) for number in range(3)]
+    site.routes = {f"/{one.asset.asset_id}.png": body(one.image) for one in assets[:2]}
+    down = f"/{assets[2].asset.asset_id}.png"
+    site.routes[down] = body(b"", status=503)
+    uri = at_addresses(Store.at(tmp_path / "d"), assets, hosts=(HOST,))
+    patient = World(world.corpus, world.config)
+    first = patient.ingest([uri], site.network())
+    assert patient.told(first)[assets[2].asset.uid] == ("failed", "unreachable")
+    before = contents(world.corpus.store, "shards/fetch/")
+    site.asked.clear()
+    site.routes[down] = body(assets[2].image)
+    second = patient.ingest([], site.network())
+    assert {outcome for outcome, _ in patient.told(second).values()} == {"kept"}
+    assert [path.partition("?")[0] for path, _ in site.asked] == [down]
+    after = contents(world.corpus.store, "shards/fetch/")
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("allowed", [((), (HOST,)), ((HOST,), ())])
+def test_an_address_is_followed_only_where_delivery_and_configuration_both_allow_it(
+    tmp_path: Path, site: Site, tiny: Config, allowed: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    delivered, configured = allowed
+    world = World(Corpus(Store.at(tmp_path / "corpus")), allowing(tiny, hosts=configured))
+    one = on_host(0)
+    site.routes = {f"/{one.asset.asset_id}.png": body(one.image)}
+    uri = at_addresses(Store.at(tmp_path / "d"), [one], hosts=delivered)
+    assert world.told(world.ingest([uri], site.network())) == {one.asset.uid: ("quarantined", "host")}
+    assert site.asked == []
+
+
+def test_a_check_judges_by_the_rows_and_follows_nothing(tmp_path: Path, site: Site, world: World) -> None:
+    bare = dataclasses.replace(on_host(1), facts=())
+    uri = at_addresses(Store.at(tmp_path / "d"), [on_host(0), bare], hosts=(HOST,))
+    [told] = checking.check(None, [uri], world.config, AS_OF)["deliveries"]
+    assert told["decisions"] == {"in": 2, "kept": 2}
+    assert told["addresses"] == 2
+    assert site.asked == []
+
+
+def test_no_token_of_an_address_stays_in_the_corpus(tmp_path: Path, site: Site, world: World) -> None:
+    good, gone = on_host(0), on_host(1)
+    site.routes = {f"/{good.asset.asset_id}.png": body(good.image)}
+    uri = at_addresses(Store.at(tmp_path / "d"), [good, gone], hosts=(HOST,))
+    world.ingest([uri], site.network())
+    store = world.corpus.store
+    holders = [name for name in store.names() if SECRET.encode() in store.read(name)]
+    # The rows themselves are what the next try asks with.
+    assert all("/rows/" in name for name in holders), holders
+
+
+def test_objects_on_s3_are_read_in_the_version_that_is_stated(
+    s3: Store, tmp_path: Path, tiny: Config
+) -> None:
+    client = storage.s3()
+    client.create_bucket(Bucket="originals")
+    client.put_bucket_versioning(Bucket="originals", VersioningConfiguration={"Status": "Enabled"})
+    cases = []
+    for number in range(4):
+        asset, image = sample(number)
+        put = client.put_object(Bucket="originals", Key=f"a b/{number}.png", Body=image)
+        if number == 1:
+            client.put_object(Bucket="originals", Key=f"a b/{number}.png", Body=b"changed since")
+        if number == 2:
+            client.delete_object(Bucket="originals", Key=f"a b/{number}.png", VersionId=put["VersionId"])
+        bucket = "others" if number == 3 else "originals"
+        uri = f"s3://{bucket}/a b/{number}.png"
+        cases.append(Addressed(asset=asset, image=image, uri=uri, version=put["VersionId"]))
+    uri = at_addresses(Store.at(f"{s3.uri}/d"), cases, buckets=("originals",))
+    (tmp_path / "tiny.toml").write_text(TINY + '\n[pipeline.fetch]\nbuckets = ["originals"]\n')
+    corpus = Corpus(Store.at(f"{s3.uri}/corpus"))
+    tokens = ["ingest", uri, "--corpus", corpus.store.uri, "--config", str(tmp_path / "tiny.toml")]
+    assert run([*tokens, "--as-of", AS_OF.isoformat(), "--engine", "inline"]) == 0
+    world = World(corpus, tiny)
+    assert list(world.told(corpus.newest()).values()) == [
+        ("kept", ""),
+        ("kept", ""),
+        ("quarantined", "status"),
+        ("quarantined", "bucket"),
+    ]
+
+
+def dialling(port: int) -> Network:
+    """A network that can be sent to a worker: it resolves to a public address, and dials the server."""
+
+    def dial(_place: tuple[str, int], timeout: float) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", port), timeout)
+
+    return Network(resolve=lambda _host, _port: (PUBLIC,), connect=dial)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_images_are_fetched_on_ray_as_in_process(tmp_path: Path, site: Site, tiny: Config) -> None:
+    """The workers of a cluster that starts here trust the server's certificate as this process does."""
+    assets = [on_host(number) for number in range(40)]
+    site.routes = {f"/{one.asset.asset_id}.png": body(one.image) for one in assets[:-1]}
+    site.routes[f"/{assets[-1].asset.asset_id}.png"] = body(b"", status=404)
+    uri = at_addresses(Store.at(tmp_path / "d"), assets, hosts=(HOST,))
+    config = allowing(tiny, hosts=(HOST,))
+    here, there = (World(Corpus(Store.at(tmp_path / name)), config) for name in ("here", "there"))
+    with cluster.joined(None), contextlib.closing(OnRay()) as on_ray:
+        first = there.ingest([uri], dialling(site.port), on_ray)
+    assert here.ingest([uri], dialling(site.port)) == first
+    prefixes = ("shards/", "artifacts/", "versions/", "deliveries/")
+    assert contents(here.corpus.store, *prefixes) == contents(there.corpus.store, *prefixes)
+    assert sorted(set(here.told(first).values())) == [("kept", ""), ("quarantined", "status")]
