@@ -647,7 +647,7 @@ def test_a_feed_alone_is_a_delivery_under_an_id_of_any_length(tmp_path: Path) ->
     delivery = opened(
         tmp_path, replace(parcel, files={"feed.json": parcel.files["feed.json"]}), delivery_id="d" * 128
     )
-    assert delivery.batches == ()
+    assert list(delivery.batches) == []
     assert [(r.revocation_id, r.targets) for r in delivery.revocations] == [
         (derived_id("d" * 128 + ":7"), ("7",))
     ]
