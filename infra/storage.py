@@ -8,7 +8,6 @@ Two rules hold on both. :meth:`Store.write` is atomic: a reader sees the old obj
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import re
@@ -20,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import boto3
-import botocore.config
 import botocore.exceptions
-from pyarrow import fs
 
+from infra import s3
 from infra.redaction import masked
 
 
@@ -235,24 +232,24 @@ class S3Store(Store):
 
     def read(self, name: str, *, at_most: int | None = None) -> bytes:
         with self._named(name):
-            return cast("bytes", s3().get_object(**self._at(name))["Body"].read(at_most))
+            return cast("bytes", s3.client().get_object(**self._at(name))["Body"].read(at_most))
 
     def open(self, name: str) -> BinaryIO:
         where = self._at(name)
         try:
-            return cast("BinaryIO", arrow_s3().open_input_file(f"{where['Bucket']}/{where['Key']}"))
+            return cast("BinaryIO", s3.filesystem().open_input_file(f"{where['Bucket']}/{where['Key']}"))
         except FileNotFoundError:
             raise self.missing(name) from None
 
     def write(self, name: str, data: bytes) -> None:
-        s3().put_object(**self._at(name), Body=data)
+        s3.client().put_object(**self._at(name), Body=data)
 
     def create(self, name: str, data: bytes) -> bool:
         try:
-            s3().put_object(**self._at(name), Body=data, IfNoneMatch="*")
+            s3.client().put_object(**self._at(name), Body=data, IfNoneMatch="*")
         except botocore.exceptions.ClientError as error:
             # 412: somebody was first. 409: somebody is writing it now, and one of the two will be first.
-            if status(error) in (409, 412):
+            if s3.status(error) in (409, 412):
                 return False
             raise
         return True
@@ -266,18 +263,20 @@ class S3Store(Store):
 
     def size(self, name: str) -> int:
         with self._named(name):
-            return int(s3().head_object(**self._at(name))["ContentLength"])
+            return int(s3.client().head_object(**self._at(name))["ContentLength"])
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         where = self._at(prefix)
         skip = len(self._at("")["Key"])
-        pages = s3().get_paginator("list_objects_v2").paginate(Bucket=where["Bucket"], Prefix=where["Key"])
+        pages = (
+            s3.client().get_paginator("list_objects_v2").paginate(Bucket=where["Bucket"], Prefix=where["Key"])
+        )
         items = (item for page in pages for item in page.get("Contents", ()))
         return {item["Key"][skip:]: item["Size"] for item in items}
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
-            s3().delete_object(**self._at(name))
+            s3.client().delete_object(**self._at(name))
 
     def local(self, name: str) -> Path:
         path = cache_folder() / "objects" / hashlib.sha256(self.where(name).encode()).hexdigest()
@@ -290,27 +289,6 @@ class S3Store(Store):
         try:
             yield
         except botocore.exceptions.ClientError as error:
-            if status(error) == 404:
+            if s3.status(error) == 404:
                 raise self.missing(name) from None
             raise
-
-
-def status(error: botocore.exceptions.ClientError) -> int:
-    """The HTTP status that the server answered."""
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-
-
-@functools.cache
-def s3() -> Any:
-    """One client a process; it is safe to share among threads and never pickled."""
-    retries = {"mode": "adaptive", "max_attempts": 8}
-    return boto3.client("s3", config=botocore.config.Config(retries=retries, s3={"addressing_style": "path"}))
-
-
-@functools.cache
-def arrow_s3() -> fs.S3FileSystem:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    scheme, _, host = endpoint.partition("://")
-    if not host:
-        return fs.S3FileSystem()
-    return fs.S3FileSystem(endpoint_override=host, scheme=scheme)

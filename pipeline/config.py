@@ -127,7 +127,7 @@ def validated(kind: type[S], values: Mapping[str, Any], where: str) -> S:
     What is set is kept with the corpus for all to read, so a credential is refused wherever it stands; and a
     setting that is unknown is told without its value, which may be one all the same.
     """
-    if held := credential_places(dict(values)):
+    if held := credential_places(values):
         fix = "leave it out: they come from AWS_SECRET_ACCESS_KEY and its like, from roles or from files"
         raise BadConfig(
             f"{where}: {held[0]} holds a credential, and settings are kept with the corpus; {fix}"

@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from infra import storage
+from infra import s3 as s3_clients
 from infra.storage import Store
 
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -111,14 +111,14 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    storage.s3.cache_clear()
-    storage.arrow_s3.cache_clear()
+    s3_clients.client.cache_clear()
+    s3_clients.filesystem.cache_clear()
     yield Store.at(f"s3://corpora/{tmp_path.name}")
-    storage.s3.cache_clear()
-    storage.arrow_s3.cache_clear()
+    s3_clients.client.cache_clear()
+    s3_clients.filesystem.cache_clear()
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """The same test on both kinds of storage."""
     if request.param == "local":

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import botocore.exceptions
 
-from infra import storage
+from infra import s3
 from infra.guarded.https import Unreachable
 from infra.guarded.refused import Refused
 
@@ -38,14 +38,14 @@ def read(uri: str, version: str, *, buckets: Collection[str], max_bytes: int) ->
         raise Refused(uri[:80], "", "bucket", f"bucket {bucket!r} is not allowed; {fix}")
     which = {"VersionId": version} if version else {}
     try:
-        answer = storage.s3().get_object(Bucket=bucket, Key=key, **which)
+        answer = s3.client().get_object(Bucket=bucket, Key=key, **which)
         size = int(answer["ContentLength"])
         if size > max_bytes:
             answer["Body"].close()
             raise Refused(uri[:80], "", "size", f"{size} bytes, at most {max_bytes} are read")
         data: bytes = answer["Body"].read()
     except botocore.exceptions.ClientError as error:
-        status = storage.status(error)
+        status = s3.status(error)
         if status in GONE:
             fix = "see that the object, and the version, is there and may be read"
             raise Refused(uri[:80], "", "status", f"the server answered {status}; {fix}") from None

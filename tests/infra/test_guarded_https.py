@@ -22,6 +22,8 @@ from infra.guarded.https import INTERNET, USER_AGENT, Limits, Network, Unreachab
 from infra.guarded.refused import Refused
 from tests.infra.tls_server import HOST, PUBLIC, Route, Site, body, raw, serving
 
+pytestmark = pytest.mark.long
+
 SECRET = "token-that-nobody-may-see"  # noqa: S105  # planted, and looked for
 URI = f"https://{HOST}/a.jpg?Signature={SECRET}"
 SMALL = Limits(max_bytes=1000)

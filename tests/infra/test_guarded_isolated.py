@@ -21,6 +21,7 @@ import pytest
 
 from infra.guarded.isolated import LENGTH, Died, Isolated, Limits
 
+pytestmark = pytest.mark.long
 WORK = '''
 import os, resource, time
 from pathlib import Path

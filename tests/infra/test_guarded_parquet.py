@@ -21,6 +21,8 @@ from infra.guarded import columns
 from infra.guarded.parquet import Limits, rows
 from infra.guarded.refused import Refused
 
+pytestmark = pytest.mark.long
+
 
 def written(columns: dict[str, Any], **options: Any) -> bytes:
     sink = io.BytesIO()

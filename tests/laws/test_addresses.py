@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from infra import cluster, storage
+from infra import cluster
+from infra import s3 as s3_clients
 from infra.cli import run
 from infra.corpus import Corpus, Version
 from infra.guarded.https import Network
@@ -191,7 +192,7 @@ def test_no_token_of_an_address_stays_in_the_corpus(tmp_path: Path, site: Site, 
 def test_objects_on_s3_are_read_in_the_version_that_is_stated(
     s3: Store, tmp_path: Path, tiny: Config
 ) -> None:
-    client = storage.s3()
+    client = s3_clients.client()
     client.create_bucket(Bucket="originals")
     client.put_bucket_versioning(Bucket="originals", VersioningConfiguration={"Status": "Enabled"})
     cases = []

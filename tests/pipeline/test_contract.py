@@ -66,6 +66,7 @@ VALUES = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_schema_and_the_records_take_and_refuse_the_same(kind: str) -> None:
     definitions = VALIDATOR.schema["$defs"]

@@ -22,6 +22,8 @@ from pipeline.deliveries.download import Effort, Wanted, download
 from pipeline.deliveries.fetched import Missed
 from tests.infra.tls_server import HOST, Route, Site, body, serving
 
+pytestmark = pytest.mark.long
+
 SECRET = "token-that-nobody-may-see"  # noqa: S105  # planted, and looked for
 SMALL = Limits(max_bytes=1000)
 ONCE = Effort(tries=1, threads=2)

@@ -26,7 +26,7 @@ from tests.hostile.made import tarred
 from .agencies import Parcel, encoded
 from .downloaded import img2dataset
 
-pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.long
 Found = dict[str, Asset | Fault]
 KEYS = [f"{number:06d}" for number in range(6)]
 A, B, *_, MISSING = KEYS

@@ -24,6 +24,8 @@ from PIL import Image, ImageCms, ImageOps
 from pipeline.ingest import IngestConfig
 from tokenizer_service import images
 
+pytestmark = pytest.mark.long
+
 Pixels = NDArray[np.uint8]
 Peer = Callable[[bytes, str], Pixels]
 SIDE = 96

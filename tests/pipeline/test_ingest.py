@@ -24,6 +24,8 @@ from pipeline.step import IMAGES, ROWS, Step
 from tests.hostile.made import AS_OF, Parcel, encoded, license_, lines, picture, record, sample, tarred
 from tokenizer_service import images
 
+pytestmark = pytest.mark.long
+
 
 def segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
     """Marker and bytes of each segment, with the coded pixels behind it."""

@@ -13,6 +13,8 @@ from pipeline.rights import Decision
 
 from .worlds import WAYS, World, cases, worlds
 
+pytestmark = pytest.mark.long
+
 OUTCOMES = {"unclear": "quarantined", "kept": "kept"}
 
 

@@ -231,6 +231,7 @@ print(hashlib.sha256(one_shard(9)[0]).hexdigest())
 """
 
 
+@pytest.mark.long
 def test_another_process_writes_the_same_bytes() -> None:
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
     run = subprocess.run(command, capture_output=True, check=True, text=True)

@@ -18,6 +18,8 @@ from retrieval.encoders import Encoder
 from retrieval.offline import OfflineEncoder, Sentences
 from tokenizer_service import features
 
+pytestmark = pytest.mark.long
+
 LONG = "an umbrella in the rain beside a small red house on a hill, seen from far away at night"
 
 

@@ -9,6 +9,8 @@ import torch
 from tokenizer_service import fit, metrics, vq
 from tokenizer_service.fit import Fitted, VQFitConfig
 
+pytestmark = pytest.mark.long
+
 RNG = np.random.default_rng(0)
 TINY = {
     "vq": {"codebook_size": 32, "code_dim": 8, "widths": [16, 16], "decoder_blocks": 1},

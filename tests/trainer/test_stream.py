@@ -108,6 +108,7 @@ def test_a_position_holds_the_same_sequence_however_it_is_asked_for(
     assert found.tolist() == together[asked].tolist()
 
 
+@pytest.mark.long
 @settings(max_examples=25)
 @given(ORDER, PARTS)
 def test_a_step_holds_the_same_sequences_for_any_ranks_and_workers(
@@ -116,6 +117,7 @@ def test_a_step_holds_the_same_sequences_for_any_ranks_and_workers(
     assert steps(walks(order, shape), 9) == steps(walks(order, (1, 1)), 9)
 
 
+@pytest.mark.long
 @settings(max_examples=25)
 @given(ORDER, PARTS, PARTS, st.integers(0, 14))
 def test_a_run_stopped_anywhere_goes_on_elsewhere_with_the_same_steps(
@@ -167,6 +169,7 @@ def same(one: Batch, other: Batch) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
+@pytest.mark.long
 @settings(max_examples=20)
 @given(order=ORDER, stop=st.integers(0, 14))
 def test_a_resumed_stream_is_bit_identical_masks_included(
