@@ -20,7 +20,10 @@ def status(error: botocore.exceptions.ClientError) -> int:
 @functools.cache
 def client() -> Any:
     retries = {"mode": "adaptive", "max_attempts": 8}
-    return boto3.client("s3", config=botocore.config.Config(retries=retries, s3={"addressing_style": "path"}))
+    # A session of its own: the default one would keep the credentials that some other client found first.
+    return boto3.Session().client(
+        "s3", config=botocore.config.Config(retries=retries, s3={"addressing_style": "path"})
+    )
 
 
 @functools.cache
