@@ -17,12 +17,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from infra.artifact import Made, find_shard
 from infra.guarded import s3
+from infra.guarded.address import check_uri
 from infra.guarded.https import INTERNET, Limits, Network, Unreachable
 from infra.guarded.refused import Refused
 from infra.settings import Section
@@ -40,11 +42,7 @@ THREADS = 8
 OVER = Missed(code="budget", message="the batch is full; its rest comes with the next try", again=True)
 
 SHA256 = re.compile("[0-9a-f]{64}")
-UNSIGNED = Missed(
-    code="no_sha256",
-    message="an image at an address needs its file.sha256: what lies there may change; state it",
-    again=False,
-)
+UNSIGNED = "what lies at an address may change; state the sha256 of the image"
 
 
 class FetchConfig(Section):
@@ -77,6 +75,11 @@ def step(config: FetchConfig, network: Network = INTERNET) -> Step:
         tasks=functools.partial(list_tries, config=config),
         open=lambda: functools.partial(fetch, config=config, network=network),
     )
+
+
+def unfollowed(config: FetchConfig) -> Step:
+    """The same step, for a check: it refuses what may not be followed, and follows nothing."""
+    return replace(step(config), open=lambda: judge)
 
 
 def list_tries(source: Source, *, config: FetchConfig) -> Sequence[Task]:
@@ -113,36 +116,71 @@ def tries(source: Source, slot: str, batch: KeptBatch, allowed: Mapping[str, Any
 
 
 def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network) -> Made:
+    wanted, missed = left(task)
+    refused = refusals(wanted, task.facts)
+    asked = {number: row for number, row in wanted.items() if number not in refused}
+    objects = {number: row for number, row in asked.items() if is_object(row)}
+    answers = download(
+        [
+            Wanted(row=number, uri=row["uri"], sha256=expected(row))
+            for number, row in asked.items()
+            if number not in objects
+        ],
+        hosts=task.facts["hosts"],
+        limits=Limits(max_bytes=task.facts["max_bytes"], total_s=config.seconds),
+        network=network,
+        effort=Effort(threads=THREADS, max_total_bytes=config.batch_bytes),
+    )
+    found: dict[int, bytes | Missed] = {answer.row: answer.outcome for answer in answers}
+    found |= from_s3(objects, task.facts, left=config.batch_bytes - held(found))
+    images = {number: image for number, image in found.items() if isinstance(image, bytes)}
+    still = {number: why for number, why in found.items() if isinstance(why, Missed)}
+    return made(images, {**missed, **refused, **still})
+
+
+def judge(task: Task, _report: Report) -> Made:
+    """What can be said of addresses without following one; nothing is said of those that may be followed."""
+    wanted, missed = left(task)
+    return made({}, {**missed, **(refusals(wanted, task.facts) if not missed else {})})
+
+
+def left(task: Task) -> tuple[dict[int, Any], dict[int, Missed]]:
+    """The rows that this try asks for, and what the tries before it missed."""
     rows = [json.loads(line) for line in task.only("table").read().splitlines()]
     earlier = {
         number: why for ref in task.reads["missed"] for number, why in fetched.read_missed(ref.read()).items()
     }
     ask = [number for number, why in earlier.items() if why.again] if earlier else range(len(rows))
-    wanted = {number: rows[number] for number in ask if rows[number]["uri"]}
-    unsigned = {number for number, row in wanted.items() if not SHA256.fullmatch(expected(row))}
-    wanted = {number: row for number, row in wanted.items() if number not in unsigned}
-    s3_rows = {number: row for number, row in wanted.items() if row["uri"].startswith("s3://")}
-    asked = [wish(number, row) for number, row in wanted.items() if number not in s3_rows]
-    found: dict[int, bytes | Missed] = {
-        answer.row: answer.outcome
-        for answer in download(
-            asked,
-            hosts=task.facts["hosts"],
-            limits=Limits(max_bytes=task.facts["max_bytes"], total_s=config.seconds),
-            network=network,
-            effort=Effort(threads=THREADS, max_total_bytes=config.batch_bytes),
-        )
-    }
-    found |= dict.fromkeys(unsigned, UNSIGNED)
-    found |= from_s3(s3_rows, task.facts, left=config.batch_bytes - held(found))
-    missed = {number: why for number, why in {**earlier, **found}.items() if isinstance(why, Missed)}
-    images = {number: image for number, image in found.items() if isinstance(image, bytes)}
+    return {number: rows[number] for number in ask if rows[number]["uri"]}, earlier
+
+
+def made(images: Mapping[int, bytes], missed: Mapping[int, Missed]) -> Made:
     again = sum(why.again for why in missed.values())
     return Made(files=fetched.files(images, missed), counts={KEPT: len(images)}, facts={"again": again})
 
 
-def wish(number: int, row: Mapping[str, Any]) -> Wanted:
-    return Wanted(row=number, uri=row["uri"], sha256=expected(row))
+def refusals(rows: Mapping[int, Any], allowed: Mapping[str, Any]) -> dict[int, Missed]:
+    """Rows whose address may not be followed, and why; the network is not asked."""
+    found = {}
+    for number, row in rows.items():
+        try:
+            check(row, allowed)
+        except Refused as error:
+            found[number] = Missed(code=error.rule, message=str(error), again=False)
+    return found
+
+
+def check(row: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
+    if not SHA256.fullmatch(expected(row)):
+        raise Refused(row["place"], "file.sha256", "no_sha256", UNSIGNED)
+    if is_object(row):
+        s3.check_uri(row["uri"], allowed["buckets"])
+    else:
+        check_uri(row["uri"], allowed["hosts"])
+
+
+def is_object(row: Mapping[str, Any]) -> bool:
+    return str(row["uri"]).startswith("s3://")
 
 
 def expected(row: Mapping[str, Any]) -> str:

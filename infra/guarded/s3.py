@@ -20,22 +20,22 @@ GONE = frozenset({400, 403, 404, 405, 410, 412})
 """Answers that another try will not change. 405 is a delete marker's."""
 
 
-def parse(uri: str) -> tuple[str, str]:
-    """Bucket and key. Raises :class:`Refused` with rule ``uri``."""
+def check_uri(uri: str, buckets: Collection[str]) -> tuple[str, str]:
+    """Bucket and key, without asking the server. Raises :class:`Refused` with rule ``uri`` or ``bucket``."""
     found = ADDRESS.fullmatch(uri)
     if found is None:
         raise Refused(uri[:80], "", "uri", "an object's address is s3://BUCKET/KEY")
+    if found[1] not in buckets:
+        fix = "allow it in the delivery's allowed_buckets and in pipeline.fetch.buckets"
+        raise Refused(uri[:80], "", "bucket", f"bucket {found[1]!r} is not allowed; {fix}")
     return found[1], found[2]
 
 
 def read(uri: str, version: str, *, buckets: Collection[str], max_bytes: int) -> bytes:
-    """The object. Raises :class:`Refused` with rule ``uri``, ``bucket``, ``status`` or ``size``, and
+    """The object. Raises :class:`Refused` with a rule of :func:`check_uri`, ``status`` or ``size``, and
     :class:`Unreachable` where the server could not be asked; the client has tried eight times by then.
     """
-    bucket, key = parse(uri)
-    if bucket not in buckets:
-        fix = "allow it in the delivery's allowed_buckets and in pipeline.fetch.buckets"
-        raise Refused(uri[:80], "", "bucket", f"bucket {bucket!r} is not allowed; {fix}")
+    bucket, key = check_uri(uri, buckets)
     which = {"VersionId": version} if version else {}
     try:
         answer = s3.client().get_object(Bucket=bucket, Key=key, **which)

@@ -112,4 +112,8 @@ def named(delivery: Delivery) -> dict[str, list[DeliveryFile]]:
         if len(folders) > 1:
             told = f"{name} lies in {folders[0]} and in {folders[1]}; keep an image beside its record, once"
             raise Refused(MANIFEST, mine[0].path, "duplicate", told)
+        kinds = [extension(file.path) for file in mine]
+        if len(set(kinds)) < len(kinds):
+            told = f"{name} comes twice with one extension, but for its case; keep one"
+            raise Refused(MANIFEST, mine[0].path, "duplicate", told)
     return found

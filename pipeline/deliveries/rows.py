@@ -91,7 +91,7 @@ class Rows:
             file = images.find(entry, at)
             used.update([file.path] if file else [])
             some.append((entry, file))
-            if len(some) == (ADDRESSED if any(entry.uri for entry, _ in some) else ASSETS):
+            if len(some) >= (ADDRESSED if any(entry.uri for entry, _ in some) else ASSETS):
                 yield cut(some)
                 some = []
         if some:

@@ -171,11 +171,30 @@ def test_an_address_is_followed_only_where_delivery_and_configuration_both_allow
 
 def test_a_check_judges_by_the_rows_and_follows_nothing(tmp_path: Path, site: Site, world: World) -> None:
     bare = dataclasses.replace(on_host(1), facts=())
-    uri = at_addresses(Store.at(tmp_path / "d"), [on_host(0), bare], hosts=(HOST,))
+    plain = dataclasses.replace(on_host(2), uri="http://images.example/x.png")
+    uri = at_addresses(Store.at(tmp_path / "d"), [on_host(0), bare, plain], hosts=(HOST,))
     [told] = checking.check(None, [uri], world.config, AS_OF)["deliveries"]
-    assert told["decisions"] == {"in": 2, "kept": 2}
-    assert told["addresses"] == 2
+    assert told["decisions"] == {"in": 3, "kept": 2, "quarantined:scheme": 1}
+    assert told["addresses"] == 3
     assert site.asked == []
+
+
+def test_delivered_images_and_images_at_addresses_may_stand_in_one_table(
+    tmp_path: Path, site: Site, world: World
+) -> None:
+    there = [on_host(number) for number in (0, 70)]
+    site.routes = {f"/{one.asset.asset_id}.png": body(one.image) for one in there}
+    here = [sample(number) for number in range(1, 70)]
+    store = Store.at(tmp_path / "d")
+    for asset, image in here:
+        store.write(f"{asset.asset_id}.png", image)
+    delivered = [
+        Addressed(asset=asset, image=image, path=f"{asset.asset_id}.png", facts=()) for asset, image in here
+    ]
+    uri = at_addresses(store, sorted([*there, *delivered], key=lambda one: one.asset.uid), hosts=(HOST,))
+    told = world.told(world.ingest([uri], site.network()))
+    assert len(told) == 71
+    assert {outcome for outcome, _ in told.values()} == {"kept"}
 
 
 def test_no_token_of_an_address_stays_in_the_corpus(tmp_path: Path, site: Site, world: World) -> None:

@@ -21,7 +21,9 @@ class Addressed:
 
     asset: Asset
     image: bytes
-    uri: str
+    uri: str = ""
+    path: str = ""
+    """Of an image that is delivered instead."""
     version: str = ""
     sha256: str | None = None
     """Stated; the asset's own by default."""
@@ -42,7 +44,7 @@ def at_addresses(
         cells = table.cells(one.asset.model_dump(mode="json", by_alias=True))
         dropped = {f"file.{name}" for name in ("bytes", "mime", "width", "height") if name not in one.facts}
         kept = {name: cell for name, cell in cells.items() if name not in dropped}
-        told = {"file.uri": one.uri, "file.s3_version_id": one.version}
+        told = {"file.uri": one.uri, "file.s3_version_id": one.version, "path": one.path}
         digest = {} if one.sha256 is None else {"file.sha256": one.sha256}
         rows.append({**kept, **told, **digest})
     store.write("assets.csv", as_csv(rows))

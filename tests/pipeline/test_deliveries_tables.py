@@ -72,7 +72,7 @@ def delivered(folder: Path, form: str, files: Files, **changes: Any) -> OpenDeli
     for path, data in everything.items():
         store.write(path, data)
         entry = {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        role = ROLES.get(path.rpartition(".")[2], "licenses")
+        role = ROLES.get(path.rpartition(".")[2].lower(), "licenses")
         counted = {"samples": data.count(b"\n") - 1} if role == "manifest" else {}
         listed.append({**entry, "role": role, **counted})
     told = {**contract.template()["delivery"], "form": form, "counts": {}, "files": listed, **changes}
@@ -127,6 +127,8 @@ def test_folders_inside_a_folder_mean_nothing(tmp_path: Path) -> None:
     ("files", "rule"),
     [
         ({**pair("a"), "other/a.jpg": JPEG}, "duplicate"),
+        ({**pair("a"), "images/a.JPG": JPEG}, "duplicate"),
+        ({**pair("a"), "images/a.JSON": b"{}"}, "duplicate"),
         ({"images/a.csv": b"a\n"}, "role"),
     ],
 )
