@@ -124,7 +124,7 @@ def read_records(task: Task, _report: Report, *, manifests: c2pa.Read) -> Made:
 
 def record(sample: Sample, provider: str, manifests: c2pa.Read) -> dict[str, Any]:
     if isinstance(sample.asset, Fault):
-        fault = f"{outcome_of(sample.asset)}:{sample.asset.code}: {sample.asset.message}"
+        fault = f"{sample.asset.outcome}:{sample.asset.code}: {sample.asset.message}"
         return {"uid": f"{provider}:{sample.key}", "record": None, "fault": masked(fault), "extracted": None}
     return {
         "uid": sample.asset.uid,
@@ -134,13 +134,6 @@ def record(sample: Sample, provider: str, manifests: c2pa.Read) -> dict[str, Any
             extract.extract(sample.image, sample.packets, manifests=manifests).extracted
         ),
     }
-
-
-def outcome_of(fault: Fault) -> str:
-    """Refused without a licence, failed where the image cannot be had or read, else a person may mend it."""
-    if fault.code == "no_license":
-        return "rejected"
-    return "failed" if fault.failed else "quarantined"
 
 
 def decide_step(purpose: Purpose, as_of: datetime) -> Step:

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from infra.artifact import Made, find_shard
+from infra.artifact import Made, Shard, find_shard
 from infra.guarded import s3
 from infra.guarded.address import check_uri
 from infra.guarded.https import INTERNET, Limits, Network, Unreachable
@@ -37,6 +37,11 @@ from pipeline.fields import Many
 from pipeline.outcomes import KEPT
 from pipeline.step import Report, Source, Step, Task, slot_name
 
+STEP = "fetch"
+Allowed = Mapping[str, Any]
+"""Of one delivery: ``hosts`` and ``buckets`` that it and the configuration allow, and ``max_bytes``."""
+BARRED = frozenset({"host", "bucket", "size"})
+"""Refusals that other settings may lift; the row is asked for again under them."""
 THREADS = 8
 """Images read at a time; each may hold ``max_bytes`` twice, before and after it is counted."""
 OVER = Missed(code="budget", message="the batch is full; its rest comes with the next try", again=True)
@@ -69,7 +74,7 @@ class FetchConfig(Section):
 def step(config: FetchConfig, network: Network = INTERNET) -> Step:
     """``network`` resolves names and connects; every address that it finds is checked."""
     return Step(
-        name="fetch",
+        name=STEP,
         # How long and how much at a time decide when something arrives, and never what.
         settings=Section(),
         tasks=functools.partial(list_tries, config=config),
@@ -84,7 +89,7 @@ def unfollowed(config: FetchConfig) -> Step:
 
 def list_tries(source: Source, *, config: FetchConfig) -> Sequence[Task]:
     """Every try of each batch with addresses: those that were made, and one more where rows are left."""
-    keys = step(config)
+    known = earlier(source)
     tasks: list[Task] = []
     for number, folded in enumerate(source.version.deliveries):
         delivery = folding.manifest(folding.manifest_ref(source.store, folded))
@@ -95,23 +100,41 @@ def list_tries(source: Source, *, config: FetchConfig) -> Sequence[Task]:
         }
         for i, batch in enumerate(kept.batches(source.store, folded.sha256, folded.batches)):
             if batch.addresses:
-                tasks += tries(source, slot_name(number, i), batch, allowed, keys)
+                slot = slot_name(number, i)
+                tasks += tries(source, slot, batch, allowed, known.get(slot, []))
     return tasks
 
 
-def tries(source: Source, slot: str, batch: KeptBatch, allowed: Mapping[str, Any], keys: Step) -> list[Task]:
+def tries(
+    source: Source, slot: str, batch: KeptBatch, allowed: Allowed, known: Sequence[Allowed]
+) -> list[Task]:
+    """The tries that were made, each under the settings of its time, and one more where rows are left."""
     assert batch.rows is not None  # noqa: S101  # addresses stand in rows
     found: list[Task] = []
     before: tuple[refs.Ref, ...] = ()
     for number in itertools.count():
-        task = Task(
-            slot=f"{slot}.{number:03d}", reads={"table": (batch.rows,), "missed": before}, facts=allowed
-        )
+        facts = known[number] if number < len(known) else allowed
+        reads = {"table": (batch.rows,), "missed": before}
+        task = Task(slot=f"{slot}.{number:03d}", reads=reads, facts=facts)
         found.append(task)
-        shard = find_shard(source.store, keys.name, keys.key(task))
-        if shard is None or not shard.facts["again"]:
+        shard = find_shard(source.store, STEP, step(FetchConfig()).key(task))
+        if shard is None or not left_over(shard, allowed):
             return found
         before = (refs.of(source.store, shard, fetched.MISSED),)
+    return found
+
+
+def left_over(shard: Shard, allowed: Allowed) -> bool:
+    """Whether another try may bring more: the network may answer, or settings allow what they did not."""
+    return bool(shard.facts["again"]) or (bool(shard.facts["barred"]) and shard.facts["allowed"] != allowed)
+
+
+def earlier(source: Source) -> dict[str, list[Allowed]]:
+    """For each slot, the settings under which its tries were made: what was brought under them stays."""
+    found: dict[str, list[Allowed]] = {}
+    if STEP in source.version.artifacts:
+        for name, shard in sorted(source.artifact(STEP).shards.items()):
+            found.setdefault(name.rpartition(".")[0], []).append(shard.facts["allowed"])
     return found
 
 
@@ -135,31 +158,33 @@ def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network)
     found |= from_s3(objects, task.facts, left=config.batch_bytes - held(found))
     images = {number: image for number, image in found.items() if isinstance(image, bytes)}
     still = {number: why for number, why in found.items() if isinstance(why, Missed)}
-    return made(images, {**missed, **refused, **still})
+    return made(images, {**missed, **refused, **still}, task.facts)
 
 
 def judge(task: Task, _report: Report) -> Made:
     """What can be said of addresses without following one; nothing is said of those that may be followed."""
     wanted, missed = left(task)
-    return made({}, {**missed, **(refusals(wanted, task.facts) if not missed else {})})
+    return made({}, {**missed, **refusals(wanted, task.facts)}, task.facts)
 
 
 def left(task: Task) -> tuple[dict[int, Any], dict[int, Missed]]:
     """The rows that this try asks for, and what the tries before it missed."""
-    rows = [json.loads(line) for line in task.only("table").read().splitlines()]
-    earlier = {
+    rows = dict(enumerate(json.loads(line) for line in task.only("table").read().splitlines()))
+    missed = {
         number: why for ref in task.reads["missed"] for number, why in fetched.read_missed(ref.read()).items()
     }
-    ask = [number for number, why in earlier.items() if why.again] if earlier else range(len(rows))
-    return {number: rows[number] for number in ask if rows[number]["uri"]}, earlier
+    ask = [number for number, why in missed.items() if why.again or why.code in BARRED] if missed else rows
+    return {number: rows[number] for number in ask if rows[number]["uri"]}, missed
 
 
-def made(images: Mapping[int, bytes], missed: Mapping[int, Missed]) -> Made:
+def made(images: Mapping[int, bytes], missed: Mapping[int, Missed], allowed: Allowed) -> Made:
     again = sum(why.again for why in missed.values())
-    return Made(files=fetched.files(images, missed), counts={KEPT: len(images)}, facts={"again": again})
+    barred = sum(why.code in BARRED for why in missed.values())
+    facts = {"again": again, "barred": barred, "allowed": dict(allowed)}
+    return Made(files=fetched.files(images, missed), counts={KEPT: len(images)}, facts=facts)
 
 
-def refusals(rows: Mapping[int, Any], allowed: Mapping[str, Any]) -> dict[int, Missed]:
+def refusals(rows: Mapping[int, Any], allowed: Allowed) -> dict[int, Missed]:
     """Rows whose address may not be followed, and why; the network is not asked."""
     found = {}
     for number, row in rows.items():
@@ -170,7 +195,7 @@ def refusals(rows: Mapping[int, Any], allowed: Mapping[str, Any]) -> dict[int, M
     return found
 
 
-def check(row: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
+def check(row: Mapping[str, Any], allowed: Allowed) -> None:
     if not SHA256.fullmatch(expected(row)):
         raise Refused(row["place"], "file.sha256", "no_sha256", UNSIGNED)
     if is_object(row):
@@ -196,7 +221,7 @@ def held(found: Mapping[int, bytes | Missed]) -> int:
 
 
 def from_s3(
-    rows: Mapping[int, Mapping[str, Any]], allowed: Mapping[str, Any], *, left: int
+    rows: Mapping[int, Mapping[str, Any]], allowed: Allowed, *, left: int
 ) -> dict[int, bytes | Missed]:
     """Objects by row, several at a time, until so many bytes are held."""
     found: dict[int, bytes | Missed] = {}
@@ -210,7 +235,7 @@ def from_s3(
     return found
 
 
-def from_object(row: Mapping[str, Any], allowed: Mapping[str, Any]) -> bytes | Missed:
+def from_object(row: Mapping[str, Any], allowed: Allowed) -> bytes | Missed:
     try:
         data = s3.read(
             row["uri"],

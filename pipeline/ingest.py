@@ -128,7 +128,9 @@ def look(sample: Sample, asset: Asset, config: IngestConfig, decoder: Isolated) 
     file = asset.file
     if (picture.width, picture.height) not in ((file.width, file.height), (file.height, file.width)):
         told = f"file.width, file.height: got {file.width}x{file.height}"
-        found = f"the picture has {picture.width}x{picture.height}"
+        found = (
+            f"the picture has {picture.width}x{picture.height}; correct the record, or send the image again"
+        )
         return UNSEEN | {schema.VERDICT.name: f"quarantined:dimensions_mismatch: {told}; {found}"}
     packet = notices.packet(extract.notices_of(sample.image, sample.packets))
     return measure(picture, config, packet=packet)

@@ -94,7 +94,8 @@ def _host(authority: str, hosts: Collection[str], place: str) -> str:
         raise Refused(place, "", "host", told)
     if host not in hosts:
         told = (
-            f"allowed are {', '.join(sorted(hosts)[:10]) or 'no hosts'}; allow this one, or deliver the file"
+            f"allowed are {', '.join(sorted(hosts)[:10]) or 'no hosts'}; allow it in the delivery's "
+            "allowed_hosts and in pipeline.fetch.hosts, or deliver the file"
         )
         raise Refused(place, "", "host", told)
     if colon and port != str(PORT):

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from infra.guarded.child import confine
 from infra.guarded.csv import NAME
 from infra.guarded.parquet import CPU_S, MEMORY_BYTES, Cell, Limits
 from infra.guarded.refused import Refused, check_size
@@ -168,7 +169,7 @@ def main() -> None:
     fault, and ``[]`` at the end.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    confine(MEMORY_BYTES)
     limits, lines = Limits(**json.loads(sys.argv[1])), sys.stdout
     try:
         for row in rows(sys.stdin.buffer.read(), file="", limits=limits):

@@ -170,7 +170,7 @@ class _Child:
         """An answer: the length of its JSON, the JSON, which says how long the parts are, and the parts."""
         (length,) = LENGTH.unpack(self._read(LENGTH.size, until))
         if length > HEAD.max_bytes:
-            raise Died("no answer in form")
+            raise Died("malformed answer")
         value, lengths = _head(self._read(length, until))
         if sum(lengths) > self.limits.answer_bytes:
             raise Died(f"an answer of over {self.limits.answer_bytes} bytes")
@@ -207,7 +207,7 @@ class _Child:
         try:
             code = self.process.wait(END_S)
         except subprocess.TimeoutExpired:
-            raise Died("no answer in form") from None
+            raise Died("malformed answer") from None
         raise Died(SIGNALS.get(-code, f"signal {-code}") if code < 0 else f"exit {code}")
 
     def close(self) -> None:
@@ -230,4 +230,4 @@ def _head(raw: bytes) -> tuple[dict[str, Any], list[int]]:
         case {"value": dict(value), "parts": [*parts]} if len(parts) <= MAX_PARTS:
             if all(type(part) is int and part >= 0 for part in parts):
                 return value, parts
-    raise Died("no answer in form")
+    raise Died("malformed answer")

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from infra.guarded.isolated import environment
 from infra.guarded.refused import Refused, check_size
 
 CPU_S = 120
 """Of the child, for a whole table."""
-MEMORY_BYTES = 3 * 1024 * 1024 * 1024
-"""Address space of the child, of which the libraries take about one."""
+MEMORY_BYTES = 2 * 1024 * 1024 * 1024
+"""Address space of the child, beside what its libraries take."""
 Cell = str | bool | int | float
 
 
@@ -54,7 +55,12 @@ def rows(raw: bytes, *, file: str, limits: Limits = TABLE) -> Iterator[tuple[str
     command = [sys.executable, "-m", "infra.guarded.columns", json.dumps(asdict(limits))]
     pipe = subprocess.PIPE
     with subprocess.Popen(  # noqa: S603  # our own module; the table goes in as bytes on stdin
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        start_new_session=True,  # Ctrl-C is for the job; when that ends, so does this
     ) as child:
         try:
             yield from _told(child, raw, file)
@@ -77,4 +83,4 @@ def _told(child: subprocess.Popen[bytes], raw: bytes, file: str) -> Iterator[tup
                 raise Refused(file, place, rule, detail)
             case _:
                 break
-    raise Refused(file, "", "died", "whoever read it died of it; write the table again")
+    raise Refused(file, "", "died", "its reader crashed or ran out of time or memory; write the table again")

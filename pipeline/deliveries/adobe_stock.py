@@ -19,9 +19,6 @@ from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
 from pipeline.deliveries.shutterstock_contributor import NAME, stem
 
-TABLES = frozenset({"csv"})
-revocations = agency.nothing_revoked
-
 _NAMES = (
     "Animals", "Buildings and Architecture", "Business", "Drinks", "The Environment", "States of Mind",
     "Food", "Graphic Resources", "Hobbies and Leisure", "Industry", "Landscapes", "Lifestyle", "People",

@@ -21,7 +21,7 @@ from typing import Any
 from infra.guarded import json as guarded
 from infra.guarded.refused import Refused
 from pipeline import stated
-from pipeline.contract import Delivery, Revocation
+from pipeline.contract import Delivery
 from pipeline.deliveries.columns import Cells, Row
 from pipeline.deliveries.rows import Entry, Table
 from pipeline.deliveries.sample import Wrong, derived_id
@@ -63,13 +63,6 @@ _MOMENT = re.compile(
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2}))?"
 )
 _ADDRESS = re.compile(r"(?<=://)[^\s\"'<>]+")
-
-
-def nothing_revoked(
-    _feeds: Sequence[Table], _delivery: Delivery, _delivered: Collection[str]
-) -> list[Revocation]:
-    """For a layout without feeds of changes: the contract has ``revocations.jsonl``."""
-    return []
 
 
 def column(name: str) -> str:

@@ -20,13 +20,12 @@ from infra.guarded import json, tar
 from infra.guarded.refused import Refused
 from pipeline import described as embedded
 from pipeline import stated
-from pipeline.contract import Delivery, DeliveryFile, Revocation
+from pipeline.contract import Delivery, DeliveryFile
 from pipeline.deliveries import manifest
 from pipeline.deliveries.batch import ASSETS, Batch
 from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import MANIFEST
 from pipeline.deliveries.sample import (
-    MIME_OF,
     Delivered,
     Sample,
     Wrong,
@@ -35,7 +34,7 @@ from pipeline.deliveries.sample import (
     file_facts,
 )
 
-EXTENSIONS = {"image": tuple(MIME_OF), "sidecar": ("json", "xmp")}
+ROLES = ("image", "sidecar")
 
 
 def batches(at: Delivered) -> list[Batch]:
@@ -48,11 +47,6 @@ def batches(at: Delivered) -> list[Batch]:
         paths = [file.path for file in files]
         found.append(Batch(files=files, facts={"paths": paths}, samples=len(some)))
     return found
-
-
-def revocations(_at: Delivered) -> list[Revocation]:
-    """None: the contract has ``revocations.jsonl``."""
-    return []
 
 
 def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
@@ -99,13 +93,10 @@ def stem(file: DeliveryFile) -> str:
 
 
 def named(delivery: Delivery) -> dict[str, list[DeliveryFile]]:
-    """The files of each name, sorted. Raises :class:`Refused` with rule ``extension`` or ``duplicate``."""
+    """The files of each name, sorted. Raises :class:`Refused` with rule ``duplicate``."""
     found: dict[str, list[DeliveryFile]] = {}
-    files = [file for file in delivery.files if file.role in EXTENSIONS]
+    files = [file for file in delivery.files if file.role in ROLES]
     for file in sorted(files, key=lambda file: file.path):
-        if extension(file.path) not in EXTENSIONS[file.role]:
-            told = f"a file of role {file.role!r} ends in {' or '.join(EXTENSIONS[file.role])}"
-            raise Refused(MANIFEST, file.path, "extension", told)
         found.setdefault(stem(file), []).append(file)
     for name, mine in found.items():
         folders = sorted({str(PurePosixPath(file.path).parent) for file in mine})

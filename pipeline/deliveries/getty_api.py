@@ -19,8 +19,6 @@ from pipeline.deliveries.agency import Reading
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
 
-TABLES = frozenset({"json", "jsonl"})
-revocations = agency.nothing_revoked
 DROPPED = frozenset(
     {"display_sizes", "download_sizes", "largest_downloads", "max_dimensions", "referral_destinations"}
 )

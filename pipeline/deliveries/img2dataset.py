@@ -20,11 +20,11 @@ from typing import Any
 
 from infra.guarded import parquet
 from infra.guarded.refused import Refused
-from pipeline.contract import Delivery, DeliveryFile, Revocation
+from pipeline.contract import Delivery, DeliveryFile
 from pipeline.deliveries import agency, manifest, webdataset
 from pipeline.deliveries.agency import Reading
 from pipeline.deliveries.batch import Batch
-from pipeline.deliveries.columns import Cells, extension
+from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.manifest import MANIFEST
 from pipeline.deliveries.sample import (
     MIME_OF,
@@ -37,7 +37,7 @@ from pipeline.deliveries.sample import (
     magic,
 )
 
-EXTENSIONS = {"shard": "tar", "manifest": "parquet"}
+ROLES = ("shard", "manifest")
 SUCCESS = "success"
 HASHES = ("md5", "sha256", "sha512")
 READ = frozenset({"key", "status", "error_message", "width", "height"})
@@ -52,11 +52,6 @@ def batches(at: Delivered) -> list[Batch]:
         manifest.verified(at.store, listing)
         found.append(Batch(files=(shard, listing), samples=listing.samples))
     return found
-
-
-def revocations(_at: Delivered) -> list[Revocation]:
-    """None: the contract has ``revocations.jsonl``."""
-    return []
 
 
 def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
@@ -123,12 +118,9 @@ def listed(at: Delivered, listing: DeliveryFile) -> dict[str, Cells]:
 
 def pairs(delivery: Delivery) -> list[tuple[DeliveryFile, DeliveryFile]]:
     """Tars and their tables, in the order of their names."""
-    found: dict[str, dict[str, DeliveryFile]] = {role: {} for role in EXTENSIONS}
+    found: dict[str, dict[str, DeliveryFile]] = {role: {} for role in ROLES}
     for file in delivery.files:
-        if file.role in EXTENSIONS:
-            if extension(file.path) != EXTENSIONS[file.role]:
-                told = f"a file of role {file.role!r} ends in {EXTENSIONS[file.role]} here"
-                raise Refused(MANIFEST, file.path, "extension", told)
+        if file.role in ROLES:
             if PurePosixPath(file.path).stem in found[file.role]:
                 told = "two runs count from the same number; give the second incremental_mode='extend'"
                 raise Refused(MANIFEST, file.path, "duplicate", told)

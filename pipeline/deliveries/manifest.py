@@ -95,8 +95,10 @@ def check_listing(store: Store, delivery: Delivery) -> None:
     present = sizes.keys() - {MANIFEST}
     where = store.where(MANIFEST)
     for path in sorted(present.symmetric_difference(listed)):
-        rule, problem = ("unlisted", "is there") if path in present else ("missing", "is listed")
-        raise Refused(where, path, rule, f"the file {problem}, but not the other way round; send it again")
+        if path in present:
+            told = f"it lies in the delivery and {MANIFEST} does not list it; list it, or take it away"
+            raise Refused(where, path, "unlisted", told)
+        raise Refused(where, path, "missing", "it is listed and does not lie in the delivery; send it again")
     for path, again in itertools.pairwise(sorted(listed)):
         if path == again:
             raise Refused(where, path, "duplicate", "the file is listed twice; keep one entry")

@@ -74,7 +74,7 @@ def peek_delivery(store: Store) -> OpenDelivery:
         store=store,
         delivery=delivery,
         licenses=manifest.latest(licenses, store.where(LICENSES)),
-        revocations=(*revocations, *form.revocations(here)),
+        revocations=(*revocations, *forms.revocations(here)),
         manifest_sha256=hashlib.sha256(raw).hexdigest(),
         records=kept,
     )

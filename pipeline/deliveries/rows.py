@@ -1,7 +1,7 @@
 """Forms of a delivery whose records are rows of tables: the contract's own columns, or an agency's.
 
-A layout is a module with ``TABLES``, ``entries`` and ``record``; this is all that they have in common. The
-tables are read when the delivery is opened: joined, checked and cut into batches of rows that are kept beside
+A layout is a module with ``entries`` and ``record``; this is all that they have in common. The tables are
+read when the delivery is opened: joined, checked and cut into batches of rows that are kept beside
 the corpus, so that no task reads a table, and a task's key is that of its own rows.
 
 The surprising rule: an image that no row names refuses the delivery, as a row whose image is missing does
@@ -11,7 +11,7 @@ not. Nobody would ever hear of the first; the second is told as the fault of one
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from infra.guarded import tar
 from infra.guarded.refused import Refused
 from infra.redaction import disclosed
 from pipeline import credentials
-from pipeline.contract import Delivery, DeliveryFile, Revocation
+from pipeline.contract import Delivery, DeliveryFile
 from pipeline.deliveries import columns, manifest
 from pipeline.deliveries.batch import ASSETS, Batch
 from pipeline.deliveries.columns import Cells, Row
@@ -61,20 +61,11 @@ class Entry:
 
 
 class Layout(Protocol):
-    @property
-    def TABLES(self) -> frozenset[str]:
-        """Extensions of its tables."""
-
     def entries(self, tables: Sequence[Table]) -> Iterator[Entry]:
         """Every row, in the tables' order, joined where several tables speak of one asset."""
 
     def record(self, cells: Cells, delivery: Delivery) -> dict[str, Any]:
         """What a row says, as fields of an asset record; raises :class:`Wrong`."""
-
-    def revocations(
-        self, feeds: Sequence[Table], delivery: Delivery, delivered: Collection[str]
-    ) -> list[Revocation]:
-        """What a feed of changes takes back; ``delivered`` are the assets that have rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,7 @@ class Rows:
         """One is in memory at a time. What the tables lack is told at their end."""
         images, used = Images.of(at.delivery), set[str]()
         some: list[tuple[Entry, DeliveryFile | None]] = []
-        for entry in once(self.layout.entries(tables(at, "manifest", self.layout.TABLES)), at):
+        for entry in once(self.layout.entries(tables(at, "manifest")), at):
             file = images.find(entry, at)
             used.update([file.path] if file else [])
             some.append((entry, file))
@@ -100,14 +91,6 @@ class Rows:
             if file.path not in used:
                 told = "no row names the image; name it, or leave it out"
                 raise Refused(at.store.where(MANIFEST), file.path, "unused", told)
-
-    def revocations(self, at: Delivered) -> list[Revocation]:
-        feeds = tables(at, "feed", self.layout.TABLES)
-        if not feeds:
-            return []
-        entries = self.layout.entries(tables(at, "manifest", self.layout.TABLES))
-        delivered = {entry.key for entry in entries if entry.key is not None}
-        return self.layout.revocations(feeds, at.delivery, delivered)
 
     def read(self, at: Delivered, batch: Batch) -> Iterator[Sample]:
         """First what was found at addresses, archive by archive, then the other rows in their order."""
@@ -143,13 +126,9 @@ class Rows:
         return described(key, record, parts, delivery=delivery, name=row["place"])
 
 
-def tables(at: Delivered, role: str, extensions: frozenset[str]) -> list[Table]:
+def tables(at: Delivered, role: str) -> list[Table]:
     """The delivery's tables in the order of their paths; each is checked against its sha256 when read."""
     found = sorted((file for file in at.delivery.files if file.role == role), key=lambda file: file.path)
-    for file in found:
-        if columns.extension(file.path) not in extensions:
-            told = f"a file of role {role!r} ends in {' or '.join(sorted(extensions))} here"
-            raise Refused(MANIFEST, file.path, "extension", told)
     return [Table(path=file.path, where=at.store.where(file.path), rows=counted(at, file)) for file in found]
 
 
@@ -213,8 +192,6 @@ class Images:
         found: dict[str, list[DeliveryFile]] = {}
         for file in files:
             path = PurePosixPath(file.path)
-            if columns.extension(file.path) not in MIME_OF:
-                raise Refused(MANIFEST, file.path, "extension", f"an image ends in {' or '.join(MIME_OF)}")
             for name in dict.fromkeys((file.path, path.name, path.stem)):
                 found.setdefault(name, []).append(file)
         return Images(files=files, by_name={name: tuple(mine) for name, mine in found.items()})

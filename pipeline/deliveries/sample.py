@@ -11,7 +11,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -27,9 +27,12 @@ MIME_OF = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp"
 MAX_TEXT_BYTES = 8 * 1024
 
 
+Outcome = Literal["rejected", "quarantined", "failed"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Why one sample is quarantined."""
+    """Why one sample is no asset."""
 
     code: str
     """One of no_record, no_license, invalid_json, invalid_record, key_mismatch, provider_mismatch,
@@ -37,8 +40,8 @@ class Fault:
     text_mismatch, credential, undecodable, or a code of what became of an address
     (:mod:`pipeline.fetching`)."""
     message: str
-    failed: bool = False
-    """Something went wrong, rather than that the sample is: the image cannot be had, or not be read."""
+    outcome: Outcome = "quarantined"
+    """Rejected without a licence; failed where the image cannot be had or read; else a person may mend it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,8 @@ class Delivered:
 class Wrong(ValueError):
     def __init__(self, code: str, message: str, *, failed: bool = False) -> None:
         super().__init__(code, message)
-        self.fault = Fault(code=code, message=message, failed=failed)
+        outcome: Outcome = "failed" if failed else "rejected" if code == "no_license" else "quarantined"
+        self.fault = Fault(code=code, message=message, outcome=outcome)
 
 
 Record = Callable[[], Any]
@@ -96,8 +100,8 @@ def described(
     try:
         asset = _asset(key, record, delivery, name)
         if parts is not None:
-            _check_image(kinds, image, asset)
-        text = _text(seen.get("txt"), asset)
+            _check_image(kinds, image, asset, name)
+        text = _text(seen.get("txt"), asset, name)
     except Wrong as wrong:
         return Sample(key=key, asset=wrong.fault, image=image, text=None, packets=packets)
     return Sample(key=key, asset=asset, image=image, text=text, packets=packets)
@@ -155,20 +159,25 @@ def _asset(key: str, record: Record, delivery: Delivery, name: str) -> Asset:
     return asset.model_copy(update={"delivery_id": delivery.delivery_id})
 
 
-def _check_image(kinds: list[str], image: bytes, asset: Asset) -> None:
+def _check_image(kinds: list[str], image: bytes, asset: Asset, name: str) -> None:
     """Exactly one image, and its bytes, hash and kind are those of the record. Pixels are not looked at."""
     if len(kinds) != 1:
         code = "several_images" if kinds else "no_image"
-        raise Wrong(code, f"{len(kinds)} images under one key, need exactly 1 ({', '.join(MIME_OF)})")
+        raise Wrong(code, f"{name}: {len(kinds)} images under one key; send exactly 1 ({', '.join(MIME_OF)})")
     file, digest = asset.file, hashlib.sha256(image).hexdigest()
     kind = magic(image)
+    fix = "correct the record, or send the image again"
     if len(image) != file.bytes:
-        raise Wrong("size_mismatch", f"file.bytes: got {file.bytes}; the image has {len(image)}")
+        raise Wrong(
+            "size_mismatch", f"{name}: file.bytes: got {file.bytes}; the image has {len(image)}; {fix}"
+        )
     if digest != file.sha256:
-        raise Wrong("sha256_mismatch", f"file.sha256: got {file.sha256}; the image has {digest}")
+        raise Wrong(
+            "sha256_mismatch", f"{name}: file.sha256: got {file.sha256}; the image has {digest}; {fix}"
+        )
     if not file.mime == MIME_OF[kinds[0]] == kind:
-        problem = f"got {file.mime}; the member is .{kinds[0]} and its bytes are {kind or 'of no known kind'}"
-        raise Wrong("mime_mismatch", f"file.mime: {problem}")
+        told = f"got {file.mime}; it is named .{kinds[0]} and its bytes are {kind or 'of no known kind'}"
+        raise Wrong("mime_mismatch", f"{name}: file.mime: {told}; {fix}")
 
 
 def magic(image: bytes) -> str | None:
@@ -180,18 +189,20 @@ def magic(image: bytes) -> str | None:
     return "image/webp" if image[:4] == b"RIFF" and image[8:12] == b"WEBP" else None
 
 
-def _text(raw: bytes | None, asset: Asset) -> str | None:
+def _text(raw: bytes | None, asset: Asset, name: str) -> str | None:
     """The caption member, which says what the record says, or is not there."""
     if raw is None:
         return None
     try:
         text = clean(unicodedata.normalize("NFC", raw.decode("utf-8")))
     except UnicodeDecodeError as error:
-        raise Wrong("invalid_text", f"byte {error.start} of the caption is not UTF-8") from None
+        raise Wrong(
+            "invalid_text", f"{name}: byte {error.start} of the caption is not UTF-8; write it so"
+        ) from None
     if len(raw) > MAX_TEXT_BYTES:
-        raise Wrong("invalid_text", f"{len(raw)} bytes of caption, at most {MAX_TEXT_BYTES} are read")
+        raise Wrong("invalid_text", f"{name}: {len(raw)} bytes of caption, at most {MAX_TEXT_BYTES}; cut it")
     if text != asset.description:
         fix = "make KEY.txt equal to description, or leave it out"
         told = f"got {text[:60]!a}, description is {asset.description[:60]!a}; {fix}"
-        raise Wrong("text_mismatch", told)
+        raise Wrong("text_mismatch", f"{name}: {told}")
     return text

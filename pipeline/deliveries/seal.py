@@ -6,6 +6,7 @@ next number; and a file that has no use in the form is refused here, before anyb
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,29 +20,17 @@ from infra.guarded.refused import Refused
 from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline.contract import Delivery, Form, describe
+from pipeline.deliveries import forms, manifest
 from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
-from pipeline.deliveries.sample import MIME_OF
+from pipeline.deliveries.sample import Delivered
 
-IMAGES = dict.fromkeys(MIME_OF, "image")
-TABLES = {**IMAGES, "csv": "manifest", "parquet": "manifest"}
-PAGES = {**IMAGES, "json": "manifest", "jsonl": "manifest"}
-ROLES: Mapping[Form, Mapping[str, str]] = {
-    "webdataset": {"tar": "shard"},
-    "folder": {**IMAGES, "json": "sidecar", "xmp": "sidecar"},
-    "manifest": TABLES,
-    "img2dataset": {"tar": "shard", "parquet": "manifest", "json": "readme"},
-    "shutterstock_dataset": TABLES,
-    "shutterstock_api": PAGES,
-    "shutterstock_contributor": TABLES,
-    "adobe_stock": TABLES,
-    "getty_api": PAGES,
-}
-"""What a file is for, by its extension."""
 RECORDS = {LICENSES: "licenses", REVOCATIONS: "revocations"}
 README = re.compile(r"(.*/)?README(\.(md|txt))?", re.IGNORECASE)
-FEED = re.compile(r"(.*/)?updated[^/]*\.jsonl?", re.IGNORECASE)
+FEED = re.compile(r"(.*/)?updated([^/]*|/.*)\.jsonl?", re.IGNORECASE)
 """Shutterstock's list of changes, by the name of the request that answers it."""
+STATISTICS = re.compile(r"(.*/)?[0-9]+_stats\.json")
+"""What img2dataset counted, beside each of its tars."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +48,8 @@ class Statement:
 
 
 def seal(store: Store, form: Form, statement: Statement) -> Delivery:
-    """Write ``delivery.json``. Raises :class:`Refused` for a file of no use, a sealed folder, or one without
-    licences, and ValueError for a statement that no delivery may make.
+    """Write ``delivery.json``. Raises :class:`Refused` for a sealed folder, one without licences, or what the
+    form does not take, and ValueError for records and statements that are none.
     """
     names = [name for name in store.names() if name != MANIFEST]
     if store.exists(MANIFEST):
@@ -91,8 +80,16 @@ def seal(store: Store, form: Form, statement: Statement) -> Delivery:
         delivery = Delivery.model_validate(document)
     except ValidationError as error:
         raise ValueError(describe(error, MANIFEST)) from None
+    check(store, delivery)
     store.write(MANIFEST, (delivery.model_dump_json() + "\n").encode())
     return delivery
+
+
+def check(store: Store, delivery: Delivery) -> None:
+    """What would be refused when it is opened, while it can still be mended: licences, listing and tables."""
+    forms.check(delivery, MANIFEST)
+    manifest.read_licenses(store.read(LICENSES), store.where(LICENSES))
+    collections.deque(forms.of(delivery).batches(Delivered(store=store, delivery=delivery)), maxlen=0)
 
 
 def hashed(store: Store, name: str) -> dict[str, Any]:
@@ -110,9 +107,12 @@ def role(form: Form, name: str) -> str:
         return "readme"
     if form == "shutterstock_api" and FEED.fullmatch(name):
         return "feed"
-    found = ROLES[form].get(extension(name))
+    if form == "img2dataset" and STATISTICS.fullmatch(name):
+        return "readme"
+    accepts = forms.ACCEPTS[form]
+    found = next((role for role, kinds in accepts.items() if extension(name) in kinds), None)
     if found is None:
-        used = ", ".join(f".{known}" for known in ROLES[form])
+        used = ", ".join(f".{kind}" for kind in sorted(frozenset().union(*accepts.values())))
         told = f"it has no use in the form {form!r}, whose files are {used}; move it away, or name --form"
         raise Refused(MANIFEST, name, "role", told)
     return found

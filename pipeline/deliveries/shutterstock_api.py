@@ -20,8 +20,6 @@ from pipeline.deliveries.agency import Reading
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
 
-TABLES = frozenset({"json", "jsonl"})
-revocations = shutterstock_feed.revocations
 DROPPED = frozenset({"affiliate_url", "aspect", "assets"})
 EDITORIAL = frozenset(
     {"byline", "commercial_status", "date_taken", "rights", "special_instructions", "supplier_code"}

@@ -19,8 +19,6 @@ from pipeline.deliveries.agency import Reading
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
 
-TABLES = frozenset({"csv"})
-revocations = agency.nothing_revoked
 NAME = "filename"
 
 

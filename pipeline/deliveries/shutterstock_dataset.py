@@ -25,8 +25,6 @@ from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
 from pipeline.deliveries.sample import MIME_OF
 
-TABLES = frozenset({"csv"})
-revocations = agency.nothing_revoked
 ASSETS, FILES = "asset_metadata", "file_metadata"
 JOINED = "file metadata"
 """Where a row has its files' rows; no column is called so, since their names have no spaces here."""

@@ -14,17 +14,16 @@ that is left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infra.guarded.refused import Refused
 from pipeline import stated
-from pipeline.contract import Delivery, Revocation
+from pipeline.contract import Delivery
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
 from pipeline.deliveries.sample import Wrong
 
-TABLES = frozenset({"csv", "parquet"})
 PATH = "path"
 ALIASES = {"uri": "file.uri", "url": "file.uri", "sha256": "file.sha256", "caption": "description"}
 """Columns as img2dataset and others call them."""
@@ -68,13 +67,6 @@ def record(cells: Cells, delivery: Delivery) -> dict[str, Any]:
     if len(known) < len(cells) - (PATH in cells):
         raise both(next(name for name in ALIASES if name in cells))
     return {**stated.standing(delivery.sequence, delivery.every_asset), **document(known)}
-
-
-def revocations(
-    _feeds: Sequence[Table], _delivery: Delivery, _delivered: Collection[str]
-) -> list[Revocation]:
-    """None: the contract has ``revocations.jsonl``."""
-    return []
 
 
 def document(cells: Mapping[str, Any]) -> dict[str, Any]:

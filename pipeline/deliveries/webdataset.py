@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from infra.guarded import tar
 from infra.guarded.hashed import Hashed
 from infra.guarded.refused import Refused
-from pipeline.contract import DeliveryFile, Revocation
+from pipeline.contract import DeliveryFile
 from pipeline.deliveries import manifest
 from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.manifest import MANIFEST
@@ -23,11 +23,6 @@ from pipeline.deliveries.sample import Delivered, Sample, sample
 def batches(at: Delivered) -> list[Batch]:
     """A batch for each tar, as listed."""
     return [Batch(files=(file,), samples=file.samples) for file in at.delivery.files if file.role == "shard"]
-
-
-def revocations(_at: Delivered) -> list[Revocation]:
-    """None: the contract has ``revocations.jsonl``."""
-    return []
 
 
 def read(at: Delivered, batch: Batch) -> Iterator[Sample]:

@@ -156,6 +156,25 @@ def test_what_could_not_be_reached_is_tried_again_and_nothing_else(
     assert {name: after[name] for name in before} == before
 
 
+def test_what_settings_kept_out_comes_when_they_allow_it_and_nothing_is_fetched_twice(
+    tmp_path: Path, site: Site, tiny: Config
+) -> None:
+    near, far = on_host(0), dataclasses.replace(on_host(1), uri="https://other.example/far.png")
+    site.routes = {f"/{near.asset.asset_id}.png": body(near.image), "/far.png": body(far.image)}
+    hosts = (HOST, "other.example")
+    uri = at_addresses(Store.at(tmp_path / "d"), [near, far], hosts=hosts)
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    world = World(corpus, allowing(tiny, hosts=(HOST,)))
+    first = world.ingest([uri], site.network())
+    assert world.told(first)[far.asset.uid] == ("quarantined", "host")
+    site.routes = {}
+    wider = World(corpus, allowing(tiny, hosts=hosts))
+    second = wider.ingest([], site.network())
+    # The second host's certificate is the first one's: it was dialled now, and not believed.
+    assert wider.told(second) == {near.asset.uid: ("kept", ""), far.asset.uid: ("failed", "unreachable")}
+    assert [path.partition("?")[0] for path, _ in site.asked] == [f"/{near.asset.asset_id}.png"]
+
+
 @pytest.mark.parametrize("allowed", [((), (HOST,)), ((HOST,), ())])
 def test_an_address_is_followed_only_where_delivery_and_configuration_both_allow_it(
     tmp_path: Path, site: Site, tiny: Config, allowed: tuple[tuple[str, ...], tuple[str, ...]]

@@ -43,7 +43,7 @@ def found(folder: Path, parcel: Parcel, **changes: Any) -> Found:
     parcel.write(store, **changes)
     delivery = open_delivery(store)
     form = forms.of(delivery.delivery)
-    assert form.revocations(delivery) == []
+    assert forms.revocations(delivery) == []
     samples = [sample for batch in delivery.batches for sample in form.read(delivery, batch)]
     assert len({sample.key for sample in samples}) == len(samples)
     return {sample.key: sample.asset for sample in samples}

@@ -127,7 +127,10 @@ def test_a_picture_of_another_size_than_its_record_says_is_quarantined(tmp_path:
         assert row["outcome"] == ("quarantined" if size is None else "kept"), key
         assert (row["jpeg"] is None) == (size is None)
         assert (row["width"], row["height"]) == (size or (None, None))
-    told = "dimensions_mismatch: file.width, file.height: got 320x320; the picture has 32x32"
+    told = (
+        "dimensions_mismatch: file.width, file.height: got 320x320; the picture has 32x32; "
+        "correct the record, or send the image again"
+    )
     assert found["larger"]["reasons"] == [told]
 
 
