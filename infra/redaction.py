@@ -88,7 +88,7 @@ def disclosed(value: Any) -> Any:
 
 
 def holds_credential(text: str) -> bool:
-    """Whether :func:`masked` masks more of it than a query, which may only ask (``?page=2``), or once did."""
+    """Whether the text holds a credential, or a mask where one was. A query alone (``?page=2``) is none."""
     if not _ANY.search(text):
         return False
     return f"/{MASK}@" in text or bool(_NAMED.search(text)) or _without_credentials(text) != text

@@ -56,7 +56,7 @@ def version() -> str | None:
 
 
 def unread(_image: bytes) -> Entries | None:
-    """The reader of who has none."""
+    """Used where there is no reader of C2PA."""
     return None
 
 

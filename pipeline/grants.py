@@ -49,7 +49,7 @@ class Purpose(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """An asset and all that is weighed of it."""
+    """All that the decision about one asset depends on."""
 
     asset: Asset
     licenses: Mapping[str, License]

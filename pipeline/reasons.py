@@ -7,34 +7,8 @@ are counted, and only those that stand here are given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
-Code = Literal[
-    "revoked",
-    "superseded",
-    "restricted",
-    "license_missing",
-    "no_license",
-    "license_revoked",
-    "not_yet_valid",
-    "expired",
-    "expires_soon",
-    "use_not_granted",
-    "territory",
-    "model",
-    "editorial",
-    "release",
-    "adult",
-    "minors",
-    "embedded_prohibition",
-    "embedded_constraint",
-    "embedded_release",
-    "embedded_conflict",
-    "usage_restrictions",
-    "resembles_revoked",
-    "contract_prevails",
-]
-RULES: Mapping[Code, str] = {
+RULES: Mapping[str, str] = {
     "revoked": "a revocation in effect names it, its bytes, its contributor, its delivery, one of its model "
     "releases or all its licences; or its own record says that it is revoked",
     "superseded": "its own record says that another asset took its place",
@@ -77,4 +51,4 @@ def code_of(reason: str) -> str:
 
 def rule_of(reason: str) -> str | None:
     """The rule behind a reason that rights gave; None for one of another step."""
-    return next((rule for code, rule in RULES.items() if code == code_of(reason)), None)
+    return RULES.get(code_of(reason))

@@ -21,10 +21,9 @@ from pipeline.contract import PARTS, Asset, License, Part, Use
 from pipeline.credit import credit
 from pipeline.embedded import NOTHING, Extracted, signals
 from pipeline.grants import NOTICE, Case, Purpose, Uses, candidates, misses, nearest_miss
-from pipeline.reasons import CODES, rule_of
 from pipeline.revoked import Revoked
 
-__all__ = ["CODES", "NOTICE", "Decision", "Purpose", "decide", "rule_of"]
+__all__ = ["NOTICE", "Decision", "Purpose", "decide"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

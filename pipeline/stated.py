@@ -58,7 +58,7 @@ def check(statement: Mapping[str, Any]) -> None:
             fix = f"leave it to the records; fields that assets may share are {', '.join(sorted(FIELDS))}"
             raise fault(f"{name[:80]!a} is each asset's own", fix, "every_asset")
     try:
-        # People, because of a picture without them not every release can be stated.
+        # With has_people "no" the contract refuses some releases; with "yes" each can be checked.
         Asset.model_validate(filled(statement, {**ASSET, "has_people": "yes"}))
     except ValidationError as error:
         raise fault(describe(error, "every_asset"), "mend it", "every_asset") from None

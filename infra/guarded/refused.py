@@ -1,4 +1,4 @@
-"""The one exception of every guarded reader: which file, which member, which rule it broke."""
+"""How a guarded reader refuses bytes: which file, which member, which rule they broke."""
 
 from __future__ import annotations
 
