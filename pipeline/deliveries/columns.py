@@ -6,7 +6,7 @@ What a column means is said by a layout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -28,14 +28,19 @@ def extension(path: str) -> str:
 
 
 def rows(data: bytes, where: str) -> Iterator[Row]:
-    """Rows of a ``.csv``, ``.parquet``, ``.jsonl`` or ``.json`` file. Raises :class:`Refused`, with rule
-    ``cells`` for a small file that says a great deal: a dictionary of Parquet, or an entry that is repeated.
+    """Rows of a ``.csv``, ``.parquet``, ``.jsonl`` or ``.json`` file. Raises :class:`Refused`."""
+    return bounded(parsed(data, where), where)
+
+
+def bounded(found: Iterable[Row], where: str) -> Iterator[Row]:
+    """The same rows. Raises :class:`Refused` with rule ``cells`` for a small file that says a great deal: a
+    dictionary of Parquet, an entry or a name of a column that is repeated in every row.
     """
     left = MAX_CELLS
-    for place, cells in parsed(data, where):
-        left -= sum(len(cell) for cell in cells.values() if isinstance(cell, str))
+    for place, cells in found:
+        left -= sum(len(name) + (len(cell) if isinstance(cell, str) else 8) for name, cell in cells.items())
         if left < 0:
-            told = f"its texts have over {MAX_CELLS} characters so far; split the table into parts"
+            told = f"with their columns' names its cells have over {MAX_CELLS} characters; split the table"
             raise Refused(where, place, "cells", told)
         yield place, cells
 

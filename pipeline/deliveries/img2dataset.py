@@ -21,7 +21,7 @@ from typing import Any
 from infra.guarded import parquet
 from infra.guarded.refused import Refused
 from pipeline.contract import Delivery, DeliveryFile
-from pipeline.deliveries import agency, manifest, webdataset
+from pipeline.deliveries import agency, columns, manifest, webdataset
 from pipeline.deliveries.agency import Reading
 from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.columns import Cells
@@ -107,7 +107,8 @@ def listed(at: Delivered, listing: DeliveryFile) -> dict[str, Cells]:
     """The table's rows by key."""
     where = at.store.where(listing.path)
     found: dict[str, Cells] = {}
-    for place, cells in parquet.rows(manifest.verified(at.store, listing), file=where, limits=LIMITS):
+    table = parquet.rows(manifest.verified(at.store, listing), file=where, limits=LIMITS)
+    for place, cells in columns.bounded(table, where):
         key = cells.get("key")
         if not isinstance(key, str) or agency.asset_id(key) != key or key in found:
             raise Refused(where, place, "key", f"got {str(key)[:80]!a}; every row has a key of its own")
