@@ -30,8 +30,8 @@ class Limits:
 
     max_bytes: int = 64 * 1024
     max_depth: int = 16
-    max_values: int = 4_000_000
-    """Counted by commas, before parsing: 60 MB of ``[],[],`` would become 2 GB of lists."""
+    max_values: int = 2_000_000
+    """Counted before parsing, by commas, brackets and braces: 60 MB of ``[],[],`` become 2 GB of lists."""
 
 
 ASSET = Limits()
@@ -74,8 +74,9 @@ class _Reader:
     def read(self, raw: bytes) -> Any:
         if len(raw) > self.limits.max_bytes:
             self.refuse("size", f"{len(raw)} bytes, at most {self.limits.max_bytes} are read")
-        if (num := raw.count(b",")) > self.limits.max_values:
-            self.refuse("values", f"{num} commas, at most {self.limits.max_values} are read; split the file")
+        if (num := sum(map(raw.count, (b",", b"[", b"{")))) > self.limits.max_values:
+            told = f"{num} commas, brackets and braces, at most {self.limits.max_values} are read"
+            self.refuse("values", f"{told}; split the file")
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -55,8 +55,13 @@ def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
 
 
 def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
-    parts = {extension(file.path): manifest.verified(at.store, file) for file in files}
     images = [file for file in files if file.role == "image"]
+    # Of several images under one name none is read: they are a fault, whatever is in them.
+    passed_over = images if len(images) > 1 else []
+    parts = {
+        extension(file.path): b"" if file in passed_over else manifest.verified(at.store, file)
+        for file in files
+    }
     proper = tar.KEY.fullmatch(name) is not None
     key = name if proper else derived_id(name)
 

@@ -24,8 +24,14 @@ from pipeline.contract import Delivery, DeliveryFile, License, Revocation, descr
 MANIFEST = "delivery.json"
 LICENSES = "licenses.jsonl"
 REVOCATIONS = "revocations.jsonl"
+MAX_WRONG = 20
+"""Documents whose faults are told: what people read, they mend."""
 MAX_LINES_BYTES = 256 * 1024 * 1024
-MAX_BYTES = {"shard": tar.SHARD.max_total_bytes, "image": tar.SHARD.max_member_bytes}
+MAX_BYTES = {
+    "shard": tar.SHARD.max_total_bytes,
+    "image": tar.SHARD.max_member_bytes,
+    "sidecar": 4 * 1024 * 1024,
+}
 """By role; other files are lines or tables, whose readers may take less."""
 BULK = frozenset({"shard", "image", "sidecar"})
 """Roles of what brings samples: too much to read just to see what a delivery is. Tables are read for that."""
@@ -34,7 +40,7 @@ R = TypeVar("R", Delivery, License, Revocation)
 
 def fetch(store: Store) -> bytes:
     try:
-        return store.read(MANIFEST)
+        return store.read(MANIFEST, at_most=json.MANIFEST.max_bytes + 1)
     except Missing:
         fix = "a delivery is a folder that holds one; see `pardalis contract template`"
         raise Refused(store.uri, MANIFEST, "missing", f"there is no such file; {fix}") from None
@@ -55,9 +61,13 @@ def read_revocations(raw: bytes, where: str) -> list[Revocation]:
 
 
 def _records(kind: type[R], documents: Iterable[tuple[str, Any]], where: str) -> list[R]:
-    """Validated records; every fault of every document is told at once."""
-    found, wrong = [], []
+    """Validated records; the faults of the first documents that have any are told at once."""
+    found: list[R] = []
+    wrong: list[str] = []
     for place, document in documents:
+        if len(wrong) == MAX_WRONG:
+            wrong.append(f"{where}: and perhaps more; mend these and try again")
+            break
         if held := credentials.told(document):
             wrong.append(f"{where} {place}".strip() + f": {held}")
             continue
