@@ -26,6 +26,7 @@ from pipeline.deliveries.batch import ASSETS, Batch
 from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import MANIFEST
 from pipeline.deliveries.sample import (
+    MIME_OF,
     Delivered,
     Sample,
     Wrong,
@@ -94,11 +95,13 @@ def sidecar(parts: Mapping[str, bytes], name: str) -> dict[str, Any]:
 
 
 def stem(file: DeliveryFile) -> str:
-    return PurePosixPath(file.path).stem
+    """The name that an image and its sidecars share; ``a.jpg.xmp``, as some editors write it, is of ``a``."""
+    path = PurePosixPath(PurePosixPath(file.path).stem)
+    return path.stem if file.role == "sidecar" and extension(path.name) in MIME_OF else path.name
 
 
 def named(delivery: Delivery) -> dict[str, list[DeliveryFile]]:
-    """The files of each name, sorted. Raises :class:`Refused` with rule ``duplicate``."""
+    """The files of each name, sorted. Raises :class:`Refused` with rule ``duplicate`` or ``lone``."""
     found: dict[str, list[DeliveryFile]] = {}
     files = [file for file in delivery.files if file.role in ROLES]
     for file in sorted(files, key=lambda file: file.path):
@@ -109,6 +112,9 @@ def named(delivery: Delivery) -> dict[str, list[DeliveryFile]]:
             told = f"{name} lies in {folders[0]} and in {folders[1]}; keep an image beside its record, once"
             raise Refused(MANIFEST, mine[0].path, "duplicate", told)
         kinds = [extension(file.path) for file in mine]
+        if "xmp" in kinds and not any(file.role == "image" for file in mine):
+            told = f"what it says belongs to no image, as none is named {name}; name it as its image is"
+            raise Refused(MANIFEST, mine[0].path, "lone", told)
         if len(set(kinds)) < len(kinds):
             told = f"{name} comes twice with one extension, but for its case; keep one"
             raise Refused(MANIFEST, mine[0].path, "duplicate", told)

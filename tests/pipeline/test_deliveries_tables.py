@@ -30,7 +30,11 @@ def encoded(color: int = 0) -> bytes:
 
 
 JPEG = encoded()
-ROLES = {"jpg": "image", "png": "image", "json": "sidecar", "csv": "manifest", "parquet": "manifest"}
+ROLES = {
+    **dict.fromkeys(("jpg", "png"), "image"),
+    **dict.fromkeys(("json", "xmp"), "sidecar"),
+    **dict.fromkeys(("csv", "parquet"), "manifest"),
+}
 Files = dict[str, bytes]
 
 
@@ -118,6 +122,13 @@ def test_a_wrong_pair_in_a_folder_is_a_fault_and_its_neighbors_are_assets(tmp_pa
     assert codes(opened) == {"a": "", "b": code, "c": ""}
 
 
+@pytest.mark.parametrize("name", ["a.xmp", "a.jpg.xmp", "a.JPG.XMP"])
+def test_xmp_beside_an_image_is_its_own_however_it_is_named(tmp_path: Path, name: str) -> None:
+    opened = delivered(tmp_path, "folder", {**pair("a"), f"images/{name}": b"<x/>"})
+    [found] = forms.of(opened.delivery).read(opened, next(opened.batches))
+    assert found.packets == (b"<x/>",)
+
+
 def test_folders_inside_a_folder_mean_nothing(tmp_path: Path) -> None:
     files = {path.replace("images", "deep/er"): data for path, data in pair("b").items()}
     assert codes(delivered(tmp_path, "folder", {**pair("a"), **files})) == {"a": "", "b": ""}
@@ -128,6 +139,7 @@ def test_folders_inside_a_folder_mean_nothing(tmp_path: Path) -> None:
     [
         ({**pair("a"), "other/a.jpg": JPEG}, "duplicate"),
         ({**pair("a"), "images/a.JPG": JPEG}, "duplicate"),
+        ({**pair("a"), "images/A.xmp": b"<x/>"}, "lone"),
         ({**pair("a"), "images/a.JSON": b"{}"}, "duplicate"),
         ({"images/a.csv": b"a\n"}, "role"),
     ],
