@@ -111,6 +111,7 @@ def one_worker(build: psutil.Process) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # six commands, each with a cluster of its own
 @pytest.mark.parametrize("victims", [whole_job, one_worker])
 def test_a_build_that_was_shot_at_ends_with_the_bytes_of_an_undisturbed_one(
     victims: Callable[[psutil.Process], list[psutil.Process]],
