@@ -113,7 +113,9 @@ def tries(
     found: list[Task] = []
     before: tuple[refs.Ref, ...] = ()
     for number in itertools.count():
-        facts = known[number] if number < len(known) else allowed
+        settings = known[number] if number < len(known) else allowed
+        # Its number too: a try that missed what the one before it missed is another try all the same.
+        facts = {"allowed": settings, "try": number}
         reads = {"table": (batch.rows,), "missed": before}
         task = Task(slot=f"{slot}.{number:03d}", reads=reads, facts=facts)
         found.append(task)
@@ -140,7 +142,7 @@ def earlier(source: Source) -> dict[str, list[Allowed]]:
 
 def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network) -> Made:
     wanted, missed = left(task)
-    refused = refusals(wanted, task.facts)
+    refused = refusals(wanted, task.facts["allowed"])
     asked = {number: row for number, row in wanted.items() if number not in refused}
     objects = {number: row for number, row in asked.items() if is_object(row)}
     answers = download(
@@ -149,22 +151,22 @@ def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network)
             for number, row in asked.items()
             if number not in objects
         ],
-        hosts=task.facts["hosts"],
-        limits=Limits(max_bytes=task.facts["max_bytes"], total_s=config.seconds),
+        hosts=task.facts["allowed"]["hosts"],
+        limits=Limits(max_bytes=task.facts["allowed"]["max_bytes"], total_s=config.seconds),
         network=network,
         effort=Effort(threads=THREADS, max_total_bytes=config.batch_bytes),
     )
     found: dict[int, bytes | Missed] = {answer.row: answer.outcome for answer in answers}
-    found |= from_s3(objects, task.facts, left=config.batch_bytes - held(found))
+    found |= from_s3(objects, task.facts["allowed"], left=config.batch_bytes - held(found))
     images = {number: image for number, image in found.items() if isinstance(image, bytes)}
     still = {number: why for number, why in found.items() if isinstance(why, Missed)}
-    return made(images, {**missed, **refused, **still}, task.facts)
+    return made(images, {**missed, **refused, **still}, task.facts["allowed"])
 
 
 def judge(task: Task, _report: Report) -> Made:
     """What can be said of addresses without following one; nothing is said of those that may be followed."""
     wanted, missed = left(task)
-    return made({}, {**missed, **refusals(wanted, task.facts)}, task.facts)
+    return made({}, {**missed, **refusals(wanted, task.facts["allowed"])}, task.facts["allowed"])
 
 
 def left(task: Task) -> tuple[dict[int, Any], dict[int, Missed]]:

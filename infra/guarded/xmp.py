@@ -126,6 +126,7 @@ class _Reader:
             node.attributes[name] for name in (f"{_RDF}resource", f"{_RDF}value") if name in node.attributes
         ]
         yield from given
+        qualified = any(child.tag == f"{_RDF}value" for child in node.children)
         for child in node.children:
             if child.tag in _ARRAYS:
                 items = [item for item in child.children if item.tag == f"{_RDF}li"]
@@ -133,7 +134,7 @@ class _Reader:
                     yield from self._values(item)
             elif child.tag in (f"{_RDF}Description", f"{_RDF}value"):
                 yield from self._values(child)
-            elif f"{_RDF}value" not in {sibling.tag for sibling in node.children}:
+            elif not qualified:
                 self.refuse("shape", f"{node.tag} holds {child.tag[:80]!r}, neither a text nor an array")
         if not given and not node.children:
             if set(node.attributes) & {f"{_RDF}nodeID", f"{_RDF}ID"}:

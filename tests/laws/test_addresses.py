@@ -156,6 +156,18 @@ def test_what_could_not_be_reached_is_tried_again_and_nothing_else(
     assert {name: after[name] for name in before} == before
 
 
+def test_a_host_that_stays_away_is_tried_once_an_ingest_however_often(
+    tmp_path: Path, site: Site, world: World
+) -> None:
+    one = on_host(0)
+    site.routes = {f"/{one.asset.asset_id}.png": body(b"", status=503)}
+    uri = at_addresses(Store.at(tmp_path / "d"), [one], hosts=(HOST,))
+    for number in range(4):
+        version = world.ingest([] if number else [uri], site.network())
+        assert world.told(version) == {one.asset.uid: ("failed", "unreachable")}
+        assert len(world.corpus.artifact(version, "fetch").shards) == number + 1
+
+
 def test_what_settings_kept_out_comes_when_they_allow_it_and_nothing_is_fetched_twice(
     tmp_path: Path, site: Site, tiny: Config
 ) -> None:
