@@ -91,7 +91,10 @@ def joined(address: str | None) -> Iterator[None]:
         return
     options = {"address": address} if address else {"include_dashboard": False, "address": "local"}
     try:
-        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        # Ray puts the folder it was started from first on the workers' import path. That may be a delivery,
+        # and a PIL.py in it would be run; nobody delivers to the root.
+        with contextlib.chdir("/"):
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({error}); see that it runs, or start one here without "

@@ -20,6 +20,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from infra.guarded import json as guarded_json
@@ -145,7 +146,8 @@ def environment() -> dict[str, str]:
     """No credentials, no addresses, and one thread for whoever multiplies."""
     return {
         **{name: os.environ[name] for name in PASSED if name in os.environ},
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        # Without the working folder, which may be a delivery: a module in it would be imported.
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path not in ("", str(Path.cwd()))),
         "PYTHONSAFEPATH": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "LC_ALL": "C.UTF-8",
