@@ -29,7 +29,7 @@ from pipeline.deliveries.fetched import Answers
 from pipeline.deliveries.manifest import MANIFEST
 from pipeline.deliveries.sample import Delivered, Fault, Sample
 from pipeline.outcomes import KEPT
-from pipeline.revoked import Revoked
+from pipeline.revoked import Revoked, revoked_uids
 from pipeline.rights import NOTICE, Decision, Purpose, decide
 from pipeline.step import ROWS, Report, Source, Step, Task, generation, slot_name
 
@@ -41,7 +41,7 @@ REVISIONS = "revisions.parquet"
 def records_step() -> Step:
     return Step(
         name="records",
-        revision=4,
+        revision=5,
         settings=Section(),
         numerics={"c2pa": c2pa.version()},  # decides what an image's manifest says, or that it is unread
         tasks=list_shards,
@@ -109,11 +109,7 @@ def read_records(task: Task, _report: Report, *, manifests: c2pa.Read) -> Made:
     provider = task.hints["delivery"].provider
     found = [(sample.asset, record(sample, provider, manifests)) for sample in samples(task)]
     rows = [row for _, row in found]
-    read = [
-        {"uid": asset.uid, "revision": asset.asset_revision}
-        for asset, _ in found
-        if not isinstance(asset, Fault)
-    ]
+    read = [revisions.of(row["uid"], None if isinstance(asset, Fault) else asset) for asset, row in found]
     named = {name for row in rows if row["record"] for name in json.loads(row["record"])["license_ids"]}
     files = {
         RECORDS: tables.to_parquet(pa.Table.from_pylist(rows, schema=schema.RECORDS)),
@@ -139,7 +135,7 @@ def record(sample: Sample, provider: str, manifests: c2pa.Read) -> dict[str, Any
 def decide_step(purpose: Purpose, as_of: datetime) -> Step:
     return Step(
         name="decide",
-        revision=3,
+        revision=4,
         inputs=("records",),
         settings=purpose,
         tasks=functools.partial(list_decisions, as_of=as_of),
@@ -152,8 +148,11 @@ def list_decisions(source: Source, *, as_of: datetime) -> Sequence[Task]:
     records = source.artifact("records").shards
     check_arrived(source, records)
     revisions_of = {slot: refs.of(source.store, shard, REVISIONS) for slot, shard in records.items()}
-    outdated = revisions.outdated({slot: tables.read_parquet(ref) for slot, ref in revisions_of.items()})
-    in_effect = [line.model_dump_json(by_alias=True) for line in register if line.effective_at <= as_of]
+    came = {slot: tables.read_parquet(ref) for slot, ref in revisions_of.items()}
+    outdated = revisions.outdated(came, corrections(source))
+    due = [line for line in register if line.effective_at <= as_of]
+    due += copies(due, came)
+    in_effect = [line.model_dump_json(by_alias=True) for line in due]
     providers = {folded.provider for folded in source.version.deliveries}
     licenses = {name: folding.licenses(source.store, source.version, name) for name in providers}
     tasks = []
@@ -178,6 +177,31 @@ def list_decisions(source: Source, *, as_of: datetime) -> Sequence[Task]:
             )
         )
     return tasks
+
+
+def corrections(source: Source) -> frozenset[str]:
+    """The generations whose deliveries mean to correct."""
+    kinds = (
+        folding.manifest(folding.manifest_ref(source.store, folded)).kind
+        for folded in source.version.deliveries
+    )
+    return frozenset(
+        generation(slot_name(number, 0)) for number, kind in enumerate(kinds) if kind == "correction"
+    )
+
+
+def copies(due: Sequence[Revocation], came: Mapping[str, pa.Table]) -> list[Revocation]:
+    """The same revocations, of the bytes that were ever delivered under the ids that they name: a picture
+    that was taken back does not stay, or come back, under another id.
+    """
+    images = revisions.images(came, {uid for record in due for uid in revoked_uids(record)})
+    found = []
+    for record in due:
+        hashes = {sha256 for uid in revoked_uids(record) for sha256 in images.get(uid, ())}
+        if hashes:
+            told = {"target_type": "content_sha256", "targets": tuple(sorted(hashes))}
+            found.append(record.model_copy(update=told))
+    return found
 
 
 def check_arrived(source: Source, records: Mapping[str, Shard]) -> None:
@@ -235,7 +259,7 @@ def decided(
     asset = Asset.model_validate_json(row["record"])
     why = outdated.get(asset.uid)
     decision = (
-        Decision(outcome="rejected", reasons=(why,))
+        Decision(outcome="quarantined" if why in revisions.QUARANTINED else "rejected", reasons=(why,))
         if why
         else judge(asset, extracted=embedded.from_json(row["extracted"]))
     )

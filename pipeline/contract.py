@@ -56,7 +56,7 @@ Form = Literal[
 
 
 class Revocation(Record):
-    """An append-only fact. There is no un-revoking: a new grant needs a new licence id."""
+    """An append-only fact. There is no un-revoking: what was taken back stays out, its bytes too."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -104,6 +104,8 @@ class Signals:
     """Uses on which a person must read the file first, and what to read."""
     unreleased: frozenset[Released] = frozenset()
     """Whose release is less than the unlimited one that a record may claim, or a word unknown to us."""
+    limited: frozenset[Released] = frozenset()
+    """Of these, whose release is a limited one: so people, or property, are pictured."""
     has_minors: bool = False
     ai_generated: bool = False
     """Wholly or in part."""
@@ -124,10 +126,12 @@ def signals(extracted: Extracted) -> Signals:
     unclear: dict[Use, tuple[str, ...]] = {}
     for uses, source in _questions(extracted):
         unclear |= {use: (*unclear.get(use, ()), source) for use in uses}
+    released = _released(extracted)
     return Signals(
         denied=frozenset().union(*_prohibitions(extracted)),
         unclear=unclear,
-        unreleased=frozenset(_unreleased(extracted)),
+        unreleased=frozenset(kind for kind in released if released[kind] - {"unlimited", "not_applicable"}),
+        limited=frozenset(kind for kind in released if "limited" in released[kind]),
         has_minors=any(AGES.get(value_of(value)) == "yes" for value in extracted.minor_age),
         ai_generated=any(source_of(value) in GENERATED for value in extracted.digital_source),
     )
@@ -159,11 +163,10 @@ def _mined(entry: str) -> frozenset[Use]:
     return CAWG.get(entry.rpartition(".")[2], EVERY_USE)
 
 
-def _unreleased(extracted: Extracted) -> Iterator[Released]:
-    found: tuple[tuple[Released, tuple[str, ...]], ...] = (
-        ("model", extracted.model_release),
-        ("property", extracted.property_release),
-    )
-    for kind, values in found:
-        if {RELEASES[kind].get(value_of(value)) for value in values} - {"unlimited", "not_applicable"}:
-            yield kind
+def _released(extracted: Extracted) -> dict[Released, set[Release | None]]:
+    """The releases that the file tells of; None is a word unknown to us."""
+    found: dict[Released, tuple[str, ...]] = {
+        "model": extracted.model_release,
+        "property": extracted.property_release,
+    }
+    return {kind: {RELEASES[kind].get(value_of(value)) for value in values} for kind, values in found.items()}

@@ -64,6 +64,9 @@ def check_sequence(version: Version, opened: OpenDelivery) -> None:
     if delivery.sequence != expected:
         detail = f"got {delivery.sequence}, {delivery.provider}'s next is {expected}; ingest that first"
         raise Refused(where, "sequence", "gap", detail)
+    if not before and delivery.kind != "full" and delivery.sequence > 1:
+        detail = f"a {delivery.kind} numbered {delivery.sequence} is the first of {delivery.provider} here"
+        raise Refused(where, "sequence", "gap", f"{detail}; ingest what came before it, or a full delivery")
     if before and delivery.kind == "full":
         detail = (
             f"{delivery.provider} has delivered before, and what a later full delivery leaves out would stay "

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 RULES: Mapping[str, str] = {
     "revoked": "a revocation in effect names it, its bytes, its contributor, its delivery, one of its model "
-    "releases or all its licences; or its own record says that it is revoked",
-    "superseded": "its own record says that another asset took its place",
+    "releases or all its licences; or a record of it, of whatever revision, says that it is revoked",
+    "superseded": "a record of it with a higher revision was delivered, or its own record says that another "
+    "asset took its place",
     "restricted": "a revocation in effect ended a use that the corpus needs, for it or for its licence",
     "license_missing": "the licence that it names was not delivered, and no record is no admission",
     "no_license": "picture and words each need a licence, and none that it names covers this part",
@@ -31,7 +32,8 @@ RULES: Mapping[str, str] = {
     "nobody says how old the people are and the corpus asks for that",
     "embedded_prohibition": "its licence grants the use and its own file forbids it: a person decides",
     "embedded_constraint": "its own file has conditions, or a part that could not be read: a person reads",
-    "embedded_release": "its record claims an unlimited release, its own file a lesser one: a person decides",
+    "embedded_release": "its record claims an unlimited release, or that nobody is pictured, and its own "
+    "file a lesser release: a person decides",
     "embedded_conflict": "its record and its own file contradict each other: a person decides",
     "usage_restrictions": "the agency sent restrictions in words: a person reads them",
     "resembles_revoked": "its fingerprint is near that of a revoked picture: a person compares them",

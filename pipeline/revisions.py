@@ -1,52 +1,144 @@
 """Which delivered rows are out of date: of an asset's revisions the highest counts, and it counts whole.
 
 The surprising rule: of equal revisions the first counts, whatever the later one says. Otherwise what was
-revoked would be back as soon as it was sent again; a change needs a revision of its own.
+revoked would be back as soon as it was sent again; a change needs a revision of its own. But a change that
+cannot be followed is no reason to go on as before: while the newest word on an asset is a faulty record, or a
+correction without a higher revision, the asset waits for a person.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import schema
+from pipeline.contract import Asset
+from pipeline.step import generation
 
 SUPERSEDED = "superseded"
 """The reason of a row whose asset has a higher revision, wherever that was delivered."""
 REVISION_SEEN = "revision_seen: raise asset_revision to change an asset"
 """The reason of a row whose very revision was delivered before."""
-REVISIONS = pa.schema([schema.UID, schema.REVISION])
+REVOKED = "revoked"
+"""The reason of a row whose asset is said to be revoked by another record of it: there is no way back."""
+CONTESTED = (
+    "contested: a later record of it is faulty, or says otherwise without a higher revision; "
+    "send that record again, mended, with a higher asset_revision"
+)
+"""The reason of a row that would count, were it not for what came after it."""
+QUARANTINED = frozenset({CONTESTED})
+
+CONTENT = pa.field("content", pa.binary(32))
+"""sha256 of the record, whatever delivery it came with; null for a faulty one."""
+IMAGE = pa.field("image", pa.binary(32))
+"""sha256 of its image; null for a faulty one."""
+WITHDRAWN = pa.field("withdrawn", pa.bool_(), nullable=False)
+"""Whether the record says that the asset is revoked."""
+NUMBER = pa.field("revision", pa.int32())
+"""Of the record; null for a faulty one."""
+REVISIONS = pa.schema([schema.UID, NUMBER, CONTENT, IMAGE, WITHDRAWN])
 
 
-def outdated(revisions: Mapping[str, pa.Table]) -> dict[str, dict[str, str]]:
+def of(uid: str, asset: Asset | None) -> dict[str, Any]:
+    """What is remembered of a record for the deliveries that come after it; None for a faulty one."""
+    if asset is None:
+        return {"uid": uid, "revision": None, "content": None, "image": None, "withdrawn": False}
+    said = asset.model_dump(mode="json", by_alias=True, exclude={"delivery_id"})
+    return {
+        "uid": uid,
+        "revision": asset.asset_revision,
+        "content": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest(),
+        "image": bytes.fromhex(asset.file.sha256),
+        "withdrawn": asset.status == "revoked",
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A record of an asset that came more than once."""
+
+    slot: str
+    revision: int | None
+    """None for a faulty one."""
+    content: bytes | None
+    withdrawn: bool
+
+
+def outdated(
+    revisions: Mapping[str, pa.Table], corrections: Collection[str] = ()
+) -> dict[str, dict[str, str]]:
     """For each slot that has such rows: the reason of each, by uid.
 
-    ``revisions`` are the (uid, revision) of every slot; a slot names an asset once at most.
+    ``revisions`` are the rows of :func:`of`, by slot; a slot names an asset once at most. ``corrections`` are
+    the generations whose deliveries mean to correct.
     """
-    rows = list(contested(revisions))
-    current: dict[str, tuple[int, str]] = {}
-    for slot, uid, revision in rows:
-        if uid not in current or revision > current[uid][0]:
-            current[uid] = (revision, slot)
     found: dict[str, dict[str, str]] = {}
-    for slot, uid, revision in rows:
-        highest, where = current[uid]
-        if slot != where:
-            found.setdefault(slot, {})[uid] = SUPERSEDED if revision < highest else REVISION_SEEN
+    for uid, rows in contested(revisions).items():
+        for row, reason in judged(rows, corrections):
+            found.setdefault(row.slot, {})[uid] = reason
     return found
 
 
-def contested(revisions: Mapping[str, pa.Table]) -> Iterator[tuple[str, str, int]]:
-    """(slot, uid, revision) of the assets that came more than once, in the order of slots."""
-    uid, revision = schema.UID.name, schema.REVISION.name
+def judged(rows: Sequence[Row], corrections: Collection[str]) -> Iterator[tuple[Row, str]]:
+    """The rows of one asset that do not count, in the order of slots, each with its reason."""
+    records = [row for row in rows if row.revision is not None]
+    current = max(records, key=lambda row: row.revision or 0, default=None)  # the first of equals
+    if current is None:
+        return
+    for row in records:
+        if row is not current:
+            yield row, REVISION_SEEN if row.revision == current.revision else SUPERSEDED
+    if any(row.withdrawn for row in records):
+        # Its own word needs no other; see pipeline.rights.
+        yield from [] if current.withdrawn else [(current, REVOKED)]
+    elif any(contests(row, current, corrections) for row in rows if row is not current):
+        yield current, CONTESTED
+
+
+def contests(row: Row, current: Row, corrections: Collection[str]) -> bool:
+    """Whether what came in no earlier a delivery leaves in doubt what the asset's record is."""
+    came = generation(row.slot)
+    if row.revision is None:
+        return came >= generation(current.slot)
+    if row.revision == current.revision:
+        return row.content != current.content
+    return came in corrections and came > generation(current.slot)
+
+
+def contested(revisions: Mapping[str, pa.Table]) -> dict[str, list[Row]]:
+    """The rows of the assets that came more than once, in the order of slots."""
+    uid = schema.UID.name
     everything = pa.chunked_array(
         [chunk for table in revisions.values() for chunk in table[uid].chunks], pa.string()
     )
     tally = pc.value_counts(everything)
     several = tally.field("values").filter(pc.greater(tally.field("counts"), 1))
+    found: dict[str, list[Row]] = {}
     for slot, table in sorted(revisions.items()):
-        rows = table.filter(pc.is_in(table[uid], value_set=several))
-        for name, number in zip(rows[uid].to_pylist(), rows[revision].to_pylist(), strict=True):
-            yield slot, name, number
+        for row in table.filter(pc.is_in(table[uid], value_set=several)).to_pylist():
+            found.setdefault(row.pop(uid), []).append(
+                Row(
+                    slot=slot,
+                    revision=row["revision"],
+                    content=row["content"],
+                    withdrawn=row["withdrawn"],
+                )
+            )
+    return found
+
+
+def images(revisions: Mapping[str, pa.Table], uids: Collection[str]) -> dict[str, list[str]]:
+    """sha256 of every image that was ever delivered under each of the uids, sorted."""
+    wanted = pa.array(sorted(uids), pa.string())
+    found: dict[str, set[str]] = {}
+    for table in revisions.values():
+        for row in table.filter(pc.is_in(table[schema.UID.name], value_set=wanted)).to_pylist():
+            if row["image"] is not None:
+                found.setdefault(row["uid"], set()).add(row["image"].hex())
+    return {uid: sorted(hashes) for uid, hashes in sorted(found.items())}

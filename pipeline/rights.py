@@ -125,7 +125,8 @@ def _contradicted(case: Case) -> Iterator[str]:
         "property": asset.has_property != "no" and asset.releases.property == "unlimited",
     }
     for kind in sorted(case.signals.unreleased):
-        if generated and claimed[kind]:
+        # A limited release is somebody's: whoever says that nobody is pictured is contradicted.
+        if generated and (claimed[kind] or kind in case.signals.limited):
             yield f"embedded_release:{kind}"
     if case.signals.ai_generated and asset.ai_generated == "no":
         yield "embedded_conflict:ai_generated"

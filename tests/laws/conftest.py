@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -134,14 +134,19 @@ class Deliveries:
         self._next = 0
 
     def write(
-        self, samples: Samples, licenses: Mapping[str, License] | None = None, *, shard_samples: int = 8
+        self,
+        samples: Samples,
+        licenses: Mapping[str, License] | None = None,
+        *,
+        shard_samples: int = 8,
+        kind: Literal["delta", "correction"] = "delta",
     ) -> str:
         number, self._next = self._next, self._next + 1
         heading = Heading(
             provider=samples[0][0].provider,
             delivery_id=f"d{number}",
             sequence=number,
-            kind="delta" if number else "full",
+            kind=kind if number else "full",
             created_at=AS_OF,
         )
         store = Store.at(self._root / f"delivery-{number}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from infra.corpus import Corpus, Version
 from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import revisions
+from pipeline.contract import template
 from pipeline.engine import Inline
 from pipeline.explaining import catalog_rows
 
@@ -90,6 +92,73 @@ def test_an_older_or_an_equal_revision_that_comes_later_changes_nothing(
     for name in STEPS:
         old, new = corpus.artifact(first, name).shards, corpus.artifact(second, name).shards
         assert {slot: new[slot] for slot in old} == old, name
+
+
+def test_what_once_said_revoked_does_not_come_back_under_a_higher_revision(
+    corpus: Corpus, deliveries: Deliveries, built: Build
+) -> None:
+    rest = [sample(number) for number in FIRST if number != AT]
+    withdrawn = corrected(1, status="revoked", revoked_at="2026-05-01T00:00:00Z")
+    uris = [deliveries.write([*rest, *withdrawn]), deliveries.write(corrected(2))]
+    version = built(corpus, uris, Inline(), to="split")
+    assert told(corpus, version) == [(1, "rejected", ["superseded"]), (2, "rejected", ["revoked"])]
+    assert corpus.artifact(version, "split").counts == {"kept": len(rest)}
+
+
+def test_a_correction_that_cannot_be_read_takes_the_asset_out_until_it_is_mended(
+    corpus: Corpus, deliveries: Deliveries, built: Build
+) -> None:
+    asset, image = sample(AT, asset_revision=1)
+    broken = asset.model_copy(update={"file": asset.file.model_copy(update={"bytes": 7})})
+    uris = [deliveries.write(some) for some in ([sample(number) for number in FIRST], [(broken, image)])]
+    second = built(corpus, uris, Inline(), to="filter")
+    (before, outcome, reasons), (_, faulty, _) = told(corpus, second)
+    assert (before, outcome, reasons, faulty) == (0, "quarantined", [revisions.CONTESTED], "quarantined")
+    third = built(corpus, [deliveries.write(corrected(2))], Inline(), to="filter")
+    assert [outcome for _, outcome, _ in told(corpus, third)] == ["rejected", "quarantined", "kept"]
+
+
+def test_a_correction_without_a_higher_revision_takes_the_asset_out(
+    corpus: Corpus, deliveries: Deliveries, built: Build
+) -> None:
+    rest = [sample(number) for number in FIRST if number != AT]
+    uris = [
+        deliveries.write([*rest, *corrected(5)]),
+        deliveries.write(corrected(1, is_adult=True), kind="correction"),
+    ]
+    version = built(corpus, uris, Inline(), to="filter")
+    assert told(corpus, version) == [
+        (5, "quarantined", [revisions.CONTESTED]),
+        (1, "rejected", ["superseded"]),
+    ]
+
+
+def test_a_revoked_picture_is_out_under_every_id_and_does_not_come_back_under_a_new_one(
+    corpus: Corpus, deliveries: Deliveries, built: Build
+) -> None:
+    twin, _ = sample(AT)
+    copy = sample(40, file=twin.file.model_dump())[0], sample(AT)[1]
+    uri = deliveries.write([*map(sample, FIRST), copy])
+    revoke(uri, twin.uid)
+    late = sample(50, file=twin.file.model_dump())[0], sample(AT)[1]
+    version = built(corpus, [uri, deliveries.write([late])], Inline(), to="filter")
+    for asset in (twin, copy[0], late[0]):
+        (row,) = catalog_rows(corpus, version, asset.uid)
+        assert (row["outcome"], row["reasons"]) == ("rejected", ["revoked:taken-back"]), asset.uid
+
+
+def revoke(uri: str, *targets: str) -> None:
+    """A delivery that takes back some assets, as it was written."""
+    store = Store.at(uri)
+    named = {"revocation_id": "taken-back", "targets": targets, "effective_at": "2026-05-01T00:00:00Z"}
+    record = template()["revocation"] | named
+    raw = (json.dumps(record) + "\n").encode()
+    store.write("revocations.jsonl", raw)
+    manifest = json.loads(store.read("delivery.json"))
+    entry = {"path": "revocations.jsonl", "sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    files = [*manifest["files"], {**entry, "role": "revocations"}]
+    counts = {name: value for name, value in manifest.get("counts", {}).items() if name == "samples"}
+    store.write("delivery.json", json.dumps({**manifest, "files": files, "counts": counts}).encode())
 
 
 def test_of_three_revisions_the_highest_counts_in_whatever_order_they_come(

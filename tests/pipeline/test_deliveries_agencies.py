@@ -593,13 +593,14 @@ def test_a_page_a_list_and_lines_of_objects_are_the_same(tmp_path: Path) -> None
         assert found(tmp_path / path, replace(parcel, files=files)) == paged
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [({"media_type": "video"}, "media_type"), ({"updates": ["edit", "deletion"]}, "role feed")],
-)
-def test_an_object_that_is_no_image_or_is_gone_is_a_fault(tmp_path: Path, changes: Row, says: str) -> None:
-    (asset,) = found(tmp_path, pages({**API_OBJECT, **changes})).values()
-    assert says in complaint(asset)
+def test_an_object_that_is_no_image_is_a_fault(tmp_path: Path) -> None:
+    (asset,) = found(tmp_path, pages({**API_OBJECT, "media_type": "video"})).values()
+    assert "media_type" in complaint(asset)
+
+
+def test_a_deletion_that_is_listed_among_the_objects_refuses_the_delivery(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"refused by rule feed: .*role feed"):
+        found(tmp_path, pages({**API_OBJECT, "updates": ["edit", "deletion"]}))
 
 
 def test_what_only_editorial_objects_have_makes_one_editorial(tmp_path: Path) -> None:
@@ -678,6 +679,32 @@ def test_restrictions_in_words_are_kept_whole_whatever_shape_they_have(tmp_path:
         row = {**GETTY_OBJECT, "allowed_use": {"usage_restrictions": cell}}
         (asset,) = found(tmp_path / str(number), one("getty_api", row)).values()
         assert told(asset).get("usage_restrictions", []) == kept
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "releases"),
+    [
+        ({"how_can_i_use_it": "Available for all permissible uses."}, [], None),
+        (
+            {"how_can_i_use_it": "Editorial use only"},
+            ["how_can_i_use_it: Editorial use only"],
+            None,
+        ),
+        ({"release_info": "Model and property released"}, [], None),
+        ({"release_info": "No release required"}, [], None),
+        ({"release_info": "Not released. More information"}, [], "none"),
+        ({"release_info": "No release"}, [], "none"),
+        ({"release_info": "Partially released"}, ["release_info: Partially released"], None),
+    ],
+)
+def test_words_of_getty_that_may_restrict_are_read_and_unknown_ones_are_for_a_person(
+    tmp_path: Path, words: Row, kept: list[str], releases: str | None
+) -> None:
+    (asset,) = found(tmp_path, one("getty_api", {**GETTY_OBJECT, "allowed_use": words})).values()
+    (silent,) = found(tmp_path / "s", one("getty_api", {**GETTY_OBJECT, "allowed_use": {}})).values()
+    assert told(asset).get("usage_restrictions", []) == kept
+    held = {"model": releases, "property": releases} if releases else told(silent)["releases"]
+    assert told(asset)["releases"] == held
 
 
 def test_names_of_pictured_people_are_not_kept(tmp_path: Path) -> None:

@@ -111,6 +111,17 @@ def test_deliveries_of_a_provider_follow_one_another(
     assert len(folding.fold(corpus, version, [other]).deliveries) == 3
 
 
+@pytest.mark.parametrize(("kind", "number"), [("delta", 2), ("correction", 7), ("revocation", 2)])
+def test_nothing_begins_with_a_delivery_that_follows_others(
+    tmp_path: Path, corpus: Corpus, kind: str, number: int
+) -> None:
+    late = numbered(tmp_path, number, kind=kind, delivery_id="late")
+    if kind == "revocation":
+        late = delivered(tmp_path / "r", revocations=lines("revocation", {}), kind=kind, sequence=number).uri
+    with pytest.raises(Refused, match=r"rule gap: .* ingest what came before it, or a full delivery"):
+        folding.fold(corpus, EMPTY, [late])
+
+
 def test_a_delivery_that_was_moved_is_read_from_where_it_is_now(tmp_path: Path, corpus: Corpus) -> None:
     uris = [numbered(tmp_path, 0), numbered(tmp_path, 1)]
     version = folding.fold(corpus, EMPTY, uris)

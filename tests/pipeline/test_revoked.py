@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import contract
 from pipeline.contract import Asset, License, Revocation, Use
+from pipeline.deliveries.sample import derived_id
 from pipeline.revoked import Revoked
 from pipeline.rights import Decision, Purpose, decide
 
@@ -81,6 +82,13 @@ def test_an_asset_may_be_named_with_its_provider() -> None:
     assert judged(asset(), license_(), revocations=[revocation(targets=["acme:1234567"])]).reasons == (
         "revoked:r",
     )
+
+
+def test_an_asset_may_be_named_as_its_provider_calls_it() -> None:
+    name = "IMG 0001.final"
+    item = asset(asset_id=derived_id(name), extra={"provider_id": name})
+    for target in (name, f"acme:{name}", derived_id(name)):
+        assert judged(item, license_(), revocations=[revocation(targets=[target])]).reasons == ("revoked:r",)
 
 
 def test_revoking_one_of_two_licences_leaves_the_other() -> None:
