@@ -8,7 +8,7 @@ from cyclopts import App
 def register(app: App) -> None:
     app.command("pipeline.jobs:ingest", name="ingest", help="Fold deliveries into a corpus; decide rights.")
     app.command("pipeline.jobs:build", name="build", help="Make whatever is missing, up to token shards.")
-    app.command("pipeline.questions:status", name="status", help="What the newest version holds.")
+    app.command("pipeline.status:status", name="status", help="What the newest version holds.")
     app.command("pipeline.explaining:explain", name="explain", help="Why an asset is in or out.")
     contract = App(name="contract", help="The input contract.")
     contract.command("pipeline.contracts:schema", name="schema", help="As JSON Schema.")

@@ -1,4 +1,4 @@
-"""Questions to a corpus: what it holds."""
+"""What a corpus holds."""
 
 from __future__ import annotations
 
