@@ -4,6 +4,8 @@ By their form (:func:`masked`): what stands before the ``@`` of an address, all 
 name of a secret and a ``=``, bearer tokens, private keys in PEM, AWS key ids. By their value too
 (:func:`masked_here`): what the variables of this process hold whose names are those of secrets.
 
+Of somebody else's words the corpus keeps what is :func:`disclosed`, and of an address :func:`bare_uri`.
+
 The surprising rule: of an address the whole query goes, not only what is known to sign. Every service that
 signs addresses has its own words for it, and a list of them is out of date when it is written.
 """
@@ -20,6 +22,8 @@ from typing import Any
 from urllib.parse import quote
 
 MASK = "***"
+_MARKS = (f"/{MASK}@", f"//{MASK}", f"?{MASK}")
+"""What :func:`marked` leaves of an address that held a credential."""
 SHORTEST = 8
 """Characters of a variable's value that is masked. A shorter one ("true") is a word of honest texts."""
 
@@ -34,6 +38,7 @@ _IN = r"[^\s\"'<>`"
 """Begins the characters that an address may have in a text."""
 _ADDRESS = re.compile(rf"(:/{{1,2}})((?:(?!:/){_IN}])++)")
 """One slash is what ``pathlib`` leaves of two. The next address begins anew, though no space parts them."""
+_ONE_ADDRESS = re.compile(r"(:/{1,2})(.*)", re.DOTALL)
 _CUT = re.compile(r"[^\[:]+:(?!\d*(?:\W|$))")
 """Begins a name and a password, even where a message was cut before the ``@``: a port is a number."""
 _QUERY = re.compile(rf"(://(?!\[\^)(?:(?!://){_IN}?#])*+)(\?|#(?=(?:(?!://){_IN}=])*+=)){_IN}]+")
@@ -79,19 +84,39 @@ def masked_tree(value: Any) -> Any:
 
 
 def disclosed(value: Any) -> Any:
-    """A JSON value as it may be kept: without credentials, but with the queries of its addresses.
+    """A JSON value as it may be kept: without credentials, and without the queries of its addresses.
 
-    >>> disclosed(["https://a:b@c/", "https://host.example/?page=2&signature=fe5f"])
-    ['https://***@c/', 'https://host.example/?page=2&signature=***']
+    >>> disclosed(["https://a:b@c/", "see https://host.example/?key=fe5f", "token=fe5f"])
+    ['https://c/', 'see https://host.example/', 'token=***']
     """
-    return _tree(value, _without_credentials)
+    return _tree(value, _disclosed)
+
+
+def marked(value: Any) -> Any:
+    """The same for who is still to judge it: :func:`holds_credential` sees where a credential was.
+
+    >>> marked(["https://a:b@c/", "https://host.example/?page=2", "https://host.example/?signature=fe5f"])
+    ['https://***@c/', 'https://host.example/', 'https://host.example/?***']
+    """
+    return _tree(value, _marked)
+
+
+def bare_uri(uri: str) -> str:
+    """An address, and nothing else, as it may be kept and told: all that could open it is gone.
+
+    >>> bare_uri("https://user:secret@host.example/token=fe5f/a.jpg?key=fe5f#page=2")
+    'https://host.example/token=***'
+    """
+    text = _without_credentials(_ONE_ADDRESS.sub(_address, uri, count=1))
+    return re.split("[?#]", text, maxsplit=1)[0].replace(f"/{MASK}@", "/")
 
 
 def holds_credential(text: str) -> bool:
     """Whether the text holds a credential, or a mask where one was. A query alone (``?page=2``) is none."""
     if not _ANY.search(text):
         return False
-    return f"/{MASK}@" in text or bool(_NAMED.search(text)) or _without_credentials(text) != text
+    known = any(mark in text for mark in _MARKS) or _NAMED.search(text)
+    return bool(known) or _without_credentials(text) != text
 
 
 def credential_places(document: Any, place: str = "") -> list[str]:
@@ -122,6 +147,17 @@ def _items(document: Any) -> Iterable[tuple[str, Any]]:
 def _tells(name: str) -> bool:
     """Whether the name is that of a secret, or holds one itself."""
     return _NAME.search(name) is not None or holds_credential(name)
+
+
+def _disclosed(text: str) -> str:
+    return _QUERY.sub(r"\1", _without_credentials(text)).replace(f"/{MASK}@", "/")
+
+
+def _marked(text: str) -> str:
+    def query(found: re.Match[str]) -> str:
+        return f"{found[1]}?{MASK}" if MASK in found[0][len(found[1]) :] else found[1]
+
+    return _QUERY.sub(query, _without_credentials(text))
 
 
 def _without_credentials(text: str) -> str:

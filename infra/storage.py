@@ -114,7 +114,9 @@ class Store(ABC):
 
     @abstractmethod
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """In bytes, of every object whose name starts with ``prefix``; one question tells a thousand."""
+        """In bytes, of every object whose name starts with ``prefix``; one question tells a thousand.
+        Symbolic links, which may lead anywhere, are no objects, and neither is what is a folder on S3.
+        """
 
     def names(self, prefix: str = "") -> list[str]:
         """Every object whose name starts with ``prefix``, sorted."""
@@ -196,7 +198,7 @@ class LocalStore(Store):
         return {
             name: size_of(path)
             for name, path in named
-            if name.startswith(prefix) and not path.name.startswith(".partial-")
+            if name.startswith(prefix) and not path.name.startswith(".partial-") and not path.is_symlink()
         }
 
     def delete(self, names: Sequence[str]) -> None:
@@ -210,9 +212,9 @@ class LocalStore(Store):
 
 
 def size_of(path: Path) -> int:
-    """In bytes; 0 for a link to nowhere, and for what is gone since it was listed."""
+    """In bytes; 0 for what is gone since it was listed."""
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except ABSENT:
         return 0
 
@@ -271,8 +273,9 @@ class S3Store(Store):
         pages = (
             s3.client().get_paginator("list_objects_v2").paginate(Bucket=where["Bucket"], Prefix=where["Key"])
         )
-        items = (item for page in pages for item in page.get("Contents", ()))
-        return {item["Key"][skip:]: item["Size"] for item in items}
+        found = (item for page in pages for item in page.get("Contents", ()))
+        # Consoles make a folder by putting an empty object whose name ends in a slash.
+        return {item["Key"][skip:]: item["Size"] for item in found if item["Size"] or item["Key"][-1] != "/"}
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:

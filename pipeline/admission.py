@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -31,8 +30,12 @@ from pipeline.deliveries.sample import Delivered, Fault, Sample
 from pipeline.outcomes import KEPT
 from pipeline.revoked import Revoked, revoked_uids
 from pipeline.rights import NOTICE, Decision, Purpose, decide
-from pipeline.step import ROWS, Report, Source, Step, Task, generation, slot_name
+from pipeline.step import ROWS, Report, Source, Step, Task, by_slot, generation, slot_name
 
+MAX_RECORDS = 64 * 1024 * 1024
+"""Characters of a task's records, with what the delivery states of every asset: 6,700 each of 10,000."""
+MAX_LICENSES = 10_000
+"""Named in a task's records, whether there are such or not."""
 RECORDS = "records.parquet"
 REVISIONS = "revisions.parquet"
 """Beside the records, and small: read of every shard whenever rights are decided."""
@@ -77,12 +80,7 @@ def list_shards(source: Source) -> Sequence[Task]:
 
 def tries(source: Source) -> dict[str, list[Shard]]:
     """What was fetched for each slot, try by try; nothing where addresses were not followed."""
-    found: dict[str, list[Shard]] = {}
-    if "fetch" in source.version.artifacts:
-        shards = source.artifact("fetch").shards
-        for name in sorted(shards):
-            found.setdefault(name.rpartition(".")[0], []).append(shards[name])
-    return found
+    return by_slot(source.artifact("fetch").shards) if "fetch" in source.version.artifacts else {}
 
 
 def samples(task: Task) -> Iterator[Sample]:
@@ -106,16 +104,29 @@ def samples(task: Task) -> Iterator[Sample]:
 
 
 def read_records(task: Task, _report: Report, *, manifests: c2pa.Read) -> Made:
+    records, read, named = gathered(task, manifests)
+    return Made(
+        files={RECORDS: tables.to_parquet(records), REVISIONS: tables.to_parquet(read)},
+        counts={KEPT: records.num_rows},
+        facts={"rows": records.num_rows, "licenses": sorted(named)},
+    )
+
+
+def gathered(task: Task, manifests: c2pa.Read) -> tuple[pa.Table, pa.Table, set[str]]:
+    """The records, what is remembered of each, and the licences that they name: a tar may have 40,000."""
     provider = task.hints["delivery"].provider
-    found = [(sample.asset, record(sample, provider, manifests)) for sample in samples(task)]
-    rows = [row for _, row in found]
-    read = [revisions.of(row["uid"], None if isinstance(asset, Fault) else asset) for asset, row in found]
-    named = {name for row in rows if row["record"] for name in json.loads(row["record"])["license_ids"]}
-    files = {
-        RECORDS: tables.to_parquet(pa.Table.from_pylist(rows, schema=schema.RECORDS)),
-        REVISIONS: tables.to_parquet(pa.Table.from_pylist(read, schema=revisions.REVISIONS)),
-    }
-    return Made(files=files, counts={KEPT: len(rows)}, facts={"rows": len(rows), "licenses": sorted(named)})
+    records, read = tables.Growing(schema.RECORDS), tables.Growing(revisions.REVISIONS)
+    named: set[str] = set()
+    for sample in samples(task):
+        asset = None if isinstance(sample.asset, Fault) else sample.asset
+        records.add(row := record(sample, provider, manifests))
+        read.add(revisions.of(row["uid"], asset))
+        named.update(asset.license_ids if asset else ())
+        if records.num_characters > MAX_RECORDS or len(named) > MAX_LICENSES:
+            told = f"with it there are over {MAX_RECORDS} characters of records, or {MAX_LICENSES} licences"
+            fix = "split the tar, or state less under every_asset"
+            raise Refused(task.hints["store"].uri, sample.key, "records", f"{told}; {fix}")
+    return records.table(), read.table(), named
 
 
 def record(sample: Sample, provider: str, manifests: c2pa.Read) -> dict[str, Any]:
@@ -241,10 +252,12 @@ def decide_shard(task: Task, _report: Report, *, purpose: Purpose) -> Made:
         as_of=as_of,
         revoked=Revoked.of(register, as_of),
     )
-    records = tables.read_parquet(task.only("records")).to_pylist()
     outdated: Mapping[str, str] = task.facts.get("outdated", {})
-    rows = [decided(row, judge, outdated) if row["record"] else unreadable(row) for row in records]
-    table = pa.Table.from_pylist(rows, schema=schema.DECIDED)
+    rows = (
+        decided(row, judge, outdated) if row["record"] else unreadable(row)
+        for row in tables.read_rows(task.only("records"))
+    )
+    table = tables.of_rows(rows, schema.DECIDED)
     return Made(
         files={ROWS: tables.to_parquet(table)},
         counts=outcomes.counts(table, "decide"),

@@ -43,7 +43,7 @@ SETTINGS: Mapping[str, Any] = {
 }
 """Of the reader. The package takes any word for a setting, so the tests see to it that none of these is
 misspelled: by default it fetches whatever address a file names."""
-STORE = json.Limits(max_bytes=16 * 1024 * 1024, max_depth=64)
+STORE = json.Limits(max_bytes=16 * 1024 * 1024, max_depth=64, max_string=16 * 1024 * 1024)
 """Of one file's manifests as JSON. Those of three edits are 19 KB, with their validation."""
 
 

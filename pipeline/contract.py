@@ -14,7 +14,7 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, FailFast, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
@@ -160,7 +160,8 @@ class Delivery(Record):
     counts: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Of ``samples``, ``shards``, ``files``, ``licenses`` or ``revocations``; each is compared with what
     arrives, and another name is refused."""
-    files: Annotated[Many[DeliveryFile], Field(min_length=1)]
+    # The first file at fault is told of: 100,000 that are took a gigabyte.
+    files: Annotated[Many[DeliveryFile], FailFast(), Field(min_length=1)]
     signature: Maybe[Signature] = None
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from infra.options import answer
 from infra.storage import Store
 from pipeline import contract
 from pipeline.contract import Form
-from pipeline.deliveries import emoji, openclipart, seal
+from pipeline.deliveries import emoji, manifest, openclipart, seal
 from pipeline.template import EVERY_ASSET
 
 Json = Annotated[bool, Parameter(negative="")]
@@ -110,8 +110,11 @@ def seal_folder(folder: str, /, *, options: SealOptions) -> None:
         Where the images, tables or tars lie, beside licenses.jsonl.
     """
     store = Store.at(folder)
-    delivery = seal.seal(store, options.form or seal.guess(store.names()), options.statement())
+    names = store.names()
+    delivery = seal.seal(store, options.form or seal.guess(names), options.statement())
     told = f"{store.uri}: delivery {delivery.delivery_id}, form {delivery.form}, {len(delivery.files)} files"
+    if left := list(filter(manifest.left_behind, names)):
+        told += f"\nleft out {len(left)} files of the operating system, such as {left[0]!a}"
     answer(delivery.model_dump(mode="json", by_alias=True), told, json=options.json)
 
 

@@ -54,6 +54,9 @@ ASSERTION = c2pa.LABEL.encode()
 JUMBF, COMPRESSED = b"jumb", b"brob"
 MAX_CHARS = 1000
 """Kept of an instruction: enough to read why."""
+MAX_WORDS, MAX_WORD = 32, 2000
+"""Kept of a property that has a vocabulary, and characters of each. An address of PLUS has 70; what our own
+packets hold of another value has up to 1500."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +83,12 @@ def extract(image: bytes, packets: Sequence[bytes] = (), *, manifests: c2pa.Read
     if any(map(_elsewhere, told.get(PROVENANCE, ()))) and JUMBF not in image:
         unread.append("remote_manifest")
     said = Extracted(
-        data_mining=told.get(DATA_MINING, ()),
+        data_mining=_words(told, DATA_MINING, unread),
         training_mining=_assertions(image, manifests),
-        model_release=told.get(MODEL_RELEASE, ()),
-        property_release=told.get(PROPERTY_RELEASE, ()),
-        minor_age=told.get(MINOR_AGE, ()),
-        digital_source=told.get(DIGITAL_SOURCE, ()),
+        model_release=_words(told, MODEL_RELEASE, unread),
+        property_release=_words(told, PROPERTY_RELEASE, unread),
+        minor_age=_words(told, MINOR_AGE, unread),
+        digital_source=_words(told, DIGITAL_SOURCE, unread),
         other_constraints=_joined(told.get(OTHER_CONSTRAINTS, ())),
         special_instructions=_joined((*told.get(INSTRUCTIONS, ()), *iptc.get(SPECIAL_INSTRUCTIONS, ()))),
         unread=tuple(dict.fromkeys(unread)),
@@ -135,6 +138,15 @@ def data_sets(found: Blocks, unread: list[str]) -> tuple[dict[Tag, list[str]], l
     return told, [body for number, body in resources if number == iim.XMP]
 
 
+def _words(told: xmp.Properties, name: str, unread: list[str]) -> tuple[str, ...]:
+    """The values of a property, few and short; where there are others, they are unread."""
+    values = told.get(name, ())
+    kept = tuple(value for value in values if len(value) <= MAX_WORD)[:MAX_WORDS]
+    if len(kept) < len(values):
+        unread.append("large_xmp")
+    return kept
+
+
 def _elsewhere(provenance: str) -> bool:
     """A manifest at an address, which nobody asks; ``self#jumbf=…`` is the one inside."""
     return provenance.lower().startswith(("http:", "https:"))
@@ -175,4 +187,4 @@ def _clean(text: str) -> str:
 
 
 def _joined(texts: Iterable[str]) -> str:
-    return "\n".join(dict.fromkeys(filter(None, map(_clean, texts))))[:MAX_CHARS]
+    return "\n".join(dict.fromkeys(filter(None, (_clean(text)[:MAX_CHARS] for text in texts))))[:MAX_CHARS]

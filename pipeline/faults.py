@@ -1,11 +1,14 @@
 """Say what is wrong with a record: file, field, value, and what to do. One line a fault, up to fifty.
 
+Of a value no more is looked at than a message can show: it may be a list of half a million.
+
 The surprising rule: a field's name may be as hostile as its value, so both are told masked, escaped and cut:
 in this order, since half an address no longer shows that it holds a password.
 """
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 
 from pydantic import ValidationError
@@ -35,20 +38,31 @@ FIXES = {
 SHOWN = 60
 """Characters of a value, or of a field's name, that a message repeats."""
 MAX_LINES = 50
-"""Of one record: a manifest of 300,000 files may have as many faults."""
+"""Of one record: a list of a few KiB may have as many thousand faults."""
+_GLANCE = reprlib.Repr()
+_GLANCE.maxlevel, _GLANCE.maxlist, _GLANCE.maxdict = 4, 20, 20
+# Of a string much more is looked at than is shown, so that an address is masked by all that stands in it.
+_GLANCE.maxstring = _GLANCE.maxother = 8192
 
 
-def describe(error: ValidationError, where: str) -> str:
+def describe(error: ValidationError, where: str, most: int = MAX_LINES) -> str:
     """``WHERE: FIELD: problem, got VALUE; fix``, a line for each fault; ``where`` is a file and a place."""
-    lines = [f"{where}: {_line(detail)}" for detail in error.errors(include_url=False)[:MAX_LINES]]
-    if (more := error.error_count() - len(lines)) > 0:
+    details = _details(error)
+    lines = [f"{where}: {_line(detail)}" for detail in details[:most]]
+    if (more := len(details) - len(lines)) > 0:
         lines.append(f"{where}: and {more} more; mend these and try again")
     return "\n".join(lines)
 
 
 def fields(error: ValidationError) -> list[str]:
     """The dotted fields at fault, in the record's order."""
-    return [_field(detail) for detail in error.errors(include_url=False)]
+    return [_field(detail) for detail in _details(error)]
+
+
+def _details(error: ValidationError) -> list[ErrorDetails]:
+    """But for a list that is too short only because its entries are at fault."""
+    found = error.errors(include_url=False)
+    return [detail for detail in found if detail["type"] != "too_short" or not detail["input"]]
 
 
 def _field(detail: ErrorDetails) -> str:
@@ -64,8 +78,12 @@ def _part(part: str | int) -> str:
 def _line(detail: ErrorDetails) -> str:
     context: Mapping[str, object] = detail.get("ctx", {})
     fix = FIXES.get(detail["type"], "see `pardalis contract schema`").format(**context)
-    got = "" if detail["type"] == "missing" or not detail["loc"] else f", got {cut(ascii(detail['input']))}"
+    got = "" if detail["type"] == "missing" or not detail["loc"] else f", got {cut(_glance(detail['input']))}"
     return f"{_field(detail)}: {detail['msg'].rstrip('.')}{got}; {context.get('fix') or fix}"
+
+
+def _glance(value: object) -> str:
+    return _GLANCE.repr(value).encode("ascii", "backslashreplace").decode()
 
 
 def cut(escaped: str) -> str:

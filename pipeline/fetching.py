@@ -28,14 +28,17 @@ from infra.guarded.address import check_uri
 from infra.guarded.https import INTERNET, Limits, Network, Unreachable
 from infra.guarded.refused import Refused
 from infra.settings import Section
+from infra.storage import Missing, Store
 from pipeline import folding, refs
-from pipeline.deliveries import fetched, kept
+from pipeline.contract import Delivery
+from pipeline.deliveries import fetched, kept, signed
 from pipeline.deliveries.download import Effort, Wanted, download
 from pipeline.deliveries.fetched import Missed
 from pipeline.deliveries.kept import KeptBatch
+from pipeline.deliveries.sample import Delivered
 from pipeline.fields import Many
 from pipeline.outcomes import KEPT
-from pipeline.step import Report, Source, Step, Task, slot_name
+from pipeline.step import Report, Source, Step, Task, by_slot, slot_name, try_name
 
 STEP = "fetch"
 Allowed = Mapping[str, Any]
@@ -93,37 +96,55 @@ def list_tries(source: Source, *, config: FetchConfig) -> Sequence[Task]:
     tasks: list[Task] = []
     for number, folded in enumerate(source.version.deliveries):
         delivery = folding.manifest(folding.manifest_ref(source.store, folded))
-        allowed = {
-            "hosts": sorted({*delivery.allowed_hosts} & {*config.hosts}),
-            "buckets": sorted({*delivery.allowed_buckets} & {*config.buckets}),
-            "max_bytes": config.max_bytes,
-        }
+        facts = {"allowed": allowed_by(delivery, config)}
+        # Rows that come again since their signatures expired are the same rows: only the delivery is another.
+        signed_facts = {**facts, "delivery": folded.sha256}
+        asking: dict[int, tuple[KeptBatch, Task]] = {}
         for i, batch in enumerate(kept.batches(source.store, folded.sha256, folded.batches)):
-            if batch.addresses:
-                slot = slot_name(number, i)
-                tasks += tries(source, slot, batch, allowed, known.get(slot, []))
+            if not batch.addresses:
+                continue
+            slot = slot_name(number, i)
+            mine = signed_facts if batch.signed else facts
+            made, new = tries(source, slot, batch, mine, known.get(slot, []))
+            tasks += made
+            if new is not None:
+                asking[i] = (batch, new)
+        tasks += with_addresses(asking, Delivered(store=Store.at(folded.uri), delivery=delivery))
     return tasks
 
 
+def allowed_by(delivery: Delivery, config: FetchConfig) -> Allowed:
+    return {
+        "hosts": sorted({*delivery.allowed_hosts} & {*config.hosts}),
+        "buckets": sorted({*delivery.allowed_buckets} & {*config.buckets}),
+        "max_bytes": config.max_bytes,
+    }
+
+
 def tries(
-    source: Source, slot: str, batch: KeptBatch, allowed: Allowed, known: Sequence[Allowed]
-) -> list[Task]:
-    """The tries that were made, each under the settings of its time, and one more where rows are left."""
+    source: Source, slot: str, batch: KeptBatch, facts: Mapping[str, Any], known: Sequence[Allowed]
+) -> tuple[list[Task], Task | None]:
+    """The tries that were made, each under the settings of its time, and the one that is to be made now.
+
+    What was brought stays, so a try that is known is listed whatever the settings are today.
+    """
     assert batch.rows is not None  # noqa: S101  # addresses stand in rows
     found: list[Task] = []
     before: tuple[refs.Ref, ...] = ()
+    shard: Shard | None = None
     for number in itertools.count():
-        settings = known[number] if number < len(known) else allowed
+        if number >= len(known) and shard is not None and not left_over(shard, facts["allowed"]):
+            break
         # Its number too: a try that missed what the one before it missed is another try all the same.
-        facts = {"allowed": settings, "try": number}
+        mine = {**facts, "allowed": known[number] if number < len(known) else facts["allowed"], "try": number}
         reads = {"table": (batch.rows,), "missed": before}
-        task = Task(slot=f"{slot}.{number:03d}", reads=reads, facts=facts)
-        found.append(task)
+        task = Task(slot=try_name(slot, number), reads=reads, facts=mine)
         shard = find_shard(source.store, STEP, step(FetchConfig()).key(task))
-        if shard is None or not left_over(shard, allowed):
-            return found
+        if shard is None:
+            return found, task
+        found.append(task)
         before = (refs.of(source.store, shard, fetched.MISSED),)
-    return found
+    return found, None
 
 
 def left_over(shard: Shard, allowed: Allowed) -> bool:
@@ -133,11 +154,27 @@ def left_over(shard: Shard, allowed: Allowed) -> bool:
 
 def earlier(source: Source) -> dict[str, list[Allowed]]:
     """For each slot, the settings under which its tries were made: what was brought under them stays."""
-    found: dict[str, list[Allowed]] = {}
-    if STEP in source.version.artifacts:
-        for name, shard in sorted(source.artifact(STEP).shards.items()):
-            found.setdefault(name.rpartition(".")[0], []).append(shard.facts["allowed"])
-    return found
+    if STEP not in source.version.artifacts:
+        return {}
+    tried = by_slot(source.artifact(STEP).shards)
+    return {slot: [shard.facts["allowed"] for shard in shards] for slot, shards in tried.items()}
+
+
+def with_addresses(asking: Mapping[int, tuple[KeptBatch, Task]], at: Delivered) -> list[Task]:
+    """The tries that are to be made, by the number of their batch, each with the signed addresses it needs.
+
+    No more of these are held than today's tries will follow. Of a delivery that is gone nothing is asked
+    again: what it could not bring stays as it is told, and the corpus goes on.
+    """
+    rows = {i: batch.rows.sha256 for i, (batch, _) in asking.items() if batch.signed and batch.rows}
+    try:
+        found = signed.addresses(rows, at)
+    except Missing:
+        if any(asking[i][1].facts["try"] == 0 for i in rows):
+            raise
+        found = {}
+        asking = {i: one for i, one in asking.items() if i not in rows}
+    return [replace(task, hints={"signed": found.get(i, {})}) for i, (_, task) in asking.items()]
 
 
 def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network) -> Made:
@@ -170,16 +207,22 @@ def judge(task: Task, _report: Report) -> Made:
 
 
 def left(task: Task) -> tuple[dict[int, Any], dict[int, Missed]]:
-    """The rows that this try asks for, and what the tries before it missed."""
+    """The rows that this try asks for, with their whole addresses, and what the tries before it missed."""
     rows = dict(enumerate(json.loads(line) for line in task.only("table").read().splitlines()))
     missed = {
         number: why for ref in task.reads["missed"] for number, why in fetched.read_missed(ref.read()).items()
     }
-    ask = [number for number, why in missed.items() if why.again or why.code in BARRED] if missed else rows
-    return {number: rows[number] for number in ask if rows[number]["uri"]}, missed
+    ask = list(rows)
+    if task.reads["missed"]:
+        ask = [number for number, why in missed.items() if why.again or why.code in BARRED]
+        # First those that had no turn, or rows that fail at great length would keep them out for ever.
+        ask.sort(key=lambda number: missed[number].code != OVER.code)
+    uris = {number: task.hints["signed"].get(number, rows[number]["uri"]) for number in ask}
+    return {number: {**rows[number], "uri": uri} for number, uri in uris.items() if uri}, missed
 
 
-def made(images: Mapping[int, bytes], missed: Mapping[int, Missed], allowed: Allowed) -> Made:
+def made(images: Mapping[int, bytes], told: Mapping[int, Missed], allowed: Allowed) -> Made:
+    missed = {number: why for number, why in told.items() if number not in images}
     again = sum(why.again for why in missed.values())
     barred = sum(why.code in BARRED for why in missed.values())
     facts = {"again": again, "barred": barred, "allowed": dict(allowed)}
@@ -231,6 +274,9 @@ def from_s3(
         reading = functools.partial(from_object, allowed=allowed)
         for start in range(0, len(rows), THREADS):
             some = list(rows)[start : start + THREADS]
+            if OVER in found.values():
+                found |= dict.fromkeys(some, OVER)
+                continue
             for number, answer in zip(some, pool.map(reading, map(rows.__getitem__, some)), strict=True):
                 fits = isinstance(answer, Missed) or held(found) + len(answer) <= left
                 found[number] = answer if fits else OVER

@@ -15,7 +15,15 @@ from pydantic_core import PydanticCustomError
 
 # Years of four digits from 1000 on: there are no pictures from before, and time can be taken off every one.
 _TIMESTAMP = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
-_PATH = r"^(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-9_./=+@,()' -]{1,512}$"
+# What nobody sees in a name, or what turns its letters round: Unicode's controls, and its Default_Ignorable
+# but for the selectors of variants, which names of emoji have. Engines of JSON Schema agree on escapes of
+# four digits and on no more, so that what lies beyond is refused here alone.
+_UNSEEN = (
+    r"\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
+)
+_UNSEEN_BEYOND = re.compile("[\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]")
+_PATH = rf"^(?!/|[A-Za-z]:)(?!(.*/)?\.\.(/|$))(?!.*/(/|$))[^\\{_UNSEEN}]{{1,512}}$"
 # C0 and C1 controls but tab, line feed and carriage return; bidirectional embeddings, overrides and isolates.
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -69,9 +77,10 @@ def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _relative(path: str) -> str:
-    if not re.fullmatch(_PATH.rstrip("$"), path):
-        fix = "use a relative path of letters, digits, spaces and _ . / = + @ , ( ) ' - without '..'"
-        raise fault("not a path inside the delivery", fix)
+    """The path as it is: what lies under it is found by these characters, whatever their normal form."""
+    if not re.fullmatch(_PATH.rstrip("$"), path) or _UNSEEN_BEYOND.search(path):
+        fix = "use a relative path of at most 512 characters, without '..', empty parts, backslashes"
+        raise fault("not a path inside the delivery", f"{fix} and characters that nobody sees")
     return path
 
 

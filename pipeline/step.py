@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from infra.artifact import Artifact, Made, fingerprint
+from infra.artifact import Artifact, Made, Shard, fingerprint
 from infra.corpus import Version
 from infra.settings import Section
 from infra.storage import Store
@@ -35,8 +35,9 @@ class Task:
     """Everything the work may open, by role."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON values that decide the bytes beside the files read."""
-    hints: Mapping[str, Any] = field(default_factory=dict)
-    """Values that do not decide them, such as how many rows to expect; never part of the key."""
+    hints: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Values that do not decide them, such as how many rows to expect; never part of the key, never written
+    or shown: they may hold signed addresses."""
 
     def only(self, role: str) -> refs.Ref:
         (ref,) = self.reads[role]
@@ -91,8 +92,31 @@ class Step:
 
 
 def slot_name(generation: int, shard: int) -> str:
-    """Slots sort by generation, then by shard."""
-    return f"{generation:03d}-{shard:05d}"
+    """Slots sort by generation, then by shard, as texts: up to 99,999 deliveries of 999,999 shards.
+
+    A shard of addresses has 32 rows, so a delivery of 3.2 million has more than five digits tell.
+
+    >>> slot_name(12, 345)
+    '00012-000345'
+    """
+    return f"{generation:05d}-{shard:06d}"
+
+
+def try_name(slot: str, number: int) -> str:
+    """The slot of one of the tries that are made for a slot; they sort by their number.
+
+    >>> try_name("00012-000345", 6)
+    '00012-000345.00006'
+    """
+    return f"{slot}.{number:05d}"
+
+
+def by_slot(shards: Mapping[str, Shard]) -> dict[str, list[Shard]]:
+    """The tries of each slot, in their order."""
+    found: dict[str, list[Shard]] = {}
+    for name in sorted(shards):
+        found.setdefault(name.rpartition(".")[0], []).append(shards[name])
+    return found
 
 
 def generation(slot: str) -> str:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import refs
+
+PIECE_ROWS, PIECE_CHARACTERS = 1000, 4 * 1024 * 1024
+"""Rows of Python objects that are in memory at a time, and characters in them: a record may have 100,000."""
 
 
 def to_parquet(table: pa.Table) -> bytes:
@@ -15,6 +21,39 @@ def to_parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=65_536, store_schema=True)
     return sink.getvalue()
+
+
+@dataclass(slots=True)
+class Growing:
+    """A table of rows that are made one after the other; a piece of them is in memory as objects."""
+
+    kind: pa.Schema
+    num_characters: int = 0
+    _batches: list[pa.RecordBatch] = field(default_factory=list)
+    _piece: list[Mapping[str, Any]] = field(default_factory=list)
+    _until: int = PIECE_CHARACTERS
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.num_characters += sum(len(cell) for cell in row.values() if isinstance(cell, str))
+        self._piece.append(row)
+        if len(self._piece) == PIECE_ROWS or self.num_characters >= self._until:
+            self._close_piece()
+
+    def table(self) -> pa.Table:
+        self._close_piece()
+        return pa.Table.from_batches(self._batches, schema=self.kind)
+
+    def _close_piece(self) -> None:
+        self._batches.append(pa.RecordBatch.from_pylist(self._piece, schema=self.kind))
+        self._piece.clear()
+        self._until = self.num_characters + PIECE_CHARACTERS
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]], kind: pa.Schema) -> pa.Table:
+    growing = Growing(kind)
+    for row in rows:
+        growing.add(row)
+    return growing.table()
 
 
 def to_ipc(table: pa.Table) -> bytes:
@@ -27,6 +66,12 @@ def to_ipc(table: pa.Table) -> bytes:
 
 def read_parquet(ref: refs.Ref) -> pa.Table:
     return pq.read_table(io.BytesIO(ref.read()))
+
+
+def read_rows(ref: refs.Ref) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a piece of them in memory as objects."""
+    for piece in pq.ParquetFile(io.BytesIO(ref.read())).iter_batches(batch_size=PIECE_ROWS):
+        yield from piece.to_pylist()
 
 
 def read_ipc(ref: refs.Ref) -> pa.Table:

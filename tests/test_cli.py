@@ -85,7 +85,7 @@ def publish(corpus: Corpus, *, revisions: int) -> None:
     keys = {}
     for step in ("filter", "decide", "images", "records"):
         made = Made(files={ROWS: tables.to_parquet(rows)}, counts={KEPT: revisions})
-        shards = {"000-00000": publish_shard(corpus.store, step, "k", made)}
+        shards = {"00000-000000": publish_shard(corpus.store, step, "k", made)}
         publish_artifact(corpus.store, Artifact(step=step, key="k", settings={}, inputs={}, shards=shards))
         keys[step] = "k"
     with corpus.writing(purpose="test") as lease:

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from infra.guarded.refused import Refused
+from infra.redaction import bare_uri
 
 PORT = 443
 MAX_URI = 2048
@@ -52,12 +53,11 @@ def shown(uri: str) -> str:
     >>> shown("https://user:secret@cdn.example/a.jpg?token=secret#x")
     'https://cdn.example/a.jpg'
     """
-    bare = re.split("[?#]", uri, maxsplit=1)[0]
-    scheme, mark, rest = bare.partition("://")
+    scheme, mark, rest = bare_uri(uri).partition("://")
     if not mark:
-        return f"{bare.partition(':')[0][:20]}..."
+        return f"{scheme.partition(':')[0][:20]}..."
     authority, slash, path = rest.partition("/")
-    return f"{scheme[:20]}://{authority.rpartition('@')[2][:253]}{(slash + path)[:SHOWN]}"
+    return f"{scheme[:20]}://{authority[:253]}{(slash + path)[:SHOWN]}"
 
 
 def check_uri(uri: str, hosts: Collection[str]) -> Target:

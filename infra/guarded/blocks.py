@@ -1,8 +1,9 @@
 """Find the blocks of metadata in a JPEG, PNG or WebP file; what they say is for other readers.
 
 The surprising rule: this walks as tolerantly as decoders do and never fails. A file that is cut off has no
-more blocks; a block that is cut off is handed on as it is, for its reader to refuse. What is seen and not
-read, such as extended XMP, is named, so that nobody takes it for absent.
+more blocks; a block that is cut off is handed on as it is, for its reader to refuse, and so is one byte more
+than its reader takes of a block that is too large. What is seen and not read, such as extended XMP, is named,
+so that nobody takes it for absent.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from infra.guarded import xmp
+
 XMP_APP1 = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENDED_APP1 = b"http://ns.adobe.com/xmp/extension/\0"
 EXIF_APP1 = b"Exif\0\0"
@@ -20,7 +23,10 @@ PHOTOSHOP_APP13 = b"Photoshop 3.0\0"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 RAW_PROFILE = re.compile(rb"Raw profile type (xmp|iptc|8bim|app1)", re.IGNORECASE)
 """ImageMagick's way to keep them in PNG, as hexadecimal digits."""
-MAX_INFLATED = 4 * 1024 * 1024
+MAX_BLOCK = xmp.PACKET.max_bytes
+"""Bytes of one, inflated: no reader takes more. A PNG had 15 of 12 MiB, whose texts took 3 GiB."""
+MAX_TEXT = 64 * 1024
+"""Bytes of a text of EXIF: all that fits a segment of a JPEG."""
 MAX_PHOTOSHOP = 4 * 1024 * 1024
 MAX_PACKETS = 16
 """Of one kind in one file; an honest one has one, or one more for what another program wrote."""
@@ -28,7 +34,7 @@ MAX_WALKED = 100_000
 """Segments or chunks; a PNG of 256 MiB has 32,768 where each holds 8 KiB."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-_PIXELS = (b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
+_XMP, _EXIF, _TEXTS = (b"XMP ", b"XMP\0"), (b"EXIF", b"eXIf"), (b"tEXt", b"zTXt", b"iTXt")
 _END, _SCAN, _APP1, _APP13 = 0xD9, 0xDA, 0xE1, 0xED
 DESCRIPTION, ARTIST, COPYRIGHT = 0x010E, 0x013B, 0x8298
 """EXIF's texts that say what a picture shows and whose it is."""
@@ -50,7 +56,7 @@ class Blocks:
     exif: dict[int, list[str]] = field(default_factory=dict)
     """Texts by tag: ``DESCRIPTION``, ``ARTIST`` and ``COPYRIGHT``, where a file has them."""
     unread: list[str] = field(default_factory=list)
-    """Names of what is there and was not read: extended_xmp, raw_profile, too_many_blocks."""
+    """Names of what is there and was not read: extended_xmp, raw_profile, large_exif, too_many_blocks."""
 
 
 def find(image: bytes) -> Blocks:
@@ -63,17 +69,17 @@ def find(image: bytes) -> Blocks:
             break
         if isinstance(kind, int):
             _from_segment(blocks, kind, body)
-        elif kind in (b"XMP ", b"XMP\0"):
+        elif kind in _XMP:
             blocks.xmp.append(body)
-        elif kind in (b"EXIF", b"eXIf"):
+        elif kind in _EXIF:
             _from_exif(blocks, body)
-        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+        elif kind in _TEXTS:
             _from_text(blocks, kind, body)
     return blocks
 
 
 def _walk(image: bytes) -> Iterator[tuple[int | bytes, bytes]]:
-    """(marker or kind, body) of what may be metadata; bodies of pixels are empty."""
+    """(marker or kind, body) of all; the body is empty where it cannot be metadata."""
     if image.startswith(b"\xff\xd8\xff"):
         return _segments(image)
     if image.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -110,7 +116,8 @@ def _chunks(image: bytes, place: int, header: str, *, trailer: int) -> Iterator[
     while place + 8 <= len(image):
         fields = struct.unpack_from(header, image, place)
         size, kind = fields if header.endswith("s") else reversed(fields)
-        yield kind, b"" if kind in _PIXELS else image[place + 8 : place + 8 + size]
+        taken = min(size, MAX_BLOCK + 1) if kind in (*_XMP, *_EXIF, *_TEXTS) else 0
+        yield kind, image[place + 8 : place + 8 + taken]
         if kind == b"IEND":
             return
         place += 8 + size + (trailer or size % 2)
@@ -120,6 +127,8 @@ def _from_text(blocks: Blocks, kind: bytes, body: bytes) -> None:
     keyword, _, rest = body.partition(b"\0")
     if RAW_PROFILE.fullmatch(keyword):
         blocks.unread.append("raw_profile")
+    elif keyword == XMP_KEYWORD and len(body) > MAX_BLOCK:
+        blocks.xmp.append(body)
     elif kind == b"iTXt" and keyword == XMP_KEYWORD:
         packed, text = rest[:1], rest[2:].partition(b"\0")[2].partition(b"\0")[2]
         blocks.xmp.append(text if packed == b"\0" else _inflated(text))
@@ -128,9 +137,9 @@ def _from_text(blocks: Blocks, kind: bytes, body: bytes) -> None:
 
 
 def _inflated(data: bytes) -> bytes:
-    """At most ``MAX_INFLATED`` bytes: more than any reader takes. What is no deflate stream is handed on."""
+    """At most ``MAX_BLOCK`` bytes and one. What is no deflate stream is handed on."""
     try:
-        return zlib.decompressobj().decompress(data, MAX_INFLATED)
+        return zlib.decompressobj().decompress(data, MAX_BLOCK + 1)
     except zlib.error:
         return data
 
@@ -138,12 +147,16 @@ def _inflated(data: bytes) -> bytes:
 def _from_exif(blocks: Blocks, body: bytes) -> None:
     """The first directory of a TIFF block. Its damage hides no packet: no reader finds one there either."""
     tiff = body.removeprefix(EXIF_APP1)
+    if len(body) > MAX_BLOCK:
+        blocks.unread.append("large_exif")
     try:
         for tag, value in _entries(tiff):
             if tag == _XMP_TAG:
                 blocks.xmp.append(value)
             elif tag == _IPTC_TAG:
                 blocks.iptc.append(value)
+            elif len(value) > MAX_TEXT:
+                blocks.unread.append("large_exif")
             else:
                 blocks.exif.setdefault(tag, []).append(value.decode("utf-8", "replace"))
     except struct.error:

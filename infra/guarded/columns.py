@@ -136,7 +136,13 @@ class _Reader:
                     batch.schema.names, (column[row].as_py() for column in batch.columns), strict=True
                 )
                 found = {name: spelled(cell) for name, cell in cells if cell is not None and cell != ""}
+                self._check_row(f"row {number}", found)
                 yield f"row {number}", found
+
+    def _check_row(self, place: str, cells: dict[str, Cell]) -> None:
+        size = sum(len(cell) for cell in cells.values() if isinstance(cell, str))
+        if size > self.limits.max_row:
+            self.refuse(place, "cell", f"{size} characters in a row, at most {self.limits.max_row} are read")
 
     def _check_cells(self, name: str, column: pa.Array) -> None:
         values = column.dictionary if pa.types.is_dictionary(column.type) else column

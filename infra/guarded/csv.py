@@ -1,7 +1,8 @@
 """Read CSV that we did not write: UTF-8, RFC 4180, a header, and as many cells in every row as in it.
 
 The surprising rule: every cell is a string, and none is ever guessed to be a number or a date. A file that
-breaks a rule anywhere is refused whole by a caller that reads it to the end first.
+breaks a rule anywhere is refused whole by a caller that reads it to the end first; only a cell that is too
+long is its row's own matter, and an :class:`Overlong` stands in its place.
 """
 
 from __future__ import annotations
@@ -29,17 +30,31 @@ class Limits:
     max_rows: int = 100_000
     max_columns: int = 512
     max_cell: int = 64 * 1024
-    """Characters. Python's own reader stops at 131,072."""
+    """Characters."""
 
 
 TABLE = Limits()
+# Python's own limit, 131,072 characters, ends the reading in the middle of a row. This one is for the whole
+# process, and no cell is longer than the file, which is in memory already.
+csv.field_size_limit(TABLE.max_bytes)
 
 
-def rows(raw: bytes, *, file: str, limits: Limits = TABLE) -> Iterator[tuple[str, dict[str, str]]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlong:
+    """Stands for a cell of ``size``, of which at most ``most`` would be read."""
+
+    size: int
+    most: int
+
+
+Cell = str | Overlong
+
+
+def rows(raw: bytes, *, file: str, limits: Limits = TABLE) -> Iterator[tuple[str, dict[str, Cell]]]:
     """(place, cells by column) of every row; cells in NFC, blank ones left out.
 
     Raises :class:`Refused` with rule ``size``, ``utf8``, ``nul``, ``syntax``, ``header``, ``columns``,
-    ``width``, ``cell`` or ``rows``.
+    ``width`` or ``rows``.
     """
     reader = _Reader(file, limits)
     return reader.rows(reader.text(raw))
@@ -63,7 +78,7 @@ class _Reader:
             self.refuse("", "nul", f"character {text.index(chr(0))} is NUL; write the file as UTF-8")
         return text
 
-    def rows(self, text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    def rows(self, text: str) -> Iterator[tuple[str, dict[str, Cell]]]:
         records = self._records(text)
         header = next(records, [])
         self._check(header)
@@ -76,7 +91,7 @@ class _Reader:
                 told = f"{len(cells)} cells under {len(header)} columns; quote cells that hold a comma"
                 self.refuse(place, "width", told)
             named = zip(header, cells, strict=True)
-            yield place, {name: self._cell(cell, place, name) for name, cell in named if cell}
+            yield place, {name: self._cell(cell) for name, cell in named if cell}
 
     def _records(self, text: str) -> Iterator[list[str]]:
         """Without blank lines, which spreadsheets leave at the end."""
@@ -99,8 +114,7 @@ class _Reader:
             twice = next(name for name in header if header.count(name) > 1)
             self.refuse("row 0", "header", f"column {twice!r} is there twice; keep one")
 
-    def _cell(self, cell: str, place: str, name: str) -> str:
+    def _cell(self, cell: str) -> Cell:
         if len(cell) > self.limits.max_cell:
-            told = f"column {name}: {len(cell)} characters, at most {self.limits.max_cell} are read"
-            self.refuse(place, "cell", told)
+            return Overlong(size=len(cell), most=self.limits.max_cell)
         return unicodedata.normalize("NFC", cell)

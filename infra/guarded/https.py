@@ -73,10 +73,20 @@ class Network:
 INTERNET = Network()
 
 
+def forget(_num_bytes: int) -> None:
+    """For those who have no budget of their own."""
+
+
 def opener(
-    hosts: Collection[str], *, limits: Limits = ANSWER, network: Network = INTERNET
+    hosts: Collection[str],
+    *,
+    limits: Limits = ANSWER,
+    network: Network = INTERNET,
+    cut_short: Callable[[int], object] = forget,
 ) -> urllib.request.OpenerDirector:
     """Opens https addresses on ``hosts``, and nothing else. What it opens has been read to its end.
+
+    ``cut_short`` hears how many bytes had come of an answer that is not handed on.
 
     It sends its own headers only, and keeps to ``limits`` whatever timeout it is asked for. ``open`` raises
     :class:`Unreachable`, or :class:`Refused` with a rule of :func:`check_uri`, or ``address``, ``redirect``,
@@ -85,7 +95,10 @@ def opener(
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     director = urllib.request.OpenerDirector()
-    director.add_handler(_Https(hosts=frozenset(hosts), limits=limits, network=network, context=context))
+    handler = _Https(
+        hosts=frozenset(hosts), limits=limits, network=network, context=context, cut_short=cut_short
+    )
+    director.add_handler(handler)
     return director
 
 
@@ -95,6 +108,7 @@ class _Https(urllib.request.BaseHandler):
     limits: Limits
     network: Network
     context: ssl.SSLContext
+    cut_short: Callable[[int], object]
 
     def default_open(self, request: urllib.request.Request) -> urllib.response.addinfourl:
         """Asked before any handler that is named after a scheme, so it sees every scheme."""
@@ -122,10 +136,13 @@ class _Https(urllib.request.BaseHandler):
         wire = _Wire(tls, self.limits)
         answer = http.client.HTTPResponse(wire, method="GET")  # type: ignore[arg-type]  # it wants makefile only
         try:
-            with contextlib.closing(answer):
+            with contextlib.closing(answer), contextlib.ExitStack() as failing:
+                failing.callback(lambda: self.cut_short(wire.num_bytes))
                 answer.begin()
                 _check_head(answer, target.place)
-                return answer, _body(answer, target.place, self.limits.max_bytes)
+                body = _body(answer, target.place, self.limits.max_bytes)
+                failing.pop_all()
+                return answer, body
         except _Spent as spent:
             raise Refused(target.place, "", spent.rule, spent.detail) from None
         except (http.client.IncompleteRead, http.client.RemoteDisconnected):
@@ -189,8 +206,9 @@ class _Wire(io.RawIOBase):
     def __init__(self, tls: ssl.SSLSocket, limits: Limits) -> None:
         self.tls, self.limits = tls, limits
         self.deadline = time.monotonic() + limits.total_s
+        self.num_bytes = 0
         # Of head and framing an eighth and 64 KiB more: a chunk of 512 bytes is framed by seven.
-        self.left_bytes = limits.max_bytes + limits.max_bytes // 8 + PIECE
+        self.max_bytes = limits.max_bytes + limits.max_bytes // 8 + PIECE
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
@@ -205,8 +223,8 @@ class _Wire(io.RawIOBase):
         except TimeoutError:
             self._left_s()
             raise
-        self.left_bytes -= count
-        if self.left_bytes < 0:
+        self.num_bytes += count
+        if self.num_bytes > self.max_bytes:
             raise _Spent("size", "its head, or the framing of its chunks, is too large")
         return count
 

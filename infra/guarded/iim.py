@@ -15,6 +15,10 @@ from infra.guarded.refused import Refused
 
 IPTC = 0x0404
 XMP = 0x0424
+MAX_BYTES = 256 * 1024
+"""Of a block; an honest one has some KiB."""
+MAX_DATA_SETS = 10_000
+"""Of a block; keywords have one each. A block of the largest size may have 50,000, at 120 bytes of memory."""
 _KINDS = (b"8BIM", b"MeSa", b"AgHg", b"PHUT", b"DCSR")
 _CHARACTERS = (1, 90)
 _UTF8 = b"\x1b%G"
@@ -22,8 +26,8 @@ Tag = tuple[int, int]
 """(record, data set), such as (2, 40) for special instructions."""
 
 
-def refuse(detail: str) -> NoReturn:
-    raise Refused("", "IPTC", "syntax", detail)
+def refuse(detail: str, rule: str = "syntax") -> NoReturn:
+    raise Refused("", "IPTC", rule, detail)
 
 
 def resources(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -47,8 +51,12 @@ def resources(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def texts(data: bytes) -> dict[Tag, list[str]]:
     """Every data set as text: UTF-8 where the block says so, else Latin-1. Raises :class:`Refused`."""
+    if len(data) > MAX_BYTES:
+        refuse(f"{len(data)} bytes, at most {MAX_BYTES} are read", "size")
     found: dict[Tag, list[bytes]] = {}
-    for tag, value in _data_sets(data):
+    for number, (tag, value) in enumerate(_data_sets(data)):
+        if number == MAX_DATA_SETS:
+            refuse(f"more than {MAX_DATA_SETS} data sets", "count")
         found.setdefault(tag, []).append(value)
     encoding = "utf-8" if _UTF8 in found.get(_CHARACTERS, []) else "latin-1"
     return {tag: [value.decode(encoding, "replace") for value in values] for tag, values in found.items()}

@@ -12,22 +12,26 @@ from collections.abc import Collection
 import botocore.exceptions
 
 from infra import s3
+from infra.guarded.address import shown
 from infra.guarded.https import Unreachable
 from infra.guarded.refused import Refused
 
 ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{2,62})/([^\x00-\x1f\x7f]{1,1024})")
-GONE = frozenset({400, 403, 404, 405, 410, 412})
+GONE = frozenset({404, 405, 410, 412})
 """Answers that another try will not change. 405 is a delete marker's."""
+CLOSED = frozenset({400, 401, 403})
+"""Answers to credentials that are wrong, expired (400, as AWS has it) or may not read: they can be mended.
+Who may not list a bucket is told 403 for an object that is not there, too."""
 
 
 def check_uri(uri: str, buckets: Collection[str]) -> tuple[str, str]:
     """Bucket and key, without asking the server. Raises :class:`Refused` with rule ``uri`` or ``bucket``."""
     found = ADDRESS.fullmatch(uri)
     if found is None:
-        raise Refused(uri[:80], "", "uri", "an object's address is s3://BUCKET/KEY")
+        raise Refused(shown(uri), "", "uri", "an object's address is s3://BUCKET/KEY")
     if found[1] not in buckets:
         fix = "allow it in the delivery's allowed_buckets and in pipeline.fetch.buckets"
-        raise Refused(uri[:80], "", "bucket", f"bucket {found[1]!r} is not allowed; {fix}")
+        raise Refused(shown(uri), "", "bucket", f"bucket {found[1]!r} is not allowed; {fix}")
     return found[1], found[2]
 
 
@@ -35,21 +39,24 @@ def read(uri: str, version: str, *, buckets: Collection[str], max_bytes: int) ->
     """The object. Raises :class:`Refused` with a rule of :func:`check_uri`, ``status`` or ``size``, and
     :class:`Unreachable` where the server could not be asked; the client has tried eight times by then.
     """
-    bucket, key = check_uri(uri, buckets)
+    (bucket, key), place = check_uri(uri, buckets), shown(uri)
     which = {"VersionId": version} if version else {}
     try:
         answer = s3.client().get_object(Bucket=bucket, Key=key, **which)
         size = int(answer["ContentLength"])
         if size > max_bytes:
             answer["Body"].close()
-            raise Refused(uri[:80], "", "size", f"{size} bytes, at most {max_bytes} are read")
+            raise Refused(place, "", "size", f"{size} bytes, at most {max_bytes} are read")
         data: bytes = answer["Body"].read()
     except botocore.exceptions.ClientError as error:
         status = s3.status(error)
         if status in GONE:
-            fix = "see that the object, and the version, is there and may be read"
-            raise Refused(uri[:80], "", "status", f"the server answered {status}; {fix}") from None
-        raise Unreachable(uri[:80], f"the server answered {status}") from None
+            fix = "see that the object, and the version, is there"
+            raise Refused(place, "", "status", f"the server answered {status}; {fix}") from None
+        told = f"the server answered {status}"
+        if status in CLOSED:
+            told += f"; give the environment's credentials read access to bucket {bucket!r}, listing included"
+        raise Unreachable(place, told) from None
     except (botocore.exceptions.BotoCoreError, OSError) as error:
-        raise Unreachable(uri[:80], type(error).__name__) from None
+        raise Unreachable(place, type(error).__name__) from None
     return data

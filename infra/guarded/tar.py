@@ -11,14 +11,17 @@ Layout: POSIX.1-1988 (USTAR) header blocks and POSIX.1-2001 (PAX) extended heade
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from infra.guarded.refused import Refused
 
 BLOCK = 512
+PIECE = 1024 * 1024
+"""Read at a time."""
 GZIP = b"\x1f\x8b"
 MAX_PAX_BYTES = 64 * 1024
 PAX_KEYS = frozenset({"path", "mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment"})
@@ -46,8 +49,11 @@ class Rules:
     name: re.Pattern[str] = re.compile(rf"{KEY.pattern}\.[a-z0-9]{{1,8}}")
     extensions: frozenset[str] | None = frozenset({"jpg", "jpeg", "png", "webp", "json", "txt"})
     """None takes any: for an archive whose sha256 we pinned ourselves."""
-    max_member_bytes: int = 256 * 1024 * 1024
-    max_members: int = 1_000_000
+    max_member_bytes: int = 96 * 1024 * 1024
+    """A worker holds one, and has 1 GiB, of which 850 MiB are gone before. Agencies take up to 50 MB."""
+    max_members: int = 40_000
+    """Of 10,000 samples, which is img2dataset's own number, as many as each may have. So many records without
+    an image, each of them at fault, are told of in 150 MiB."""
     max_total_bytes: int = 2 * 1024 * 1024 * 1024
     """Of the tar as it is read, headers included (for a compressed one: after decompression)."""
 
@@ -55,14 +61,23 @@ class Rules:
 SHARD = Rules()
 
 
-def members(stream: Readable, *, file: str, rules: Rules = SHARD) -> Iterator[tuple[str, bytes]]:
+def whole(_name: str) -> int:
+    return SHARD.max_total_bytes
+
+
+def members(
+    stream: Readable, *, file: str, rules: Rules = SHARD, wanted: Callable[[str], int] = whole
+) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) in the tar's order, reading forward only; one member is in memory at a time.
+
+    ``wanted`` says how many bytes of a member to hand out, asked when its turn comes; the others are read
+    over, a piece in memory at a time.
 
     Raises :class:`Refused` with rule ``gzip``, ``header``, ``format``, ``kind``, ``pax``, ``name``,
     ``extension``, ``duplicate``, ``member_size``, ``count``, ``total_size``, ``truncated`` or ``trailing``.
     What came before is then worthless too: a caller collects, or reads twice, before it believes a tar.
     """
-    return _Reader(stream, file, rules).members()
+    return _Reader(stream, file, rules, wanted).members()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +92,7 @@ class _Reader:
     stream: Readable
     file: str
     rules: Rules
+    wanted: Callable[[str], int]
     total_bytes: int = 0
     seen: set[str] = field(default_factory=set)
 
@@ -88,31 +104,33 @@ class _Reader:
                 header = self._described()
             name = pax.get("path", header.name)
             self._admit(name, header)
-            yield name, self._content(name, header.size)
+            yield name, self._content(name, header.size, self.wanted(name))
         self._only_zeros()
 
     def refuse(self, member: str, rule: str, detail: str) -> NoReturn:
         # Escaped: a name may hold control characters or bytes that no terminal can print.
         raise Refused(self.file, ascii(member[:200])[1:-1], rule, detail)
 
-    def _read(self, num_bytes: int, member: str) -> bytes:
-        """Exactly so many bytes. The total is checked before they are asked for."""
+    def _read(self, num_bytes: int, member: str, kept: int = BLOCK) -> bytes:
+        """Exactly so many bytes, of which the first ``kept`` are returned. The total is checked before they
+        are asked for.
+        """
         self.total_bytes += num_bytes
         if self.total_bytes > self.rules.max_total_bytes:
             self.refuse(member, "total_size", f"the tar is over {self.rules.max_total_bytes} bytes; split it")
-        parts, missing = [], num_bytes
-        while missing and (part := self.stream.read(missing)):
-            parts.append(part)
+        found, missing = io.BytesIO(), num_bytes
+        while missing and (part := self.stream.read(min(missing, PIECE))):
+            found.write(part[: max(0, kept - (num_bytes - missing))])
             missing -= len(part)
         if missing:
             at = self.total_bytes - missing
             self.refuse(
                 member, "truncated", f"the file ends at byte {at}, {missing} too early; send it again"
             )
-        return b"".join(parts)
+        return found.getvalue()  # of its own bytes: no second copy of a large member is made
 
-    def _content(self, member: str, size: int) -> bytes:
-        content = self._read(size, member)
+    def _content(self, member: str, size: int, kept: int) -> bytes:
+        content = self._read(size, member, kept)
         self._read(-size % BLOCK, member)
         return content
 
@@ -152,7 +170,7 @@ class _Reader:
         """The records of an extended header: ``LENGTH KEY=VALUE`` and a line feed each."""
         if header.size > MAX_PAX_BYTES:
             self.refuse(header.name, "pax", f"{header.size} bytes of attributes, at most {MAX_PAX_BYTES}")
-        raw, found = self._content(header.name, header.size), {}
+        raw, found = self._content(header.name, header.size, header.size), {}
         while raw:
             match = re.match(rb"([1-9][0-9]{0,5}) ([^=\n]{1,256})=", raw)
             length = int(match[1]) if match else 0

@@ -104,7 +104,11 @@ class _Reader:
         except DefusedXmlException as error:
             self.refuse("entities", f"{type(error).__name__}: a packet declares nothing; leave it out")
         except ParseError as error:
-            self.refuse("syntax", str(error))
+            self.refuse("syntax", str(error.with_traceback(None)))
+        finally:
+            # A parser that failed, and its error, are in circles, which keep 6 MiB of a packet until they are
+            # collected.
+            vars(parser).clear()
         return tree.root.children[0]
 
     def _statements(self, root: _Node) -> Iterator[tuple[str, Iterator[str]]]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from infra.guarded import json as guarded
 from infra.guarded.refused import Refused
+from infra.redaction import disclosed
 from pipeline import stated
 from pipeline.contract import Delivery
 from pipeline.deliveries.columns import Cells, Row
@@ -62,7 +63,6 @@ _MOMENT = re.compile(
     r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2}))?"
 )
-_ADDRESS = re.compile(r"(?<=://)[^\s\"'<>]+")
 
 
 def column(name: str) -> str:
@@ -247,14 +247,9 @@ def extra(cells: Mapping[str, Any]) -> dict[str, str]:
 
 
 def plain(cell: Any) -> str:
-    """A value as text without hidden characters, its addresses without credentials and queries."""
-    text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
-    return clean(_ADDRESS.sub(_bare, text))
-
-
-def _bare(found: re.Match[str]) -> str:
-    authority, slash, path = re.split("[?#]", found[0], maxsplit=1)[0].partition("/")
-    return authority.rpartition("@")[2] + slash + path
+    """A value as text without hidden characters and credentials, its addresses without queries."""
+    text: str = disclosed(cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False))
+    return clean(text)
 
 
 def named(cell: Any) -> list[dict[str, Any]]:

@@ -21,6 +21,9 @@ class Batch:
     """Its rows, a line of JSON each, cut from the delivery's tables (:mod:`pipeline.deliveries.rows`)."""
     addresses: int = 0
     """Rows whose image lies at an address outside the delivery."""
+    signed: Mapping[int, str] = field(default_factory=dict, repr=False)
+    """The whole address, by row, where ``rows`` hold less than that. Never written: who follows them makes
+    the batch anew."""
     samples: int | None = None
     """How many come of it, where that is known before it is read."""
     facts: Mapping[str, Any] = field(default_factory=dict)

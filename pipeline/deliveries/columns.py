@@ -7,6 +7,7 @@ What a column means is said by a layout.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,9 +17,13 @@ from infra.guarded.refused import Refused
 Cells = Mapping[str, Any]
 Row = tuple[str, Cells]
 """(place, cells by column)."""
-PAGE = json.Limits(max_bytes=64 * 1024 * 1024)
 MAX_CELLS = 256 * 1024 * 1024
-"""Characters of a whole table, which its rows will take beside the corpus: 2,600 a row of 100,000."""
+"""Characters of all tables of a delivery, which their rows will take beside the corpus: with what is counted
+for each row, 260,000 rows of 500 characters. The ids of so many are held in 60 MiB."""
+ROW_CHARACTERS = 512
+"""Counted for a row, whatever it holds."""
+MAX_ROW = 1024 * 1024
+"""Characters; a record has at most 64 KiB."""
 LISTS = ("data", "images")
 """Where an API's page holds its objects."""
 
@@ -27,22 +32,41 @@ def extension(path: str) -> str:
     return PurePosixPath(path).suffix.removeprefix(".").lower()
 
 
-def rows(data: bytes, where: str) -> Iterator[Row]:
+@dataclass(slots=True)
+class Budget:
+    """What the tables of one delivery may still say, however many they are."""
+
+    left: int = MAX_CELLS
+
+
+def rows(data: bytes, where: str, budget: Budget | None = None) -> Iterator[Row]:
     """Rows of a ``.csv``, ``.parquet``, ``.jsonl`` or ``.json`` file. Raises :class:`Refused`."""
-    return bounded(parsed(data, where), where)
+    return bounded(parsed(data, where), where, budget or Budget())
 
 
-def bounded(found: Iterable[Row], where: str) -> Iterator[Row]:
+def bounded(found: Iterable[Row], where: str, budget: Budget) -> Iterator[Row]:
     """The same rows. Raises :class:`Refused` with rule ``cells`` for a small file that says a great deal: a
     dictionary of Parquet, an entry or a name of a column that is repeated in every row.
     """
-    left = MAX_CELLS
+    most = budget.left
     for place, cells in found:
-        left -= sum(len(name) + (len(cell) if isinstance(cell, str) else 8) for name, cell in cells.items())
-        if left < 0:
-            told = f"with their columns' names its cells have over {MAX_CELLS} characters; split the table"
+        size = weight(cells)
+        budget.left -= size + ROW_CHARACTERS
+        if size > MAX_ROW:
+            raise Refused(where, place, "cells", f"{size} characters in a row, at most {MAX_ROW}; cut it")
+        if budget.left < 0:
+            told = f"with their columns' names its cells have over {most} characters; split the delivery"
             raise Refused(where, place, "cells", told)
         yield place, cells
+
+
+def weight(cell: Any) -> int:
+    """Characters of a value, of names too, since every row repeats them, and 8 for whatever is in it."""
+    if isinstance(cell, Mapping):
+        return 8 + sum(len(name) + weight(inner) for name, inner in cell.items())
+    if isinstance(cell, list):
+        return 8 + sum(map(weight, cell))
+    return 8 + len(cell) if isinstance(cell, str) else 8
 
 
 def parsed(data: bytes, where: str) -> Iterator[Row]:
@@ -60,7 +84,7 @@ def parsed(data: bytes, where: str) -> Iterator[Row]:
 
 def page(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
     """The objects of an API's answer: a list, an object that holds one, or a single object."""
-    document = json.loads(data, file=where, limits=PAGE)
+    document = json.loads(data, file=where, limits=json.MANIFEST)
     if isinstance(document, dict):
         document = next(
             (document[name] for name in LISTS if isinstance(document.get(name), list)), [document]

@@ -59,7 +59,7 @@ class Effort:
     first_wait_s: float = 1.0
     """Before the second try; twice as long before each further one."""
     max_total_bytes: int = 1024 * 1024 * 1024
-    """Of all that is read for a batch, over all tries."""
+    """Of all that is read for a batch, over all tries; of answers that were cut short, what had come."""
 
 
 EFFORT = Effort()
@@ -93,8 +93,8 @@ def download(
     if limits.max_bytes > effort.max_total_bytes:
         told = f"max_total_bytes is {effort.max_total_bytes}, and one answer may have {limits.max_bytes}"
         raise ValueError(f"{told}; give a batch room for one at least")
-    guard = https.opener(hosts, limits=limits, network=network)
     budget = _Budget(left_bytes=effort.max_total_bytes)
+    guard = https.opener(hosts, limits=limits, network=network, cut_short=budget.spend)
     outcomes: dict[int, bytes | Missed] = dict(_refused(wanted, hosts))
     for attempt in range(effort.tries):
         rows = {number: one for number, one in enumerate(wanted) if _retried(outcomes.get(number))}

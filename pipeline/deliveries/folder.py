@@ -6,22 +6,25 @@ speaks of rights is read from all of them, and the most restrictive holds. NAME 
 cannot be one gets an id of its own, and is kept.
 
 The surprising rule: folders mean nothing. A name is one asset wherever its files lie, and one that is given
-in two folders is refused, since nobody could say which of them counts.
+in two folders is refused, since nobody could say which of them counts. So are two names with one id, and what
+lies beside an image under its name in another case: it may forbid what the image alone would allow.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from infra.guarded import json, tar
+from infra.guarded import json
 from infra.guarded.refused import Refused
 from pipeline import described as embedded
 from pipeline import stated
 from pipeline.contract import Delivery, DeliveryFile
 from pipeline.deliveries import manifest
+from pipeline.deliveries.agency import ID
 from pipeline.deliveries.batch import ASSETS, Batch
 from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import MANIFEST
@@ -56,30 +59,29 @@ def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
 
 
 def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
-    images = [file for file in files if file.role == "image"]
+    pictures = images(files)
     # Of several images under one name none is read: they are a fault, whatever is in them.
-    passed_over = images if len(images) > 1 else []
+    passed_over = pictures if len(pictures) > 1 else []
     parts = {
         extension(file.path): b"" if file in passed_over else manifest.verified(at.store, file)
         for file in files
     }
-    proper = tar.KEY.fullmatch(name) is not None
-    key = name if proper else derived_id(name)
+    key = key_of(name)
 
     def record() -> dict[str, Any]:
         told = sidecar(parts, f"{name}.json")
         if "json" not in parts and not at.delivery.every_asset:
             fix = f"write {name}.json, or state what all have in common under every_asset"
             raise Wrong("no_record", f"{name} has no record; {fix}")
-        if len(images) != 1:
+        if len(pictures) != 1:
             return told
-        image = parts[extension(images[0].path)]
+        image = parts[extension(pictures[0].path)]
         found = embedded.record(image, [parts["xmp"]] if "xmp" in parts else [])
         mine: dict[str, Any] = {"schema": "asset/1.0", "provider": at.delivery.provider, "asset_id": key}
         mine |= stated.standing(at.delivery.sequence, at.delivery.every_asset)
-        mine |= {} if proper else {"extra": {"provider_id": name}}
+        mine |= {} if key == name else {"extra": {"provider_id": name}}
         claimed = told.get("file")
-        facts = file_facts(image, images[0].sha256, claimed if isinstance(claimed, dict) else {})
+        facts = file_facts(image, pictures[0].sha256, claimed if isinstance(claimed, dict) else {})
         return {**stated.filled(stated.filled(told, found), mine), "file": facts}
 
     return described(key, record, parts, delivery=at.delivery, name=f"{name}.json")
@@ -94,28 +96,55 @@ def sidecar(parts: Mapping[str, bytes], name: str) -> dict[str, Any]:
     return found
 
 
+def key_of(name: str) -> str:
+    return name if ID.fullmatch(name) else derived_id(name)
+
+
 def stem(file: DeliveryFile) -> str:
     """The name that an image and its sidecars share; ``a.jpg.xmp``, as some editors write it, is of ``a``."""
-    path = PurePosixPath(PurePosixPath(file.path).stem)
+    path = PurePosixPath(PurePosixPath(unicodedata.normalize("NFC", file.path)).stem)
     return path.stem if file.role == "sidecar" and extension(path.name) in MIME_OF else path.name
 
 
 def named(delivery: Delivery) -> dict[str, list[DeliveryFile]]:
-    """The files of each name, sorted. Raises :class:`Refused` with rule ``duplicate`` or ``lone``."""
+    """The files of each name. Raises :class:`Refused` with rule ``duplicate``, ``case`` or ``lone``."""
     found: dict[str, list[DeliveryFile]] = {}
     files = [file for file in delivery.files if file.role in ROLES]
     for file in sorted(files, key=lambda file: file.path):
         found.setdefault(stem(file), []).append(file)
+    pictured = {name.casefold(): image for name, mine in found.items() for image in images(mine)}
+    given: dict[str, str] = {}
     for name, mine in found.items():
-        folders = sorted({str(PurePosixPath(file.path).parent) for file in mine})
-        if len(folders) > 1:
-            told = f"{name} lies in {folders[0]} and in {folders[1]}; keep an image beside its record, once"
-            raise Refused(MANIFEST, mine[0].path, "duplicate", told)
-        kinds = [extension(file.path) for file in mine]
-        if "xmp" in kinds and not any(file.role == "image" for file in mine):
-            told = f"what it says belongs to no image, as none is named {name}; name it as its image is"
-            raise Refused(MANIFEST, mine[0].path, "lone", told)
-        if len(set(kinds)) < len(kinds):
-            told = f"{name} comes twice with one extension, but for its case; keep one"
+        check_together(name, mine)
+        if not images(mine):
+            check_lone(name, mine, pictured.get(name.casefold()))
+        if (other := given.setdefault(key_of(name), name)) != name:
+            told = f"{name!a} and {other!a} have one asset id, {key_of(name)}; rename one of them"
             raise Refused(MANIFEST, mine[0].path, "duplicate", told)
     return found
+
+
+def images(files: Sequence[DeliveryFile]) -> list[DeliveryFile]:
+    return [file for file in files if file.role == "image"]
+
+
+def check_together(name: str, files: Sequence[DeliveryFile]) -> None:
+    """The files of one name lie in one folder, and no two have one extension."""
+    folders = sorted({str(PurePosixPath(file.path).parent) for file in files})
+    if len(folders) > 1:
+        told = f"{name} lies in {folders[0]} and in {folders[1]}; keep an image beside its record, once"
+        raise Refused(MANIFEST, files[0].path, "duplicate", told)
+    kinds = [extension(file.path) for file in files]
+    if len(set(kinds)) < len(kinds):
+        told = f"{name} comes twice with one extension, but for its case; keep one"
+        raise Refused(MANIFEST, files[0].path, "duplicate", told)
+
+
+def check_lone(name: str, files: Sequence[DeliveryFile], image: DeliveryFile | None) -> None:
+    """Sidecars without an image: a record may come alone, and is a fault then; what else is there may not."""
+    if image is not None:
+        told = f"{image.path} has its name in another case, and no image has it; name it as its image is"
+        raise Refused(MANIFEST, files[0].path, "case", told)
+    if "xmp" in [extension(file.path) for file in files]:
+        told = f"what it says belongs to no image, as none is named {name}; name it as its image is"
+        raise Refused(MANIFEST, files[0].path, "lone", told)

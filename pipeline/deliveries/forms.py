@@ -5,6 +5,7 @@ A form makes batches of a delivery when it is opened, and reads the samples of o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from pipeline.deliveries import (
     webdataset,
 )
 from pipeline.deliveries.batch import Batch
+from pipeline.deliveries.manifest import LICENSES, REVOCATIONS
 from pipeline.deliveries.rows import Rows
 from pipeline.deliveries.sample import MIME_OF, Delivered, Sample
 
@@ -62,7 +64,11 @@ ACCEPTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "getty_api": {"image": IMAGES, "manifest": PAGES},
 }
 """Extensions by role of the files that bring a form's samples; others would be passed over."""
-RECORDS = frozenset({"licenses", "revocations", "readme"})
+RECORDS = {"licenses": LICENSES, "revocations": REVOCATIONS}
+"""What brings no sample, and where it stands; a readme may be any of those below."""
+README = re.compile(r"(.*/)?(README(\.(md|txt))?|LICEN[CS]E([-_. ][^/]*)?)", re.IGNORECASE)
+STATISTICS = re.compile(r"(.*/)?[0-9]+_stats\.json")
+"""What img2dataset counted, beside each of its tars."""
 
 
 def of(delivery: Delivery) -> Form:
@@ -84,10 +90,27 @@ def check(delivery: Delivery, where: str) -> None:
     used = ACCEPTS[delivery.form]
     for file in delivery.files:
         if file.role in RECORDS:
-            continue
-        if file.role not in used:
+            if file.path != RECORDS[file.role]:
+                told = f"the file of role {file.role!r} is {RECORDS[file.role]}; name it so, or leave it out"
+                raise Refused(where, file.path, "role", told)
+        elif file.role == "readme":
+            if not is_readme(delivery.form, file.path):
+                told = (
+                    "a file of role 'readme' is README, README.md, README.txt or a LICENSE; leave others out"
+                )
+                raise Refused(where, file.path, "role", told)
+        elif file.role not in used:
             told = f"role {file.role!r} has no use in the form {delivery.form!r}; roles are"
-            raise Refused(where, file.path, "role", f"{told} {', '.join(sorted(RECORDS | used.keys()))}")
-        if columns.extension(file.path) not in used[file.role]:
+            fix = ", ".join(sorted({"readme", *RECORDS, *used}))
+            raise Refused(where, file.path, "role", f"{told} {fix}")
+        elif columns.extension(file.path) not in used[file.role]:
             told = f"a file of role {file.role!r} ends in {' or '.join(sorted(used[file.role]))} here"
             raise Refused(where, file.path, "extension", told)
+
+
+def is_readme(form: str, path: str) -> bool:
+    """Whether the file is there for people. What could bring a sample is not: ``license-plate.jpg``."""
+    if form == "img2dataset" and STATISTICS.fullmatch(path):
+        return True
+    read = frozenset().union(*(kinds for used in ACCEPTS.values() for kinds in used.values()))
+    return README.fullmatch(path) is not None and columns.extension(path) not in read

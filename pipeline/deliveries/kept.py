@@ -1,7 +1,8 @@
 """The corpus's copy of what a delivery was opened as: its records, its batches and their rows.
 
 Every later decision is made, and every key computed, without the delivery's own tables. Rows are files named
-by their sha256; the list of batches names them, and a version names the list.
+by their sha256; the list of batches names them, and a version names the list. Of signed addresses only their
+number is kept.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class KeptBatch:
     files: tuple[DeliveryFile, ...]
     rows: refs.Ref | None
     addresses: int
+    signed: int
+    """Rows whose address has more to it than they hold."""
     facts: dict[str, Any]
 
 
@@ -54,7 +57,13 @@ def listed(store: Store, here: str, batch: Batch) -> dict[str, Any]:
         rows = hashlib.sha256(batch.rows).hexdigest()
         store.write(row_file(here, rows), batch.rows)
     files = [file.model_dump(mode="json") for file in batch.files]
-    return {"files": files, "rows": rows, "addresses": batch.addresses, "facts": dict(batch.facts)}
+    return {
+        "files": files,
+        "rows": rows,
+        "addresses": batch.addresses,
+        "signed": len(batch.signed),
+        "facts": dict(batch.facts),
+    }
 
 
 def row_file(here: str, sha256: str) -> str:
@@ -74,5 +83,6 @@ def kept(store: Store, here: str, line: dict[str, Any]) -> KeptBatch:
         files=tuple(DeliveryFile.model_validate(file) for file in line["files"]),
         rows=refs.Ref(store, row_file(here, rows), rows) if rows else None,
         addresses=line["addresses"],
+        signed=line["signed"],
         facts=line["facts"],
     )

@@ -2,14 +2,16 @@
 
 The surprising rule: nothing that a delivery claims is passed over. A signature that nobody can verify, a
 count that nobody can compare and a record that speaks for another provider refuse the whole delivery, since
-whoever reads on would take them for checked.
+whoever reads on would take them for checked. What an operating system leaves in folders (``.DS_Store``,
+``Thumbs.db``) is no part of a delivery, and is neither listed nor read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -20,21 +22,30 @@ from infra.guarded.refused import Refused
 from infra.storage import Missing, Store
 from pipeline import credentials
 from pipeline.contract import Delivery, DeliveryFile, License, Revocation, describe
+from pipeline.deliveries import columns
 
 MANIFEST = "delivery.json"
 LICENSES = "licenses.jsonl"
 REVOCATIONS = "revocations.jsonl"
 MAX_WRONG = 20
 """Documents whose faults are told: what people read, they mend."""
-MAX_LINES_BYTES = 256 * 1024 * 1024
+MAX_LINES_BYTES = 64 * 1024 * 1024
 MAX_BYTES = {
     "shard": tar.SHARD.max_total_bytes,
     "image": tar.SHARD.max_member_bytes,
     "sidecar": 4 * 1024 * 1024,
+    "licenses": 4 * 1024 * 1024,
+    "revocations": 8 * 1024 * 1024,
 }
-"""By role; other files are lines or tables, whose readers may take less."""
+"""By role; other files are lines or tables, whose readers may take less. 7,000 licences take 20 MiB when read,
+and the million assets that 8 MiB of revocations may name 61 MiB."""
+MAX_SAID = 128 * 1024
+"""Characters of ``delivery.json`` but for its list of files: each may be at fault, and every asset repeats
+what is stated of all."""
 BULK = frozenset({"shard", "image", "sidecar"})
 """Roles of what brings samples: too much to read just to see what a delivery is. Tables are read for that."""
+LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini"})
+"""Names that Windows leaves in folders; those of other systems begin with a dot."""
 R = TypeVar("R", Delivery, License, Revocation)
 
 
@@ -48,7 +59,12 @@ def fetch(store: Store) -> bytes:
 
 def read_delivery(raw: bytes, where: str) -> Delivery:
     """``delivery.json``; ``where`` names it in errors."""
-    [delivery] = _records(Delivery, [("", json.loads(raw, file=where, limits=json.MANIFEST))], where)
+    document = json.loads(raw, file=where, limits=json.MANIFEST)
+    said = {**document, "files": []} if isinstance(document, dict) else document
+    if columns.weight(said) > MAX_SAID:
+        told = f"over {MAX_SAID} characters beside its list of files; say less in it"
+        raise Refused(where, "", "size", told)
+    [delivery] = _records(Delivery, [("", document)], where)
     return delivery
 
 
@@ -98,26 +114,61 @@ def check_supported(delivery: Delivery, where: str) -> None:
         raise Refused(where, "signature", "signature", told)
 
 
-def check_listing(store: Store, delivery: Delivery) -> None:
-    """Exactly the listed files are there, once each and of the listed size, the required ones among them."""
-    listed = [file.path for file in delivery.files]
-    sizes = store.sizes()
-    present = sizes.keys() - {MANIFEST}
-    where = store.where(MANIFEST)
-    for path in sorted(present.symmetric_difference(listed)):
-        if path in present:
-            told = f"it lies in the delivery and {MANIFEST} does not list it; list it, or take it away"
-            raise Refused(where, path, "unlisted", told)
-        raise Refused(where, path, "missing", "it is listed and does not lie in the delivery; send it again")
-    for path, again in itertools.pairwise(sorted(listed)):
-        if path == again:
-            raise Refused(where, path, "duplicate", "the file is listed twice; keep one entry")
+def left_behind(path: str) -> bool:
+    """Whether an operating system, or a tool of its kind, left the file there.
+
+    >>> [left_behind(path) for path in (".DS_Store", "a/Thumbs.db", ".git/config", "a/b.jpg")]
+    [True, True, True, False]
+    """
+    return any(part.startswith(".") or part.lower() in LEFT_BEHIND for part in path.split("/"))
+
+
+def check_listing(store: Store, delivery: Delivery) -> Delivery:
+    """Exactly the listed files are there, once each and of the listed size, the required ones among them.
+
+    The same delivery, its files under the names that they have where they lie: ``delivery.json`` is read in
+    NFC, and some systems part an accent from its letter.
+    """
+    where, sizes = store.where(MANIFEST), store.sizes()
+    listed = [unicodedata.normalize("NFC", file.path) for file in delivery.files]
+    present = lying(sizes.keys() - {MANIFEST}, frozenset(listed), where)
+    check_names(listed, present, where)
     needed = (LICENSES, REVOCATIONS) if delivery.kind == "revocation" else (LICENSES,)
     for path in needed:
         if path not in present:
             raise Refused(where, path, "missing", f"a {delivery.kind} delivery has these records; add them")
-    for file in delivery.files:
+    files = tuple(
+        file if file.path == present[path] else file.model_copy(update={"path": present[path]})
+        for path, file in zip(listed, delivery.files, strict=True)
+    )
+    for file in files:
         check_size(store, file, sizes[file.path])
+    return delivery.model_copy(update={"files": files})
+
+
+def check_names(listed: Collection[str], present: Mapping[str, str], where: str) -> None:
+    for path in sorted(present.keys() ^ listed):
+        if path in present:
+            told = f"it lies in the delivery and {MANIFEST} does not list it; list it, or take it away"
+            raise Refused(where, present[path], "unlisted", told)
+        told = "it is listed, and no file (a link is none) of that name lies in the delivery; send it again"
+        raise Refused(where, path, "missing", told)
+    for path, again in itertools.pairwise(sorted(listed)):
+        if path == again:
+            raise Refused(where, path, "duplicate", "the file is listed twice; keep one entry")
+
+
+def lying(names: Iterable[str], listed: Collection[str], where: str) -> dict[str, str]:
+    """The names of a delivery's files, by their spelling in NFC; what was left behind is there if listed."""
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        path = unicodedata.normalize("NFC", name)
+        if path in found:
+            told = f"it and {found[path]!a} are one name, written in two ways; rename one of them"
+            raise Refused(where, name, "ambiguous", told)
+        if path in listed or not left_behind(path):
+            found[path] = name
+    return found
 
 
 def check_counts(delivery: Delivery, found: Mapping[str, int | None], where: str) -> None:

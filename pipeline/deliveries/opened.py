@@ -57,7 +57,7 @@ def peek_delivery(store: Store) -> OpenDelivery:
     raw, where = manifest.fetch(store), store.where(MANIFEST)
     delivery = manifest.read_delivery(raw, where)
     manifest.check_supported(delivery, where)
-    manifest.check_listing(store, delivery)
+    delivery = manifest.check_listing(store, delivery)
     forms.check(delivery, where)
     kept = {MANIFEST: raw}
     for file in delivery.files:

@@ -25,6 +25,10 @@ from tokenizer_service import images
 
 MIME_OF = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 MAX_TEXT_BYTES = 8 * 1024
+SIDE_BYTES = {"json": json.ASSET.max_bytes + 1, "txt": MAX_TEXT_BYTES + 1}
+"""Of what lies beside an image, by extension: as much as is read, and one byte by which it is too long."""
+MAX_FAULTS, MAX_MESSAGE = 3, 400
+"""Told of a record, and characters of all: a tar may have 40,000 records, each with thousands of faults."""
 
 
 Outcome = Literal["rejected", "quarantined", "failed"]
@@ -37,7 +41,7 @@ class Fault:
     code: str
     """One of no_record, no_license, invalid_json, invalid_record, key_mismatch, provider_mismatch,
     delivery_mismatch, no_image, several_images, size_mismatch, sha256_mismatch, mime_mismatch, invalid_text,
-    text_mismatch, credential, undecodable, or a code of what became of an address
+    text_mismatch, credential, undecodable, duplicate, or a code of what became of an address
     (:mod:`pipeline.fetching`)."""
     message: str
     outcome: Outcome = "quarantined"
@@ -67,6 +71,7 @@ class Delivered:
 class Wrong(ValueError):
     def __init__(self, code: str, message: str, *, failed: bool = False) -> None:
         super().__init__(code, message)
+        message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}..."
         outcome: Outcome = "failed" if failed else "rejected" if code == "no_license" else "quarantined"
         self.fault = Fault(code=code, message=message, outcome=outcome)
 
@@ -147,7 +152,9 @@ def _asset(key: str, record: Record, delivery: Delivery, name: str) -> Asset:
         raise Wrong("invalid_json", str(refused)) from None
     except ValidationError as error:
         unlicensed = faults.fields(error) == ["license_ids"]
-        raise Wrong("no_license" if unlicensed else "invalid_record", describe(error, name)) from None
+        raise Wrong(
+            "no_license" if unlicensed else "invalid_record", describe(error, name, MAX_FAULTS)
+        ) from None
     claims = {
         "key_mismatch": ("asset_id", asset.asset_id, key),
         "provider_mismatch": ("provider", asset.provider, delivery.provider),
@@ -193,14 +200,14 @@ def _text(raw: bytes | None, asset: Asset, name: str) -> str | None:
     """The caption member, which says what the record says, or is not there."""
     if raw is None:
         return None
+    if len(raw) > MAX_TEXT_BYTES:
+        raise Wrong("invalid_text", f"{name}: over {MAX_TEXT_BYTES} bytes of caption; cut it")
     try:
         text = clean(unicodedata.normalize("NFC", raw.decode("utf-8")))
     except UnicodeDecodeError as error:
         raise Wrong(
             "invalid_text", f"{name}: byte {error.start} of the caption is not UTF-8; write it so"
         ) from None
-    if len(raw) > MAX_TEXT_BYTES:
-        raise Wrong("invalid_text", f"{name}: {len(raw)} bytes of caption, at most {MAX_TEXT_BYTES}; cut it")
     if text != asset.description:
         fix = "make KEY.txt equal to description, or leave it out"
         told = f"got {text[:60]!a}, description is {asset.description[:60]!a}; {fix}"

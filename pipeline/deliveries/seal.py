@@ -1,36 +1,35 @@
 """Make a delivery of a folder: list every file with its sha256, and write ``delivery.json``, last and once.
 
 The surprising rule: a sealed folder is never sealed again. What comes later is another delivery, with the
-next number; and a file that has no use in the form is refused here, before anybody takes it for delivered.
+next number; and a file that has no use in the form is refused here, before anybody takes it for delivered. So
+is a symbolic link, which may lead anywhere. What an operating system left in the folder is passed over.
 """
 
 from __future__ import annotations
 
 import collections
-import re
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from infra.guarded.hashed import PIECE, Hashed
 from infra.guarded.refused import Refused
-from infra.storage import Store
+from infra.storage import LocalStore, Store
 from infra.telemetry import Bar
 from pipeline.contract import Delivery, Form, describe
-from pipeline.deliveries import forms, manifest
+from pipeline.deliveries import columns, forms, manifest
 from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
 from pipeline.deliveries.sample import Delivered
 
 RECORDS = {LICENSES: "licenses", REVOCATIONS: "revocations"}
-README = re.compile(r"(.*/)?README(\.(md|txt))?", re.IGNORECASE)
-FEED = re.compile(r"(.*/)?updated([^/]*|/.*)\.jsonl?", re.IGNORECASE)
-"""Shutterstock's list of changes, by the name of the request that answers it."""
-STATISTICS = re.compile(r"(.*/)?[0-9]+_stats\.json")
-"""What img2dataset counted, beside each of its tars."""
+OBJECT = frozenset({"media_type", "description"})
+"""Fields that an object of Shutterstock's API has, and an entry of its feed of changes has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +50,18 @@ def seal(store: Store, form: Form, statement: Statement) -> Delivery:
     """Write ``delivery.json``. Raises :class:`Refused` for a sealed folder, one without licences, or what the
     form does not take, and ValueError for records and statements that are none.
     """
-    names = [name for name in store.names() if name != MANIFEST]
+    names = [name for name in store.names() if name != MANIFEST and not manifest.left_behind(name)]
     if store.exists(MANIFEST):
         fix = "deliver what is new from another folder, under the next --sequence"
         raise Refused(store.uri, MANIFEST, "sealed", f"the folder is a delivery already; {fix}")
+    check_links(store)
     if LICENSES not in names:
         fix = "write one record a line; `pardalis contract template license` prints an example"
         raise Refused(store.uri, LICENSES, "missing", f"without a licence nothing is admitted; {fix}")
     bar = Bar("seal", len(names), "files")
     files = []
     for name in names:
-        files.append({**hashed(store, name), "role": role(form, name)})
+        files.append({**hashed(store, name), "role": role(form, name, store)})
         bar.advance(1)
     document = {
         "schema": "delivery/1.0",
@@ -86,10 +86,13 @@ def seal(store: Store, form: Form, statement: Statement) -> Delivery:
 
 
 def check(store: Store, delivery: Delivery) -> None:
-    """What would be refused when it is opened, while it can still be mended: licences, listing and tables."""
+    """What would be refused when it is opened, while it can still be mended: licences, tables, feeds."""
     forms.check(delivery, MANIFEST)
+    manifest.check_listing(store, delivery)
     manifest.read_licenses(store.read(LICENSES), store.where(LICENSES))
-    collections.deque(forms.of(delivery).batches(Delivered(store=store, delivery=delivery)), maxlen=0)
+    here = Delivered(store=store, delivery=delivery)
+    collections.deque(forms.of(delivery).batches(here), maxlen=0)
+    forms.revocations(here)
 
 
 def hashed(store: Store, name: str) -> dict[str, Any]:
@@ -100,16 +103,26 @@ def hashed(store: Store, name: str) -> dict[str, Any]:
     return {"path": name, "sha256": stream.sha256.hexdigest(), "bytes": stream.num_bytes}
 
 
-def role(form: Form, name: str) -> str:
+def check_links(store: Store) -> None:
+    """A link is not listed, so that nobody would miss what is behind it."""
+    if not isinstance(store, LocalStore):
+        return
+    for at, folders, files in os.walk(store.root):
+        for path in (Path(at, name) for name in sorted([*folders, *files])):
+            name = path.relative_to(store.root).as_posix()
+            if path.is_symlink() and not manifest.left_behind(name):
+                told = "it is a symbolic link, and may lead anywhere; put what it leads to in its place"
+                raise Refused(store.uri, name, "link", told)
+
+
+def role(form: Form, name: str, store: Store) -> str:
     if name in RECORDS:
         return RECORDS[name]
-    if README.fullmatch(name):
-        return "readme"
-    if form == "shutterstock_api" and FEED.fullmatch(name):
-        return "feed"
-    if form == "img2dataset" and STATISTICS.fullmatch(name):
+    if forms.is_readme(form, name):
         return "readme"
     accepts = forms.ACCEPTS[form]
+    if "feed" in accepts and extension(name) in accepts["feed"]:
+        return "feed" if tells_changes(store, name) else "manifest"
     found = next((role for role, kinds in accepts.items() if extension(name) in kinds), None)
     if found is None:
         used = ", ".join(f".{kind}" for kind in sorted(frozenset().union(*accepts.values())))
@@ -118,9 +131,19 @@ def role(form: Form, name: str) -> str:
     return found
 
 
+def tells_changes(store: Store, name: str) -> bool:
+    """Whether a file has entries, all of them of Shutterstock's feed: they say ``updates``, and no more of
+    an image than its id.
+    """
+    data = store.read(name, at_most=manifest.MAX_LINES_BYTES + 1)
+    said = [cells.keys() for _, cells in columns.rows(data, store.where(name))]
+    return bool(said) and all("updates" in fields and not fields & OBJECT for fields in said)
+
+
 def guess(names: Collection[str]) -> Form:
     """The contract's own form that the files look like; an agency's layout is always named."""
-    kinds = {extension(name) for name in names if name not in RECORDS}
+    files = [name for name in names if name not in RECORDS and not manifest.left_behind(name)]
+    kinds = {extension(name) for name in files}
     if "tar" in kinds:
         return "img2dataset" if "parquet" in kinds else "webdataset"
     return "manifest" if kinds & {"csv", "parquet"} else "folder"

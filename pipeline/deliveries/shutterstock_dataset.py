@@ -19,7 +19,7 @@ from typing import Any
 
 from infra.guarded.refused import Refused
 from pipeline.contract import Delivery
-from pipeline.deliveries import agency
+from pipeline.deliveries import agency, columns
 from pipeline.deliveries.agency import Reading
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
@@ -29,6 +29,10 @@ ASSETS, FILES = "asset_metadata", "file_metadata"
 JOINED = "file metadata"
 """Where a row has its files' rows; no column is called so, since their names have no spaces here."""
 LANGUAGES = {"german": "de", "spanish": "es", "french": "fr", "korean": "ko", "japanese": "ja"}
+MAX_JOINED = 64 * 1024 * 1024
+"""Bytes of the files' rows, which are held until their assets' come: 60,000 rows of eight short cells."""
+ROW_BYTES, CELL_BYTES = 500, 64
+"""Taken by Python, besides what the cells and their columns' names say."""
 SIZE = "asset_file_size_i"
 """Begins the name of the size in bytes."""
 _DECIMALS = re.compile(r"-?[0-9]{1,3}\.[0-9]{2,}")
@@ -40,8 +44,13 @@ _POSITION = re.compile(
 def entries(tables: Sequence[Table]) -> Iterator[Entry]:
     files: dict[str, list[Cells]] = {}
     places: dict[str, tuple[str, str]] = {}
+    left = MAX_JOINED
     for table in of(tables, FILES):
         for place, cells in agency.folded(table):
+            left -= ROW_BYTES + CELL_BYTES * len(cells) + columns.weight(cells) + len(place)
+            if left < 0:
+                told = f"the rows of files take over {MAX_JOINED} bytes; split the delivery"
+                raise Refused(table.where, place, "join", told)
             files.setdefault(str(cells.get("asset_id", "")), []).append(cells)
             places.setdefault(str(cells.get("asset_id", "")), (table.where, place))
     for table in of(tables, ASSETS):

@@ -23,6 +23,8 @@ CHANGES = frozenset({"addition", "added", "edit", "edited"})
 DELETIONS = frozenset({"deletion", "deleted"})
 MAX_ID = 128
 """Characters of a revocation's id."""
+MAX_ENDED = 20_000
+"""Assets that one delivery takes back; their records take 60 MiB."""
 
 
 def is_deletion(changes: Collection[Any]) -> bool:
@@ -37,6 +39,9 @@ def revocations(feeds: Sequence[Table], delivery: Delivery, delivered: Collectio
             asset, when, gone = change(entry, table.where, place)
             if gone:
                 ended[asset] = min(when, ended.get(asset, when), key=datetime.fromisoformat)
+                if len(ended) > MAX_ENDED:
+                    told = f"over {MAX_ENDED} assets are gone; split the feed among deliveries"
+                    raise Refused(table.where, place, "feed", told)
             elif asset not in delivered:
                 told = f"asset {asset} was added or edited, and has no object here"
                 fix = "deliver its object and image, or leave the entry out if it is not yours"

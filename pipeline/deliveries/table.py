@@ -17,16 +17,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from infra.guarded.refused import Refused
 from pipeline import stated
 from pipeline.contract import Delivery
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
-from pipeline.deliveries.sample import Wrong
+from pipeline.deliveries.sample import Fault, Wrong
 
 PATH = "path"
 ALIASES = {"uri": "file.uri", "url": "file.uri", "sha256": "file.sha256", "caption": "description"}
 """Columns as img2dataset and others call them."""
+HASHES = ("file.sha256", "sha256")
+SHA256 = re.compile("[0-9A-Fa-f]{64}")
 SEPARATOR = ";"
 LISTS = frozenset(
     {
@@ -47,14 +48,29 @@ FREE = "extra"
 def entries(tables: Sequence[Table]) -> Iterator[Entry]:
     for table in tables:
         for place, cells in table.rows:
-            path, uri = str(cells.get(PATH, "")), address(cells)
-            if "://" in path or (path and uri):
-                told = "an image is delivered, under path, or lies at an address, under file.uri; name one"
-                raise Refused(table.where, place, "uri", told)
-            key = cells.get("asset_id")
+            path, uri, key = str(cells.get(PATH, "")), address(cells), cells.get("asset_id")
             yield Entry(
-                place=place, key=key if isinstance(key, str) else None, image=path, uri=uri, cells=cells
+                place=place,
+                key=key if isinstance(key, str) else None,
+                image=path,
+                uri=uri,
+                cells=lowered(cells),
+                fault=placed(place, path, uri),
             )
+
+
+def placed(place: str, path: str, uri: str) -> Fault | None:
+    """The fault of a row whose image lies in two places, or at an address under ``path``."""
+    if "://" not in path and not (path and uri):
+        return None
+    told = "an image is delivered, under path, or lies at an address, under file.uri; name one"
+    return Fault(code="invalid_record", message=f"{place}: {told}")
+
+
+def lowered(cells: Cells) -> Cells:
+    """With hashes as the contract spells them: PowerShell and others write them in capitals."""
+    told = {name: str(cells.get(name, "")) for name in HASHES}
+    return {**cells, **{name: cell.lower() for name, cell in told.items() if SHA256.fullmatch(cell)}}
 
 
 def address(cells: Cells) -> str:

@@ -8,7 +8,8 @@ becomes a :class:`Fault`, alone: every sample comes out once, as an asset or as 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from infra.guarded import tar
 from infra.guarded.hashed import Hashed
@@ -17,7 +18,7 @@ from pipeline.contract import DeliveryFile
 from pipeline.deliveries import manifest
 from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.manifest import MANIFEST
-from pipeline.deliveries.sample import Delivered, Sample, sample
+from pipeline.deliveries.sample import MIME_OF, SIDE_BYTES, Delivered, Sample, sample
 
 
 def batches(at: Delivered) -> list[Batch]:
@@ -44,7 +45,7 @@ def read_shard(opened: Delivered, shard: DeliveryFile) -> Iterator[Sample]:
 
 def keys(opened: Delivered, shard: DeliveryFile) -> list[str]:
     """Of a tar that was walked to its end; the members of each are adjacent."""
-    found = [name.partition(".")[0] for name, _ in members(opened, shard)]
+    found = (name.partition(".")[0] for name, _ in members(opened, shard, wanted=lambda _: 0))
     runs = [key for key, _ in itertools.groupby(found)]
     seen: set[str] = set()
     for key in runs:
@@ -56,17 +57,41 @@ def keys(opened: Delivered, shard: DeliveryFile) -> list[str]:
 
 
 def groups(opened: Delivered, shard: DeliveryFile) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, contents by extension) in the tar's order; one key's are in memory at a time."""
-    for key, group in itertools.groupby(members(opened, shard), key=lambda it: it[0].partition(".")[0]):
+    """(key, contents by extension) in the tar's order; one key's are in memory at a time.
+
+    Of several images under one key the first is whole and the others are empty, since they are a fault
+    whatever is in them. Of the other members their readers' limits are there, and one byte more.
+    """
+    found = members(opened, shard, wanted=Wanted().num_bytes)
+    for key, group in itertools.groupby(found, key=lambda it: it[0].partition(".")[0]):
         yield key, {name.partition(".")[2]: content for name, content in group}
 
 
-def members(opened: Delivered, shard: DeliveryFile) -> Iterator[tuple[str, bytes]]:
+@dataclass(slots=True)
+class Wanted:
+    """How much of a member is held: six of 128 MiB each may share a key."""
+
+    pictured: str = ""
+    """The last key that had an image; the members of a key are adjacent."""
+
+    def num_bytes(self, name: str) -> int:
+        key, _, extension = name.partition(".")
+        if extension not in MIME_OF:
+            return SIDE_BYTES[extension]
+        if key == self.pictured:
+            return 0
+        self.pictured = key
+        return tar.SHARD.max_member_bytes
+
+
+def members(
+    opened: Delivered, shard: DeliveryFile, *, wanted: Callable[[str], int]
+) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of every member of a tar that, in the end, was the one that is listed."""
     manifest.check_size(opened.store, shard, shard.bytes)
     with opened.store.open(shard.path) as file:
         stream = Hashed(file, most=shard.bytes + 1)
-        yield from tar.members(stream, file=opened.store.where(shard.path))
+        yield from tar.members(stream, file=opened.store.where(shard.path), wanted=wanted)
     manifest.check_size(opened.store, shard, stream.num_bytes)
     manifest.check_digest(opened.store, shard, stream.sha256.hexdigest())
 

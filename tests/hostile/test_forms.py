@@ -105,7 +105,7 @@ QUARANTINED: dict[str, tuple[Parcel, str, str]] = {
     "pipe": (at("pipe:touch pwned"), "b", "scheme"),
     "other_host": (at(f"https://evil.example/b.jpg?{CANARY}"), "b", "host"),
     "host_in_the_userinfo": (at(f"https://{HOST}@evil.example/b.jpg"), "b", "userinfo"),
-    "backslash": (at(f"https://evil.example\\@{HOST}/b.jpg"), "b", "userinfo"),
+    "backslash": (at(f"https://evil.example\\@{HOST}/b.jpg"), "b", "characters"),
     "loopback": (at("https://127.0.0.1/b.jpg"), "b", "host"),
     "metadata_of_a_cloud": (at("https://169.254.169.254/latest/meta-data/"), "b", "host"),
     "decimal_address": (at("https://2130706433/b.jpg"), "b", "host"),
@@ -117,6 +117,32 @@ QUARANTINED: dict[str, tuple[Parcel, str, str]] = {
     # Rows.
     "image_outside": (manifest(row(path="../../../etc/passwd")), "b", "no_image"),
     "image_at_the_root": (manifest(row(path="/etc/passwd")), "b", "no_image"),
+    "two_places_of_one_image": (
+        manifest(row(path="x.jpg", url=f"https://{HOST}/b?{CANARY}"), x_jpg=encoded(1)),
+        "b",
+        "invalid_record",
+    ),
+    "an_address_as_path": (at("", path=f"https://{HOST}/b?{CANARY}"), "b", "invalid_record"),
+    "a_cell_of_100_000": (
+        manifest(row(path="x.jpg", description="x" * 100_000), x_jpg=encoded(1)),
+        "b",
+        "invalid_record",
+    ),
+    "a_cell_of_200_000_in_lines": (
+        manifest(row(path="x.jpg", description="x\n" * 100_000), x_jpg=encoded(1)),
+        "b",
+        "invalid_record",
+    ),
+    "an_asset_twice": (
+        manifest(row(path="x.jpg"), row(path="y.jpg"), x_jpg=encoded(1), y_jpg=encoded(2)),
+        "b",
+        "duplicate",
+    ),
+    "an_asset_twice_at_addresses": (
+        manifest(*[row(**{"file.uri": f"https://evil.example/{n}?{CANARY}"}) for n in "ab"]),
+        "assets.csv row 2",
+        "duplicate",
+    ),
     "id_with_a_slash": (
         manifest(row(asset_id="../b", path="x.jpg"), x_jpg=encoded(1)),
         "assets.csv row 1",
@@ -169,24 +195,14 @@ def test_a_hostile_row_or_sidecar_ends_alone_and_with_its_reason(name: str, door
     assert not list(door.root.rglob("pwned"))
 
 
-LONG = "x" * 100_000
 REFUSED: dict[str, tuple[Parcel, list[str]]] = {
-    "a_cell_of_100_000": (manifest(row(description=LONG)), ["rule cell", "description"]),
     "a_nul_in_a_table": (
         Parcel(form="manifest", files={"assets.csv": b"asset_id,path\nb,\0\n"}),
         ["rule nul", "assets.csv"],
     ),
     "a_table_of_one_quote": (Parcel(form="manifest", files={"assets.csv": b'a,b\n"'}), ["rule syntax"]),
     "a_column_twice": (Parcel(form="manifest", files={"assets.csv": b"a,a\n1,2\n"}), ["rule header"]),
-    "an_asset_twice": (
-        manifest(row(path="x.jpg"), row(path="x.jpg"), x_jpg=encoded(1)),
-        ["rule duplicate", "two rows"],
-    ),
     "an_image_that_nobody_names": (manifest(row(path="y.jpg"), x_jpg=encoded(1)), ["rule unused", "x.jpg"]),
-    "two_places_of_one_image": (
-        manifest(row(path="x.jpg", url=f"https://{HOST}/b"), x_jpg=encoded(1)),
-        ["rule uri"],
-    ),
     "a_name_that_is_two_images": (
         manifest(row(path="x"), a__x_jpg=encoded(1), b__x_jpg=encoded(2)),
         ["rule ambiguous", "name the path"],
@@ -284,11 +300,11 @@ def test_a_formula_in_a_table_stays_a_text(door: Door) -> None:
 
 
 def test_a_link_in_a_folder_is_no_way_out_of_it(door: Door) -> None:
-    """It is followed to bytes that the delivery lists, and to no others."""
+    """Nobody follows it: what a delivery lists lies in it."""
     agencies.folder().write(Store.at(door.root / "delivery"))
     target = door.root / "delivery" / "images" / "a.jpg"
     target.unlink()
     target.symlink_to("/etc/passwd")
     code, told = door.ingest(door.root / "delivery")
     assert code == 2
-    assert "rule size" in told
+    assert "rule missing" in told

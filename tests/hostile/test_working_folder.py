@@ -1,10 +1,9 @@
-"""A command that is started inside a delivery runs nothing of it, on either engine."""
+"""A command runs nothing of the folder that it is started in, on either engine."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,14 @@ MODULES = ("PIL.py", "pipeline/__init__.py", "defusedxml/__init__.py", "ray/__in
 def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path, engine: str) -> None:
     trap = tmp_path / "ran"
     program = f"open({str(trap)!r}, 'a').write(__name__)\nraise ImportError\n".encode()
-    parcel = agencies.folder()
-    roles = {**parcel.roles, **dict.fromkeys(MODULES, "readme")}
-    files = {**parcel.files, **dict.fromkeys(MODULES, program)}
-    replace(parcel, files=files, roles=roles).write(Store.at(tmp_path / "delivery"))
-    command = [str(PROGRAM), "ingest", ".", "--corpus", str(tmp_path / "corpus"), "--as-of", AS_OF]
+    here = Store.at(tmp_path / "here")
+    for name in MODULES:
+        here.write(name, program)
+    agencies.folder().write(Store.at(tmp_path / "here" / "delivery"))
+    command = [str(PROGRAM), "ingest", "delivery", "--corpus", str(tmp_path / "corpus"), "--as-of", AS_OF]
     done = subprocess.run(
         [*command, "--engine", engine],
-        cwd=tmp_path / "delivery",
+        cwd=tmp_path / "here",
         capture_output=True,
         text=True,
         check=False,

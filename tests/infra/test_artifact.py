@@ -54,7 +54,7 @@ def test_a_changed_byte_is_named(store: Store) -> None:
 
 def test_an_artifact_comes_back_as_it_was_and_adds_up(store: Store) -> None:
     shards = {
-        f"000-{i:05d}": publish_shard(
+        f"00000-{i:06d}": publish_shard(
             store, "filter", f"k{i}", Made(files={"f": bytes([i])}, counts={"kept": i, "rejected:small": 1})
         )
         for i in range(3)

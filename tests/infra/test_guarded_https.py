@@ -261,6 +261,25 @@ def test_an_answer_over_the_budget_is_not_read_to_its_end(site: Site, route: Rou
     assert refusal(site) == "size"
 
 
+@pytest.mark.parametrize(
+    ("route", "least"),
+    [
+        (raw(OK, b"Transfer-Encoding: chunked\r\n\r\n", CHUNKED_1001), 1001),
+        (raw(OK, b"Content-Length: 1000\r\n\r\n", b"x" * 999), 999),
+        (body(b"image"), 0),
+    ],
+)
+def test_it_is_told_how_much_came_of_an_answer_that_is_not_handed_on(
+    site: Site, route: Route, least: int
+) -> None:
+    site.routes["/a.jpg"] = route
+    told: list[int] = []
+    guard = opener({HOST}, limits=SMALL, network=site.network(), cut_short=told.append)
+    with contextlib.suppress(Refused, Unreachable), guard.open(URI):
+        pass
+    assert [least <= num_bytes < least + 200 for num_bytes in told] == [True] * bool(least)
+
+
 def test_the_budget_itself_is_allowed(site: Site) -> None:
     full = b"x" * 1000
     chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n"

@@ -85,6 +85,36 @@ def test_a_half_written_file_is_never_listed(tmp_path: Path) -> None:
     assert store.names() == []
 
 
+def test_links_are_not_listed_wherever_they_lead(tmp_path: Path) -> None:
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "private").write_bytes(b"x")
+    store = Store.at(tmp_path / "store")
+    store.write("a", b"x")
+    for name, target in (("file", "../away/private"), ("folder", "../away"), ("nowhere", "b"), ("self", "a")):
+        (tmp_path / "store" / name).symlink_to(target)
+    assert store.sizes() == {"a": 1}
+    assert store.names("f") == []
+
+
+@pytest.mark.long
+def test_what_stands_for_a_folder_on_s3_is_not_listed(s3: Store) -> None:
+    s3.write("sub/a", b"x")
+    for name in ("", "sub/", "empty/"):
+        s3.write(name, b"")
+    s3.write("nothing", b"")
+    assert s3.sizes() == {"sub/a": 1, "nothing": 0}
+    assert s3.names("sub/") == ["sub/a"]
+
+
+@pytest.mark.parametrize("name", ["Caf\u00e9 & co.jpg", "Cafe\u0301.jpg", "50% #1?*+~.jpg", "日本/写真.png"])
+def test_a_name_is_found_as_it_was_written_whatever_is_in_it(store: Store, name: str) -> None:
+    store.write(name, b"x")
+    assert store.names() == [name]
+    assert (store.read(name), store.size(name)) == (b"x", 1)
+    with store.open(name) as stream:
+        assert stream.read() == b"x"
+
+
 @pytest.mark.parametrize(("uri", "kind"), [("s3://bucket/a/b", S3Store), ("some/folder", LocalStore)])
 def test_an_address_says_its_kind(uri: str, kind: type[Store]) -> None:
     assert isinstance(Store.at(uri), kind)

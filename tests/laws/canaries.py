@@ -95,7 +95,9 @@ def wrong_records() -> Iterator[tuple[dict[str, Any], bytes]]:
 def kept_record(**file: Any) -> dict[str, Any]:
     """With credentials where they do no harm: the record is kept, and they are not."""
     extra = {"source": ADDRESS, "token": f"{MARK}3", "page": "https://a.example/?id=7"}
-    asset = record("kept", PNG, extra=extra)
+    # Words that are not known to sign: they are dropped with the rest of the query.
+    credit_line = f"by https://images.example/a.jpg?key={MARK}1&sign={MARK}2"
+    asset = record("kept", PNG, extra=extra, credit_line=credit_line)
     return {**asset, "file": {**asset["file"], **file}}
 
 

@@ -82,7 +82,7 @@ def test_a_later_delivery_writes_only_its_own_shards(
     for name in second.artifacts:
         old, new = corpus.artifact(first, name).shards, corpus.artifact(second, name).shards
         assert {slot: new[slot] for slot in old} == old, name
-        assert all(slot.startswith("001") for slot in set(new) - set(old)), name
+        assert all(slot.startswith("00001") for slot in set(new) - set(old)), name
     after = contents(corpus.store, "shards/")
     assert {name: after[name] for name in before} == before
 

@@ -37,6 +37,7 @@ def at_addresses(
     *,
     hosts: tuple[str, ...] = (),
     buckets: tuple[str, ...] = (),
+    sequence: int = 0,
 ) -> str:
     """A table of addresses; the delivery's own address."""
     rows = []
@@ -51,8 +52,8 @@ def at_addresses(
     store.write("licenses.jsonl", (license_().model_dump_json() + "\n").encode())
     statement = seal.Statement(
         provider="acme",
-        sequence=0,
-        kind="full",
+        sequence=sequence,
+        kind="delta" if sequence else "full",
         created_at=AS_OF,
         every_asset={},
         allowed_hosts=hosts,

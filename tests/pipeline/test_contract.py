@@ -66,6 +66,41 @@ VALUES = (
 )
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "Caf\u00e9.jpg",
+            "Cafe\u0301.jpg",
+            "a&b.jpg",
+            "日本/写真.png",
+            "\u2764\ufe0f.jpg",
+            "\U0001f44d.jpg",
+        ),
+        *("at 1.00\u202fPM.png", "!#$%^*~`[]{};?<>|\"'.jpg", "12:30.jpg", "..a/b..", "x" * 512, ".DS_Store"),
+    ],
+)
+def test_a_path_is_any_name_that_people_give_files(path: str) -> None:
+    record = changed("delivery", "files.0.path", path)
+    assert (taken("delivery", record), VALIDATOR.is_valid(record)) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "/a", "..", "../a", "a/..", "a/../b", "a//b", "a/", "a\\b", "C:/x", "c:x", "https://host/x"),
+        *("a\nb", "a\0", "a\x85b", "a\u2028b", "a\u202eb", "a\u2067b", "a\u200bb", "\ufeffa", "x" * 513),
+    ],
+)
+def test_a_path_leads_nowhere_else_and_hides_nothing(path: str) -> None:
+    record = changed("delivery", "files.0.path", path)
+    assert (taken("delivery", record), VALIDATOR.is_valid(record)) == (False, False)
+
+
+def test_a_path_has_no_characters_beyond_the_schema_that_nobody_sees() -> None:
+    assert not taken("delivery", changed("delivery", "files.0.path", "a\U000e0041.jpg"))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_schema_and_the_records_take_and_refuse_the_same(kind: str) -> None:

@@ -47,10 +47,34 @@ def test_what_is_kept_has_no_signature_and_no_secret_among_its_free_facts() -> N
     kept = credentials.kept(asset)
     assert kept.file.uri == "https://host.example/a.jpg"
     assert kept.extra == {
-        "source": "https://host.example/a.jpg?X-Amz-Signature=***&id=7",
+        "source": "https://host.example/a.jpg",
         "token": "***",
-        "page": "https://host.example/?id=7",
+        "page": "https://host.example/",
     }
+
+
+def test_no_field_of_what_is_kept_has_an_address_with_a_query() -> None:
+    """``key`` and ``sign`` are no words that are known to sign, so the record is no fault."""
+    signed = "https://host.example/a.jpg?key=canary&sign=canary"
+    texts = dict.fromkeys(("title", "description", "credit_line", "copyright_notice"), f"see {signed} (c)")
+    change = {**texts, "keywords": ["red", signed], "contributor": {"id": "7", "display_name": signed}}
+    asset = Asset.model_validate({**ASSET, **change})
+    assert credentials.told({**ASSET, **change}) == ""
+    kept = credentials.kept(asset)
+    assert "canary" not in kept.model_dump_json()
+    assert kept.credit_line == "see https://host.example/a.jpg (c)"
+    assert kept.file == asset.file
+
+
+@pytest.mark.parametrize("key", ["token=1/a.jpg", "q?a=1.jpg", "password: 1/#2.jpg"])
+def test_the_key_of_an_object_is_no_credential(key: str) -> None:
+    assert credentials.told({**ASSET, "file": {"uri": f"s3://originals/{key}"}}) == ""
+
+
+def test_masks_that_are_longer_than_what_they_hide_do_not_make_a_record_too_long() -> None:
+    asset = Asset.model_validate({**ASSET, "extra": {"x": "sig=a&" * 682}})
+    kept = Asset.model_validate_json(credentials.kept(asset).model_dump_json(by_alias=True))
+    assert kept.extra["x"].startswith("sig=***&sig=***&")
 
 
 def test_a_record_without_any_is_kept_as_it_is() -> None:
@@ -58,9 +82,13 @@ def test_a_record_without_any_is_kept_as_it_is() -> None:
     assert credentials.kept(asset).model_dump_json(by_alias=True) == asset.model_dump_json(by_alias=True)
 
 
-def test_an_address_is_signed_as_it_was_unless_it_holds_a_password() -> None:
-    assert credentials.followed(SIGNED) == SIGNED
-    assert "canary" not in credentials.followed(SIGNED.replace("//", "//u:canary@"))
+@pytest.mark.parametrize("uri", [SIGNED, SIGNED.replace("//", "//u:canary@"), f"{SIGNED} 'canary'"])
+def test_the_cells_of_a_row_keep_no_signature_and_still_show_where_a_credential_was(uri: str) -> None:
+    kept = credentials.kept_cells({"file.uri": uri, "title": f"see {SIGNED}", "page": "https://h/?id=7"}, uri)
+    assert "canary" not in str(kept)
+    assert kept["file.uri"] == "https://host.example/a.jpg"
+    assert credentials.told(kept).startswith("title: it holds a credential")
+    assert kept["page"] == "https://h/"
 
 
 def test_a_value_is_masked_before_a_fault_cuts_it() -> None:

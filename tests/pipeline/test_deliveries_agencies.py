@@ -483,9 +483,7 @@ def test_tables_come_in_parts_and_are_joined_across_them(tmp_path: Path) -> None
     [
         (dataset(file_row("101", encoded(1)), file_row("999", encoded(1))), "join"),
         (dataset(other=table(DATASET_ROW)), "table"),
-        (dataset(b__asset_metadata=table(DATASET_ROW)), "duplicate"),
         (dataset(b__asset_metadata=table({**DATASET_ROW, "id": "102"}) + b"\0"), "nul"),
-        (dataset(b__asset_metadata=table({**DATASET_ROW, "description": "x" * 100_000})), "cell"),
         (
             replace(dataset(), files={**dataset().files, "shutterstock_101.png": encoded(1, "PNG")}),
             "ambiguous",
@@ -498,6 +496,19 @@ def test_tables_come_in_parts_and_are_joined_across_them(tmp_path: Path) -> None
 def test_a_dataset_that_cannot_be_told_apart_is_refused(tmp_path: Path, parcel: Parcel, rule: str) -> None:
     with pytest.raises(Refused, match=f"rule {rule}"):
         opened(tmp_path, parcel)
+
+
+def test_rows_that_share_an_asset_or_say_too_much_are_faults_of_their_own(tmp_path: Path) -> None:
+    again = dataset(b__asset_metadata=table(DATASET_ROW))
+    assert codes(found(tmp_path / "0", again)) == {
+        "101": "duplicate",
+        "b/asset_metadata.csv row 1": "duplicate",
+    }
+    long = table({**DATASET_ROW, "id": "102", "description": "x" * 100_000})
+    parcel = dataset(b__asset_metadata=long)
+    assert codes(found(tmp_path / "1", parcel)) == {"101": "", "102": "invalid_record"}
+    joined = dataset(file_row("101", encoded(1), note="x" * 100_000))
+    assert codes(found(tmp_path / "2", joined)) == {"101": "invalid_record"}
 
 
 def test_ids_that_are_no_asset_ids_are_derived_and_kept(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 from infra.guarded.https import Limits
 from pipeline.deliveries.download import Effort, Wanted, download
 from pipeline.deliveries.fetched import Missed
-from tests.infra.tls_server import HOST, Route, Site, body, serving
+from tests.infra.tls_server import HOST, Route, Site, body, raw, serving
 
 pytestmark = pytest.mark.long
 
@@ -177,6 +177,23 @@ def test_a_batch_ends_where_its_bytes_do(site: Site) -> None:
     found = outcomes(site, [wanted(row, b"x" * 500) for row in range(6)], effort=effort)
     assert found == {0: b"x" * 500, 1: b"x" * 500} | dict.fromkeys(range(2, 6), ("budget", True))
     assert len(site.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("route", "why"),
+    [
+        (raw(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1001), ("size", False)),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x" * 999), ("unreachable", True)),
+    ],
+)
+def test_what_came_of_an_answer_that_was_cut_short_counts_too(
+    site: Site, route: Route, why: tuple[str, bool]
+) -> None:
+    site.routes = {"/0": route, "/1": body(b"a")}
+    effort = Effort(tries=1, threads=1, max_total_bytes=1000)
+    found = outcomes(site, [wanted(0, b"a"), wanted(1, b"a")], effort=effort)
+    assert found == {0: why, 1: ("budget", True)}
+    assert len(site.asked) == 1
 
 
 def test_a_batch_has_room_for_one_answer(site: Site) -> None:

@@ -1,0 +1,34 @@
+"""Signed addresses, which are kept nowhere: who is about to follow them reads them of the delivery again.
+
+The surprising rule: a delivery must lie where it was ingested from for as long as images at signed addresses
+are to be tried again. Once it is gone, what did not come is not asked for any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+
+from infra.guarded.refused import Refused
+from pipeline.deliveries import forms
+from pipeline.deliveries.sample import Delivered
+
+
+def addresses(rows: Mapping[int, str], at: Delivered) -> dict[int, Mapping[int, str]]:
+    """Whole addresses by batch and row; ``rows`` names the batches, with the sha256 of the rows kept of each.
+
+    Raises ``Missing`` where the delivery's tables are gone, and :class:`Refused` where they changed.
+    """
+    if not rows:
+        return {}
+    batches = enumerate(itertools.islice(forms.of(at.delivery).batches(at), max(rows) + 1))
+    found = {
+        i: batch.signed
+        for i, batch in batches
+        if i in rows and hashlib.sha256(batch.rows).hexdigest() == rows[i]
+    }
+    if found.keys() != rows.keys():
+        told = "its rows are not those that were kept: an older release read them; begin another corpus"
+        raise Refused(at.store.uri, "", "rows", told)
+    return found
