@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from infra.corpus import Corpus, Version
 from infra.storage import LocalStore, Missing, Store
 from infra.telemetry import Log
-from pipeline import admission, build, fetching, folding, refs, schema, tables
+from pipeline import build, deciding, fetching, folding, records, refs, schema, tables
 from pipeline.config import Config
 from pipeline.deliveries import kept
 from pipeline.engine import Inline
@@ -94,8 +94,8 @@ def check(
         version = replace(folding.fold(scratch, head, deliveries), as_of=as_of.isoformat())
         steps = (
             fetching.unfollowed(config.pipeline.fetch),
-            admission.records_step(),
-            admission.decide_step(config.pipeline.purpose, as_of),
+            records.step(),
+            deciding.step(config.pipeline.purpose, as_of),
         )
         # In this process: a cluster would keep session files, and cannot see the folder.
         version = build.run(scratch, version, steps, Inline(), Log())

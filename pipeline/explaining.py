@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
 from pipeline import embedded, folding, reasons, refs, schema, tables
-from pipeline.admission import RECORDS
 from pipeline.contract import Asset
 from pipeline.embedded import signals
 from pipeline.grants import Case, Purpose, lacks
+from pipeline.records import RECORDS
 from pipeline.revoked import Revoked
 from pipeline.step import ROWS, generation
 

@@ -23,7 +23,6 @@ from infra.artifact import Made
 from infra.guarded.isolated import Died, Isolated
 from infra.settings import Section
 from pipeline import (
-    admission,
     archive,
     colors,
     duplicates,
@@ -32,6 +31,7 @@ from pipeline import (
     notices,
     numerics,
     outcomes,
+    records,
     refs,
     schema,
     tables,
@@ -73,7 +73,7 @@ def list_tasks(source: Source) -> Sequence[Task]:
     decided = source.artifact("decide").shards
     return [
         replace(task, reads={**task.reads, "rows": (refs.of(source.store, decided[task.slot], ROWS),)})
-        for task in admission.list_shards(source)
+        for task in records.list_tasks(source)
     ]
 
 
@@ -84,7 +84,7 @@ def ingest(task: Task, _report: Report, *, config: IngestConfig, decoder: Isolat
     wanted = set(keys)
     found = {
         sample.asset.member_key: look(sample, sample.asset, config, decoder)
-        for sample in admission.samples(task)
+        for sample in records.samples(task)
         if not isinstance(sample.asset, Fault) and sample.asset.member_key in wanted
     }
     seen = [found[key] for key in keys]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from infra.guarded.https import INTERNET, Network
 from pipeline import (
-    admission,
+    deciding,
     dedup,
     embed,
     examples,
@@ -18,6 +18,7 @@ from pipeline import (
     indexing,
     ingest,
     neighbors,
+    records,
     split,
     tokens,
 )
@@ -29,8 +30,8 @@ def ingest_steps(config: Config, as_of: datetime, network: Network = INTERNET) -
     """Deliveries to records, records to decided rows, what is admitted to training images."""
     return (
         fetching.step(config.pipeline.fetch, network),
-        admission.records_step(),
-        admission.decide_step(config.pipeline.purpose, as_of),
+        records.step(),
+        deciding.step(config.pipeline.purpose, as_of),
         ingest.step(config.pipeline.ingest),
     )
 

@@ -6,17 +6,15 @@ id. There is no un-revoking; what replaces an asset is another picture with an i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipeline.contract import Asset, Revocation, Use
-from pipeline.deliveries.sample import derived_id
+from pipeline.naming import asset_id
 
 Target = tuple[str, str, str]
 """(target type, provider, id). Contents belong to no provider: a hash is revoked whoever delivers it."""
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 PDQ_BITS = 31
 """At this Hamming distance and below, two PDQ fingerprints (256 bits) are taken for the same picture."""
 
@@ -83,14 +81,10 @@ def _targets(record: Revocation) -> Iterator[Target]:
     anybody = record.target_type in ("content_sha256", "content_pdq")
     provider = "" if anybody else record.provider
     for target in record.targets:
-        name = _asset_id(target, provider) if record.target_type == "asset" else target
-        yield record.target_type, provider, name
-
-
-def _asset_id(target: str, provider: str) -> str:
-    """Of an asset under the id that it has here, or under the provider's own name for it."""
-    name = target.removeprefix(f"{provider}:")
-    return name if _ID.fullmatch(name) else derived_id(name)
+        if record.target_type == "asset":
+            yield "asset", provider, asset_id(target.removeprefix(f"{provider}:"))
+        else:
+            yield record.target_type, provider, target
 
 
 def revoked_uids(record: Revocation) -> list[str]:

@@ -7,6 +7,7 @@ long is its row's own matter, and an :class:`Overlong` stands in its place.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -31,12 +32,17 @@ class Limits:
     max_columns: int = 512
     max_cell: int = 64 * 1024
     """Characters."""
+    max_row: int = 10 * 1024 * 1024
+    """Characters, also of cells that are too long. Python takes four bytes for each, and up to eight."""
+    max_commas: int = 1024 * 1024
+    """In a row, quoted or not: each may begin a cell, which takes 59 bytes, before anybody can count them."""
 
 
 TABLE = Limits()
 # Python's own limit, 131,072 characters, ends the reading in the middle of a row. This one is for the whole
-# process, and no cell is longer than the file, which is in memory already.
-csv.field_size_limit(TABLE.max_bytes)
+# process, and rows have theirs.
+csv.field_size_limit(TABLE.max_row)
+PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +60,10 @@ def rows(raw: bytes, *, file: str, limits: Limits = TABLE) -> Iterator[tuple[str
     """(place, cells by column) of every row; cells in NFC, blank ones left out.
 
     Raises :class:`Refused` with rule ``size``, ``utf8``, ``nul``, ``syntax``, ``header``, ``columns``,
-    ``width`` or ``rows``.
+    ``width``, ``row`` or ``rows``.
     """
     reader = _Reader(file, limits)
-    return reader.rows(reader.text(raw))
+    return reader.rows(reader.checked(raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +74,22 @@ class _Reader:
     def refuse(self, place: str, rule: str, detail: str) -> NoReturn:
         raise Refused(self.file, place, rule, detail)
 
-    def text(self, raw: bytes) -> str:
+    def checked(self, raw: bytes) -> bytes:
+        """The same, which is UTF-8. As one text it may take four times as much, and nine to be read."""
         check_size(raw, self.limits.max_bytes, file=self.file)
-        try:
-            text = raw.decode("utf-8-sig")  # spreadsheets write the mark; it is no part of the first name
-        except UnicodeDecodeError as error:
-            self.refuse("", "utf8", f"byte {error.start} is not UTF-8; write the file as UTF-8")
-        if "\0" in text:
-            self.refuse("", "nul", f"character {text.index(chr(0))} is NUL; write the file as UTF-8")
-        return text
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        for end in range(PIECE, len(raw) + PIECE, PIECE):
+            try:
+                decoder.decode(raw[end - PIECE : end], final=end >= len(raw))
+            except UnicodeDecodeError as error:
+                at = min(end, len(raw)) - len(error.object) + error.start
+                self.refuse("", "utf8", f"byte {at} is not UTF-8; write the file as UTF-8")
+        if b"\0" in raw:
+            self.refuse("", "nul", f"byte {raw.index(0)} is NUL; write the file as UTF-8")
+        return raw
 
-    def rows(self, text: str) -> Iterator[tuple[str, dict[str, Cell]]]:
-        records = self._records(text)
+    def rows(self, raw: bytes) -> Iterator[tuple[str, dict[str, Cell]]]:
+        records = self._records(raw)
         header = next(records, [])
         self._check(header)
         for number, cells in enumerate(records, start=1):
@@ -93,11 +103,15 @@ class _Reader:
             named = zip(header, cells, strict=True)
             yield place, {name: self._cell(cell) for name, cell in named if cell}
 
-    def _records(self, text: str) -> Iterator[list[str]]:
+    def _records(self, raw: bytes) -> Iterator[list[str]]:
         """Without blank lines, which spreadsheets leave at the end."""
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = _Lines(self, raw)
+        reader = csv.reader(lines, strict=True)
         try:
-            yield from filter(None, reader)
+            for cells in reader:
+                lines.num_characters = lines.num_commas = 0
+                if cells:
+                    yield cells
         except csv.Error as error:
             self.refuse(f"line {reader.line_num}", "syntax", f"{error}; write it as RFC 4180 says")
 
@@ -118,3 +132,28 @@ class _Reader:
         if len(cell) > self.limits.max_cell:
             return Overlong(size=len(cell), most=self.limits.max_cell)
         return unicodedata.normalize("NFC", cell)
+
+
+class _Lines:
+    """The lines of a file, counted before a row is made of them: a quoted cell may have any number."""
+
+    def __init__(self, reader: _Reader, raw: bytes) -> None:
+        self._reader = reader
+        # Spreadsheets write a mark first; it is no part of the first name.
+        self._text = io.TextIOWrapper(io.BytesIO(raw), "utf-8-sig", newline="")
+        self.num_characters = self.num_commas = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        limits = self._reader.limits
+        line = self._text.readline(limits.max_row + 1)
+        self.num_characters += len(line)
+        self.num_commas += line.count(",")
+        if self.num_characters > limits.max_row or self.num_commas > limits.max_commas:
+            told = f"a row of over {limits.max_row} characters, or {limits.max_commas} commas; cut it"
+            self._reader.refuse("", "row", told)
+        if not line:
+            raise StopIteration
+        return line

@@ -21,14 +21,13 @@ from typing import Any
 from infra.guarded import json as guarded
 from infra.guarded.refused import Refused
 from infra.redaction import disclosed
-from pipeline import stated
+from pipeline import naming, stated
 from pipeline.contract import Delivery
 from pipeline.deliveries.columns import Cells, Row
 from pipeline.deliveries.rows import Entry, Table
-from pipeline.deliveries.sample import Wrong, derived_id
+from pipeline.deliveries.sample import Wrong
 from pipeline.fields import clean
 
-ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 FLAGS = {
     **dict.fromkeys(("yes", "true", "t", "y", "1"), True),
     **dict.fromkeys(("no", "false", "f", "n", "0"), False),
@@ -99,7 +98,7 @@ def asset_id(name: Any) -> str | None:
     """The id of a provider's asset: as it is where that is an asset id, else one derived from it."""
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
         return None
-    return str(name) if ID.fullmatch(str(name)) else derived_id(str(name))
+    return naming.asset_id(str(name))
 
 
 def moment(cell: Any) -> str | None:

@@ -24,7 +24,6 @@ from pipeline import described as embedded
 from pipeline import stated
 from pipeline.contract import Delivery, DeliveryFile
 from pipeline.deliveries import manifest
-from pipeline.deliveries.agency import ID
 from pipeline.deliveries.batch import ASSETS, Batch
 from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import MANIFEST
@@ -33,10 +32,10 @@ from pipeline.deliveries.sample import (
     Delivered,
     Sample,
     Wrong,
-    derived_id,
     described,
     file_facts,
 )
+from pipeline.naming import asset_id
 
 ROLES = ("image", "sidecar")
 
@@ -66,7 +65,7 @@ def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
         extension(file.path): b"" if file in passed_over else manifest.verified(at.store, file)
         for file in files
     }
-    key = key_of(name)
+    key = asset_id(name)
 
     def record() -> dict[str, Any]:
         told = sidecar(parts, f"{name}.json")
@@ -96,10 +95,6 @@ def sidecar(parts: Mapping[str, bytes], name: str) -> dict[str, Any]:
     return found
 
 
-def key_of(name: str) -> str:
-    return name if ID.fullmatch(name) else derived_id(name)
-
-
 def stem(file: DeliveryFile) -> str:
     """The name that an image and its sidecars share; ``a.jpg.xmp``, as some editors write it, is of ``a``."""
     path = PurePosixPath(PurePosixPath(unicodedata.normalize("NFC", file.path)).stem)
@@ -118,8 +113,8 @@ def named(delivery: Delivery) -> dict[str, list[DeliveryFile]]:
         check_together(name, mine)
         if not images(mine):
             check_lone(name, mine, pictured.get(name.casefold()))
-        if (other := given.setdefault(key_of(name), name)) != name:
-            told = f"{name!a} and {other!a} have one asset id, {key_of(name)}; rename one of them"
+        if (other := given.setdefault(asset_id(name), name)) != name:
+            told = f"{name!a} and {other!a} have one asset id, {asset_id(name)}; rename one of them"
             raise Refused(MANIFEST, mine[0].path, "duplicate", told)
     return found
 

@@ -37,7 +37,7 @@ MAX_BYTES = {
     "licenses": 4 * 1024 * 1024,
     "revocations": 8 * 1024 * 1024,
 }
-"""By role; other files are lines or tables, whose readers may take less. 7,000 licences take 20 MiB when read,
+"""By role; other files are lines or tables, whose readers may take less. 7,000 licences take 20 MiB,
 and the million assets that 8 MiB of revocations may name 61 MiB."""
 MAX_SAID = 128 * 1024
 """Characters of ``delivery.json`` but for its list of files: each may be at fault, and every asset repeats

@@ -6,7 +6,6 @@ asset or as a fault with its reason.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -127,16 +126,6 @@ def file_facts(image: bytes, sha256: str, claimed: Mapping[str, Any]) -> dict[st
         raise Wrong("undecodable", str(error), failed=True) from None
     size = {"width": header.width, "height": header.height}
     return {"sha256": sha256, "bytes": len(image), "mime": kind, **size, **claimed}
-
-
-def derived_id(name: str) -> str:
-    """An asset id for a name that is none, always the same; the name is kept under ``extra.provider_id``.
-
-    >>> derived_id("IMG 0001.final")
-    'v4j7rttkmyljkomllcptwudlrh'
-    """
-    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()
-    return base64.b32encode(digest).decode().lower()[:26]
 
 
 def _asset(key: str, record: Record, delivery: Delivery, name: str) -> Asset:

@@ -17,7 +17,7 @@ from pipeline.contract import Delivery, Revocation
 from pipeline.deliveries import agency
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Table
-from pipeline.deliveries.sample import derived_id
+from pipeline.naming import derived_id
 
 CHANGES = frozenset({"addition", "added", "edit", "edited"})
 DELETIONS = frozenset({"deletion", "deleted"})

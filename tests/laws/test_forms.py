@@ -14,13 +14,13 @@ import pytest
 from infra.corpus import Corpus
 from infra.storage import Store
 from pipeline import checking, tables
-from pipeline.admission import RECORDS
 from pipeline.config import Config
 from pipeline.deliveries import forms
 from pipeline.deliveries.batch import ASSETS
 from pipeline.deliveries.sample import Delivered
 from pipeline.deliveries.writer import Heading, write_delivery, write_folder, write_table
 from pipeline.engine import Inline
+from pipeline.records import RECORDS
 from pipeline.refs import of
 from pipeline.step import ROWS
 

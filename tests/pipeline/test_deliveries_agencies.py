@@ -20,7 +20,8 @@ from pipeline import contract
 from pipeline.contract import Asset, Delivery
 from pipeline.deliveries import agency, forms, getty_api, shutterstock_api
 from pipeline.deliveries.opened import OpenDelivery, open_delivery
-from pipeline.deliveries.sample import Fault, Wrong, derived_id
+from pipeline.deliveries.sample import Fault, Wrong
+from pipeline.naming import derived_id
 
 from .agencies import (
     ADOBE_ROW,

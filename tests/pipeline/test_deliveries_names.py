@@ -12,7 +12,7 @@ from infra.storage import Store
 from pipeline.contract import Asset
 from pipeline.deliveries import forms, kept
 from pipeline.deliveries.opened import open_delivery
-from pipeline.deliveries.sample import derived_id
+from pipeline.naming import derived_id
 
 from .test_deliveries_tables import EVERY, JPEG, Files, codes, delivered, pair, row, sidecar, tabled
 

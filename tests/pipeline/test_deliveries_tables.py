@@ -21,7 +21,8 @@ from pipeline.contract import Asset
 from pipeline.deliveries import forms, table
 from pipeline.deliveries.batch import ASSETS
 from pipeline.deliveries.opened import OpenDelivery, open_delivery
-from pipeline.deliveries.sample import Fault, derived_id
+from pipeline.deliveries.sample import Fault
+from pipeline.naming import derived_id
 
 
 def encoded(color: int = 0) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import contract
 from pipeline.contract import Asset, License, Revocation, Use
-from pipeline.deliveries.sample import derived_id
+from pipeline.naming import derived_id
 from pipeline.revoked import Revoked
 from pipeline.rights import Decision, Purpose, decide
 

@@ -1,15 +1,16 @@
-"""The first two steps: read each delivered sample once into a record, and decide the rights of every record.
+"""Decide the rights of every record: kept, rejected, or left to a person, with the reasons.
 
-The instant ``as_of`` and the revocation register enter ``decide`` and nothing else. What decides is put into
-the task's facts: the licences that the shard names, whether each is in force, and the revocations in effect.
-So another ``as_of`` that changes none of these finds the shards that are there.
+The instant ``as_of`` and the revocation register enter here and nowhere else. What decides is put into the
+task's facts: the licences that the shard names, whether each is in force, the revocations in effect, and the
+rows that other deliveries put out of date. So another ``as_of`` that changes none of these finds the shards
+that are there.
 """
 
 from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,144 +18,29 @@ import pyarrow as pa
 
 from infra.artifact import Made, Shard, fingerprint
 from infra.guarded.refused import Refused
-from infra.redaction import masked
-from infra.settings import Section
 from infra.storage import Store
-from pipeline import c2pa, credentials, embedded, extract, folding, outcomes, refs, revisions, schema, tables
-from pipeline.contract import Asset, Delivery, License, Revocation
-from pipeline.deliveries import fetched, forms, kept
-from pipeline.deliveries.batch import Batch
-from pipeline.deliveries.fetched import Answers
+from pipeline import embedded, folding, outcomes, refs, revisions, schema, tables
+from pipeline.contract import Asset, License, Revocation
 from pipeline.deliveries.manifest import MANIFEST
-from pipeline.deliveries.sample import Delivered, Fault, Sample
 from pipeline.outcomes import KEPT
+from pipeline.records import RECORDS, REVISIONS
 from pipeline.revoked import Revoked, revoked_uids
 from pipeline.rights import NOTICE, Decision, Purpose, decide
-from pipeline.step import ROWS, Report, Source, Step, Task, by_slot, generation, slot_name
-
-MAX_RECORDS = 64 * 1024 * 1024
-"""Characters of a task's records, with what the delivery states of every asset: 6,700 each of 10,000."""
-MAX_LICENSES = 10_000
-"""Named in a task's records, whether there are such or not."""
-RECORDS = "records.parquet"
-REVISIONS = "revisions.parquet"
-"""Beside the records, and small: read of every shard whenever rights are decided."""
+from pipeline.step import ROWS, Report, Source, Step, Task, generation, slot_name
 
 
-def records_step() -> Step:
-    return Step(
-        name="records",
-        revision=5,
-        settings=Section(),
-        numerics={"c2pa": c2pa.version()},  # decides what an image's manifest says, or that it is unread
-        tasks=list_shards,
-        open=lambda: functools.partial(
-            read_records, manifests=functools.partial(c2pa.entries, reader=c2pa.reader())
-        ),
-    )
-
-
-def list_shards(source: Source) -> Sequence[Task]:
-    """A task for each batch of each delivery, with all that was found at its addresses."""
-    answers = tries(source)
-    tasks = []
-    for number, folded in enumerate(source.version.deliveries):
-        manifest = folding.manifest_ref(source.store, folded)
-        delivery, store = folding.manifest(manifest), Store.at(folded.uri)
-        for i, batch in enumerate(kept.batches(source.store, folded.sha256, folded.batches)):
-            slot = slot_name(number, i)
-            found = answers.get(slot, [])
-            reads = {
-                "files": tuple(refs.Ref(store, file.path, file.sha256) for file in batch.files),
-                "delivery": (manifest,),
-                "table": () if batch.rows is None else (batch.rows,),
-                "fetched": tuple(refs.of(source.store, shard, fetched.IMAGES) for shard in found),
-                "missed": tuple(refs.of(source.store, shard, fetched.MISSED) for shard in found[-1:]),
-            }
-            # Workers need not read a list of all the files to learn of their own.
-            mine = delivery.model_copy(update={"files": batch.files})
-            hints = {"store": store, "delivery": mine, "addresses": batch.addresses}
-            tasks.append(Task(slot=slot, reads=reads, facts=batch.facts, hints=hints))
-    return tasks
-
-
-def tries(source: Source) -> dict[str, list[Shard]]:
-    """What was fetched for each slot, try by try; nothing where addresses were not followed."""
-    return by_slot(source.artifact("fetch").shards) if "fetch" in source.version.artifacts else {}
-
-
-def samples(task: Task) -> Iterator[Sample]:
-    """Every sample of the task's batch, checked."""
-    delivery: Delivery = task.hints["delivery"]
-    batch = Batch(
-        files=delivery.files,
-        rows=b"".join(ref.read() for ref in task.reads["table"]),
-        addresses=task.hints["addresses"],
-        facts=task.facts,
-        answers=Answers(
-            archives=tuple(ref.read for ref in task.reads["fetched"]),
-            missed={
-                number: why
-                for ref in task.reads["missed"]
-                for number, why in fetched.read_missed(ref.read()).items()
-            },
-        ),
-    )
-    return forms.of(delivery).read(Delivered(store=task.hints["store"], delivery=delivery), batch)
-
-
-def read_records(task: Task, _report: Report, *, manifests: c2pa.Read) -> Made:
-    records, read, named = gathered(task, manifests)
-    return Made(
-        files={RECORDS: tables.to_parquet(records), REVISIONS: tables.to_parquet(read)},
-        counts={KEPT: records.num_rows},
-        facts={"rows": records.num_rows, "licenses": sorted(named)},
-    )
-
-
-def gathered(task: Task, manifests: c2pa.Read) -> tuple[pa.Table, pa.Table, set[str]]:
-    """The records, what is remembered of each, and the licences that they name: a tar may have 40,000."""
-    provider = task.hints["delivery"].provider
-    records, read = tables.Growing(schema.RECORDS), tables.Growing(revisions.REVISIONS)
-    named: set[str] = set()
-    for sample in samples(task):
-        asset = None if isinstance(sample.asset, Fault) else sample.asset
-        records.add(row := record(sample, provider, manifests))
-        read.add(revisions.of(row["uid"], asset))
-        named.update(asset.license_ids if asset else ())
-        if records.num_characters > MAX_RECORDS or len(named) > MAX_LICENSES:
-            told = f"with it there are over {MAX_RECORDS} characters of records, or {MAX_LICENSES} licences"
-            fix = "split the tar, or state less under every_asset"
-            raise Refused(task.hints["store"].uri, sample.key, "records", f"{told}; {fix}")
-    return records.table(), read.table(), named
-
-
-def record(sample: Sample, provider: str, manifests: c2pa.Read) -> dict[str, Any]:
-    if isinstance(sample.asset, Fault):
-        fault = f"{sample.asset.outcome}:{sample.asset.code}: {sample.asset.message}"
-        return {"uid": f"{provider}:{sample.key}", "record": None, "fault": masked(fault), "extracted": None}
-    return {
-        "uid": sample.asset.uid,
-        "record": credentials.kept(sample.asset).model_dump_json(by_alias=True),
-        "fault": None,
-        "extracted": embedded.to_json(
-            extract.extract(sample.image, sample.packets, manifests=manifests).extracted
-        ),
-    }
-
-
-def decide_step(purpose: Purpose, as_of: datetime) -> Step:
+def step(purpose: Purpose, as_of: datetime) -> Step:
     return Step(
         name="decide",
         revision=4,
         inputs=("records",),
         settings=purpose,
-        tasks=functools.partial(list_decisions, as_of=as_of),
+        tasks=functools.partial(list_tasks, as_of=as_of),
         open=lambda: functools.partial(decide_shard, purpose=purpose),
     )
 
 
-def list_decisions(source: Source, *, as_of: datetime) -> Sequence[Task]:
+def list_tasks(source: Source, *, as_of: datetime) -> Sequence[Task]:
     register = folding.revocations(source.store, source.version)
     records = source.artifact("records").shards
     check_arrived(source, records)
