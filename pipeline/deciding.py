@@ -23,8 +23,9 @@ from pipeline import embedded, folding, outcomes, refs, revisions, schema, table
 from pipeline.contract import Asset, License, Revocation
 from pipeline.deliveries.manifest import MANIFEST
 from pipeline.outcomes import KEPT
+from pipeline.reasons import code_of
 from pipeline.records import RECORDS, REVISIONS
-from pipeline.revoked import Revoked, revoked_uids
+from pipeline.revoked import Revoked, followed
 from pipeline.rights import NOTICE, Decision, Purpose, decide
 from pipeline.step import ROWS, Report, Source, Step, Task, generation, slot_name
 
@@ -88,13 +89,13 @@ def corrections(source: Source) -> frozenset[str]:
 
 
 def copies(due: Sequence[Revocation], came: Mapping[str, pa.Table]) -> list[Revocation]:
-    """The same revocations, of the bytes that were ever delivered under the ids that they name: a picture
-    that was taken back does not stay, or come back, under another id.
+    """The same revocations, of the bytes that were ever delivered under what they name: a picture that was
+    taken back does not stay, or come back, under another id.
     """
-    images = revisions.images(came, {uid for record in due for uid in revoked_uids(record)})
+    images = revisions.images(came, {target for record in due for target in followed(record)})
     found = []
     for record in due:
-        hashes = {sha256 for uid in revoked_uids(record) for sha256 in images.get(uid, ())}
+        hashes = {sha256 for target in followed(record) for sha256 in images.get(target, ())}
         if hashes:
             told = {"target_type": "content_sha256", "targets": tuple(sorted(hashes))}
             found.append(record.model_copy(update=told))
@@ -156,12 +157,12 @@ def decided(
 ) -> dict[str, Any]:
     """A catalog row. Words of an asset that is refused stay out of the catalog: only why, and which one."""
     asset = Asset.model_validate_json(row["record"])
+    decision = judge(asset, extracted=embedded.from_json(row["extracted"]))
     why = outdated.get(asset.uid)
-    decision = (
-        Decision(outcome="quarantined" if why in revisions.QUARANTINED else "rejected", reasons=(why,))
-        if why
-        else judge(asset, extracted=embedded.from_json(row["extracted"]))
-    )
+    # What was taken back is told before all, whatever came after it.
+    if why is not None and revisions.REVOKED not in map(code_of, decision.reasons):
+        waits = why == revisions.CONTESTED
+        decision = Decision(outcome="quarantined" if waits else "rejected", reasons=(why,))
     kept = decision.outcome == KEPT
     return {
         "uid": asset.uid,

@@ -53,7 +53,7 @@ def look(image: bytes, settings: Mapping[str, Any]) -> Answer:
     try:
         header = images.probe(image)
         stored = images.load(image, at_least=settings["max_side"])
-        del image  # up to 256 MiB, and the pixels take 800
+        del image  # up to 96 MiB, and the pixels take 800
         delivered = [header.width, header.height]
         if images.lies(stored):
             delivered.reverse()

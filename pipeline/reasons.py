@@ -13,6 +13,10 @@ RULES: Mapping[str, str] = {
     "releases or all its licences; or a record of it, of whatever revision, says that it is revoked",
     "superseded": "a record of it with a higher revision was delivered, or its own record says that another "
     "asset took its place",
+    "revision_seen": "this very revision was delivered before, and the first counts; a change of an asset "
+    "needs a higher asset_revision",
+    "contested": "a later record of it is faulty, has no image yet, or says otherwise without a higher "
+    "asset_revision; send that record again, mended and with a higher one",
     "restricted": "a revocation in effect ended a use that the corpus needs, for it or for its licence",
     "license_missing": "the licence that it names was not delivered, and no record is no admission",
     "no_license": "picture and words each need a licence, and none that it names covers this part",

@@ -114,7 +114,7 @@ def gathered(task: Task, manifests: c2pa.Read) -> tuple[pa.Table, pa.Table, set[
     for sample in samples(task):
         asset = None if isinstance(sample.asset, Fault) else sample.asset
         records.add(row := record(sample, provider, manifests))
-        read.add(revisions.of(row["uid"], asset))
+        read.add(revisions.of(row["uid"], asset, sample.image))
         named.update(asset.license_ids if asset else ())
         if records.num_characters > MAX_RECORDS or len(named) > MAX_LICENSES:
             told = f"with it there are over {MAX_RECORDS} characters of records, or {MAX_LICENSES} licences"

@@ -19,43 +19,45 @@ import pyarrow.compute as pc
 
 from pipeline import schema
 from pipeline.contract import Asset
+from pipeline.revoked import Target
 from pipeline.step import generation
 
 SUPERSEDED = "superseded"
 """The reason of a row whose asset has a higher revision, wherever that was delivered."""
-REVISION_SEEN = "revision_seen: raise asset_revision to change an asset"
+REVISION_SEEN = "revision_seen"
 """The reason of a row whose very revision was delivered before."""
 REVOKED = "revoked"
 """The reason of a row whose asset is said to be revoked by another record of it: there is no way back."""
-CONTESTED = (
-    "contested: a later record of it is faulty, or says otherwise without a higher revision; "
-    "send that record again, mended, with a higher asset_revision"
-)
+CONTESTED = "contested"
 """The reason of a row that would count, were it not for what came after it."""
-QUARANTINED = frozenset({CONTESTED})
 
+NUMBER = pa.field("revision", pa.int32())
+"""Of the record; null for a faulty one."""
 CONTENT = pa.field("content", pa.binary(32))
 """sha256 of the record, whatever delivery it came with; null for a faulty one."""
 IMAGE = pa.field("image", pa.binary(32))
-"""sha256 of its image; null for a faulty one."""
+"""sha256 of the image; null where none came."""
 WITHDRAWN = pa.field("withdrawn", pa.bool_(), nullable=False)
 """Whether the record says that the asset is revoked."""
-NUMBER = pa.field("revision", pa.int32())
-"""Of the record; null for a faulty one."""
-REVISIONS = pa.schema([schema.UID, NUMBER, CONTENT, IMAGE, WITHDRAWN])
+RELEASES = pa.field("model_releases", pa.list_(pa.string()), nullable=False)
+REVISIONS = pa.schema(
+    [schema.UID, NUMBER, CONTENT, IMAGE, WITHDRAWN, schema.CONTRIBUTOR.with_metadata(None), RELEASES]
+)
 
 
-def of(uid: str, asset: Asset | None) -> dict[str, Any]:
+def of(uid: str, asset: Asset | None, image: bytes) -> dict[str, Any]:
     """What is remembered of a record for the deliveries that come after it; None for a faulty one."""
+    seen = {"uid": uid, "image": hashlib.sha256(image).digest() if image else None}
     if asset is None:
-        return {"uid": uid, "revision": None, "content": None, "image": None, "withdrawn": False}
+        return {**seen, "withdrawn": False, "contributor": "", "model_releases": []}
     said = asset.model_dump(mode="json", by_alias=True, exclude={"delivery_id"})
     return {
-        "uid": uid,
+        **seen,
         "revision": asset.asset_revision,
         "content": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest(),
-        "image": bytes.fromhex(asset.file.sha256),
         "withdrawn": asset.status == "revoked",
+        "contributor": asset.contributor.id,
+        "model_releases": list(asset.releases.model_release_ids),
     }
 
 
@@ -82,6 +84,8 @@ def outdated(
     for uid, rows in contested(revisions).items():
         for row, reason in judged(rows, corrections):
             found.setdefault(row.slot, {})[uid] = reason
+    for slot, uid in twins_of_withdrawn(revisions):
+        found.setdefault(slot, {}).setdefault(uid, REVOKED)
     return found
 
 
@@ -133,12 +137,49 @@ def contested(revisions: Mapping[str, pa.Table]) -> dict[str, list[Row]]:
     return found
 
 
-def images(revisions: Mapping[str, pa.Table], uids: Collection[str]) -> dict[str, list[str]]:
-    """sha256 of every image that was ever delivered under each of the uids, sorted."""
-    wanted = pa.array(sorted(uids), pa.string())
-    found: dict[str, set[str]] = {}
+def twins_of_withdrawn(revisions: Mapping[str, pa.Table]) -> Iterator[tuple[str, str]]:
+    """(slot, uid) of the rows with an image that another record of the same provider says is revoked."""
+    image, withdrawn = IMAGE.name, WITHDRAWN.name
+    gone: dict[str, list[bytes]] = {}
     for table in revisions.values():
-        for row in table.filter(pc.is_in(table[schema.UID.name], value_set=wanted)).to_pylist():
-            if row["image"] is not None:
-                found.setdefault(row["uid"], set()).add(row["image"].hex())
-    return {uid: sorted(hashes) for uid, hashes in sorted(found.items())}
+        for row in table.filter(pc.and_(table[withdrawn], pc.is_valid(table[image]))).to_pylist():
+            gone.setdefault(provider(row["uid"]), []).append(row[image])
+    for slot, table in revisions.items():
+        if not table.num_rows:
+            continue
+        whose = provider(table[schema.UID.name][0].as_py())  # a slot is of one delivery
+        hashes = pa.array(gone.get(whose, []), IMAGE.type)
+        same = pc.and_(pc.is_in(table[image], value_set=hashes), pc.invert(table[withdrawn]))
+        yield from ((slot, uid) for uid in table.filter(same)[schema.UID.name].to_pylist())
+
+
+def provider(uid: str) -> str:
+    return uid.partition(":")[0]
+
+
+def images(revisions: Mapping[str, pa.Table], targets: Collection[Target]) -> dict[Target, list[str]]:
+    """sha256 of every image that was ever delivered under each of the targets, sorted: of assets,
+    contributors and model releases.
+    """
+    uids = pa.array([f"{whose}:{name}" for kind, whose, name in targets if kind == "asset"], pa.string())
+    people = pa.array([name for kind, _, name in targets if kind == "contributor"], pa.string())
+    released = any(kind == "model_release" for kind, *_ in targets)
+    wanted, found = {*targets}, dict[Target, set[str]]()
+    for table in revisions.values():
+        named = pc.or_(
+            pc.is_in(table[schema.UID.name], value_set=uids),
+            pc.is_in(table[schema.CONTRIBUTOR.name], value_set=people),
+        )
+        if released:
+            named = pc.or_(named, pc.greater(pc.list_value_length(table[RELEASES.name]), 0))
+        for row in table.filter(pc.and_(named, pc.is_valid(table[IMAGE.name]))).to_pylist():
+            for target in {*named_by(row)} & wanted:
+                found.setdefault(target, set()).add(row["image"].hex())
+    return {target: sorted(hashes) for target, hashes in sorted(found.items())}
+
+
+def named_by(row: Mapping[str, Any]) -> Iterator[Target]:
+    whose, _, name = row["uid"].partition(":")
+    yield "asset", whose, name
+    yield "contributor", whose, row["contributor"]
+    yield from (("model_release", whose, release) for release in row["model_releases"])

@@ -1,7 +1,7 @@
 """The revocations in force at an instant, as look-ups.
 
 The surprising rule: ``remove`` and ``replace`` both take an asset out for good, and its bytes under whatever
-id. There is no un-revoking; what replaces an asset is another picture with an id of its own.
+id (:func:`followed`). There is no un-revoking; what replaces an asset is another picture with its own id.
 """
 
 from __future__ import annotations
@@ -87,9 +87,14 @@ def _targets(record: Revocation) -> Iterator[Target]:
             yield record.target_type, provider, target
 
 
-def revoked_uids(record: Revocation) -> list[str]:
-    """Of the assets that a revocation names one by one."""
-    return [f"{provider}:{name}" for kind, provider, name in _targets(record) if kind == "asset"]
+def followed(record: Revocation) -> list[Target]:
+    """The targets whose pictures are taken back under whatever id: of assets, contributors and releases.
+
+    What ends with a licence, a delivery, or for some uses alone may be granted to others, or anew.
+    """
+    if record.action == "restrict" or record.reason in ("license_expired", "license_terminated"):
+        return []
+    return [target for target in _targets(record) if target[0] in ("asset", "contributor", "model_release")]
 
 
 def _named(asset: Asset) -> Iterator[Target]:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import functools
 import io
-import re
 import struct
 import threading
 import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from tokenizer_service import headers
+from tokenizer_service.headers import Format
+
 # H height, W width
 Pixels = NDArray[np.uint8]
-Format = Literal["JPEG", "PNG", "WEBP"]
 
 MAX_PIXELS = 120_000_000
 """The largest stock photographs have about 100 MP; 120 MP of RGB are 360 MB."""
@@ -63,10 +63,6 @@ _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
 }
 _ORIENTATION = 0x0112
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_NO_MORE = (0xD9, 0xDA)
-"""End of the image, and start of a scan."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -85,9 +81,10 @@ class Header:
 def probe(data: bytes) -> Header:
     """Format and size from the header alone; raises ``Undecodable`` for other formats and for giants."""
     kind = _format(data)
-    # Pillow's classes are not asked: opening a file, WebP's allocates the whole canvas, PNG's copies whatever
-    # chunk stands before the pixels, twice, and JPEG's all segments. Those may take as much as the file.
-    width, height = _SIZES[kind](data)
+    try:
+        width, height = headers.SIZES[kind](data)
+    except ValueError as error:
+        raise Undecodable(str(error)) from None
     most = MAX_WEBP_PIXELS if kind == "WEBP" else MAX_PIXELS
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= most):
         raise Undecodable(f"{width}x{height} pixels; the limits are {most} in all, {MAX_SIDE} a side")
@@ -110,7 +107,7 @@ def decode_alpha(data: bytes) -> Pixels:
 
 
 def load(data: bytes, *, at_least: int | None = None) -> ImageFile.ImageFile:
-    """The picture as it is stored, all of it read. It holds none of ``data``, which may be 256 MiB."""
+    """The picture as it is stored, all of it read. It holds none of ``data``, which may be 96 MiB."""
     header = probe(data)
     stream = io.BytesIO(data)
     picture = _open(stream, header.format)
@@ -184,49 +181,6 @@ def _format(data: bytes) -> Format:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     raise Undecodable(f"not a JPEG, PNG or WebP file: it begins with {data[:12]!r}")
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    """From the chunk that is the first (ISO/IEC 15948, section 5.6)."""
-    if data[12:16] != b"IHDR" or len(data) < 24:
-        raise Undecodable(f"a PNG file that begins with the chunk {data[12:16]!r}, not with a whole IHDR")
-    width, height = struct.unpack_from(">II", data, 16)
-    return width, height
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """From the first frame header (ITU-T T.81, section B.2.2)."""
-    place = 2
-    while (found := _MARKER.search(data, place)) and found[0][1] not in _NO_MORE:
-        start = found.end()
-        if found[0][1] in _FRAMES and start + 7 <= len(data):
-            height, width = struct.unpack_from(">HH", data, start + 3)
-            return width, height
-        place = start + max(2, int.from_bytes(data[start : start + 2], "big"))
-    raise Undecodable("a JPEG file without a frame header before its pixels")
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Canvas size from the first chunk (RFC 9649, sections 2.5 to 2.7)."""
-    chunk, body = data[12:16], data[20:30]
-    if len(body) < 10:
-        raise Undecodable(f"a WebP file of only {len(data)} bytes")
-    if chunk == b"VP8X":
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if chunk == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if chunk == b"VP8 ":
-        width, height = struct.unpack("<HH", body[6:10])
-        return width & 0x3FFF, height & 0x3FFF
-    raise Undecodable(f"a WebP file that begins with the chunk {chunk!r}")
-
-
-_SIZES: dict[Format, Callable[[bytes], tuple[int, int]]] = {
-    "JPEG": _jpeg_size,
-    "PNG": _png_size,
-    "WEBP": _webp_size,
-}
 
 
 def _open(stream: io.BytesIO, kind: Format) -> ImageFile.ImageFile:

@@ -31,7 +31,7 @@ MAX_PHOTOSHOP = 4 * 1024 * 1024
 MAX_PACKETS = 16
 """Of one kind in one file; an honest one has one, or one more for what another program wrote."""
 MAX_WALKED = 100_000
-"""Segments or chunks; a PNG of 256 MiB has 32,768 where each holds 8 KiB."""
+"""Segments or chunks; a PNG of 96 MiB has 12,288 where each holds 8 KiB."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _XMP, _EXIF, _TEXTS = (b"XMP ", b"XMP\0"), (b"EXIF", b"eXIf"), (b"tEXt", b"zTXt", b"iTXt")

@@ -145,6 +145,8 @@ class _Reader:
             self.refuse(place, "cell", f"{size} characters in a row, at most {self.limits.max_row} are read")
 
     def _check_cells(self, name: str, column: pa.Array) -> None:
+        if pa.types.is_timestamp(column.type):
+            self._check_times(name, column)
         values = column.dictionary if pa.types.is_dictionary(column.type) else column
         if not is_text(values.type):
             return
@@ -152,6 +154,13 @@ class _Reader:
         if longest > self.limits.max_cell:
             told = f"column {name}: {longest} bytes, at most {self.limits.max_cell} are read"
             self.refuse("", "cell", told)
+
+    def _check_times(self, name: str, column: pa.Array) -> None:
+        try:
+            column.to_pylist()
+        except (ValueError, OverflowError, LookupError):
+            fix = "write UTC times of the years 1 to 9999"
+            self.refuse("", "time", f"column {name}: a time, or its zone, is none that we know; {fix}")
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -51,7 +51,7 @@ def rows(raw: bytes, *, file: str, limits: Limits = TABLE) -> Iterator[tuple[str
     """(place, cells by column) of every row; strings in NFC, times as ``2026-01-31T00:00:00Z``, no nulls.
 
     Raises :class:`Refused` with rule ``size``, ``magic``, ``footer``, ``syntax``, ``extension``, ``columns``,
-    ``header``, ``rows``, ``codec``, ``uncompressed``, ``type``, ``cell``, ``utf8`` or ``died``.
+    ``header``, ``rows``, ``codec``, ``uncompressed``, ``type``, ``time``, ``cell``, ``utf8`` or ``died``.
     """
     check_size(raw, limits.max_bytes, file=file)
     command = [sys.executable, "-m", "infra.guarded.columns", json.dumps(asdict(limits))]

@@ -17,6 +17,8 @@ from infra.guarded.refused import Refused
 Cells = Mapping[str, Any]
 Row = tuple[str, Cells]
 """(place, cells by column)."""
+PAGE = json.Limits(max_bytes=8 * 1024 * 1024, max_values=250_000)
+"""An answer of 500 objects has 1.5 MB. JSON Lines may have any number of them."""
 MAX_CELLS = 256 * 1024 * 1024
 """Characters of all tables of a delivery, which their rows will take beside the corpus: with what is counted
 for each row, 260,000 rows of 500 characters. The ids of so many are held in 60 MiB."""
@@ -34,9 +36,10 @@ def extension(path: str) -> str:
 
 @dataclass(slots=True)
 class Budget:
-    """What the tables of one delivery may still say, however many they are."""
+    """What the tables of one delivery may say, however many they are, and what they have said."""
 
-    left: int = MAX_CELLS
+    most: int = MAX_CELLS
+    spent: int = 0
 
 
 def rows(data: bytes, where: str, budget: Budget | None = None) -> Iterator[Row]:
@@ -48,14 +51,13 @@ def bounded(found: Iterable[Row], where: str, budget: Budget) -> Iterator[Row]:
     """The same rows. Raises :class:`Refused` with rule ``cells`` for a small file that says a great deal: a
     dictionary of Parquet, an entry or a name of a column that is repeated in every row.
     """
-    most = budget.left
     for place, cells in found:
         size = weight(cells)
-        budget.left -= size + ROW_CHARACTERS
+        budget.spent += size + ROW_CHARACTERS
         if size > MAX_ROW:
             raise Refused(where, place, "cells", f"{size} characters in a row, at most {MAX_ROW}; cut it")
-        if budget.left < 0:
-            told = f"with their columns' names its cells have over {most} characters; split the delivery"
+        if budget.spent > budget.most:
+            told = f"with their columns' names its cells have over {budget.most} characters; split it"
             raise Refused(where, place, "cells", told)
         yield place, cells
 
@@ -84,7 +86,7 @@ def parsed(data: bytes, where: str) -> Iterator[Row]:
 
 def page(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
     """The objects of an API's answer: a list, an object that holds one, or a single object."""
-    document = json.loads(data, file=where, limits=json.MANIFEST)
+    document = json.loads(data, file=where, limits=PAGE)
     if isinstance(document, dict):
         document = next(
             (document[name] for name in LISTS if isinstance(document.get(name), list)), [document]

@@ -73,15 +73,18 @@ def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
             fix = f"write {name}.json, or state what all have in common under every_asset"
             raise Wrong("no_record", f"{name} has no record; {fix}")
         if len(pictures) != 1:
-            return told
+            code = "several_images" if pictures else "no_image"
+            raise Wrong(code, f"{len(pictures)} images are called {name}; send exactly 1")
         image = parts[extension(pictures[0].path)]
         found = embedded.record(image, [parts["xmp"]] if "xmp" in parts else [])
         mine: dict[str, Any] = {"schema": "asset/1.0", "provider": at.delivery.provider, "asset_id": key}
         mine |= stated.standing(at.delivery.sequence, at.delivery.every_asset)
         mine |= {} if key == name else {"extra": {"provider_id": name}}
-        claimed = told.get("file")
-        facts = file_facts(image, pictures[0].sha256, claimed if isinstance(claimed, dict) else {})
-        return {**stated.filled(stated.filled(told, found), mine), "file": facts}
+        whole = stated.filled(stated.filled(told, found), mine)
+        claimed = whole.get("file", {})
+        if not isinstance(claimed, dict):
+            return whole  # the contract says what is wrong with it
+        return {**whole, "file": file_facts(image, pictures[0].sha256, claimed)}
 
     return described(key, record, parts, delivery=at.delivery, name=f"{name}.json")
 

@@ -26,12 +26,17 @@ DROPPED = frozenset(
 )
 """About other files than the delivered one, at addresses that are signed."""
 FAMILIES = {"creative": False, "editorial": True}
-PERMITTED = re.compile(r"available for all permi(tted|ssible) uses\b.*", re.IGNORECASE)
+PERMITTED = re.compile(
+    r"available for all permi(tted|ssible) uses( under our \|?(License|Licence) (Terms|Agreements?)\|?)?\.?",
+    re.IGNORECASE,
+)
 RELEASED = re.compile(
     r"(model|property|model and property|property and model) released?\.?|no release (required|needed)\.?",
     re.IGNORECASE,
 )
-NOT_RELEASED = re.compile(r"(not released|no release)\b.*", re.IGNORECASE)
+NOT_RELEASED = re.compile(r"(not released|no release)\b", re.IGNORECASE)
+SILENT = re.compile(r"(not released|no release)\.?( \|?more information\.?\|?)?", re.IGNORECASE)
+"""No release, and nothing besides."""
 CALL = "call_for_image: the agency is to be asked before the picture is used"
 
 
@@ -61,7 +66,7 @@ def record(cells: Cells, delivery: Delivery) -> dict[str, Any]:
         "usage_restrictions": [
             *agency.sentences(allowed.get("usage_restrictions")),
             *unknown("how_can_i_use_it", allowed.get("how_can_i_use_it"), PERMITTED),
-            *unknown("release_info", allowed.get("release_info"), RELEASED, NOT_RELEASED),
+            *unknown("release_info", allowed.get("release_info"), RELEASED, SILENT),
             *([CALL] if row.flag("call_for_image") else []),
         ],
     }
@@ -78,7 +83,7 @@ def editorial(family: Any) -> bool | None:
 
 def releases(told: Any) -> dict[str, str]:
     """Neither people nor property, where the agency says that there is no release; nothing otherwise."""
-    missing = not RELEASED.fullmatch(str(told)) and NOT_RELEASED.fullmatch(str(told))
+    missing = not RELEASED.fullmatch(str(told)) and NOT_RELEASED.match(str(told))
     return {"model": "none", "property": "none"} if missing else {}
 
 

@@ -54,7 +54,12 @@ def open_delivery(store: Store) -> OpenDelivery:
 
 def peek_delivery(store: Store) -> OpenDelivery:
     """The same without reading shards and images: their names and sizes are checked, their bytes are not."""
-    raw, where = manifest.fetch(store), store.where(MANIFEST)
+    return as_listed(store, manifest.fetch(store))
+
+
+def as_listed(store: Store, raw: bytes) -> OpenDelivery:
+    """What :func:`peek_delivery` makes of a ``delivery.json`` that need not lie in the store yet."""
+    where = store.where(MANIFEST)
     delivery = manifest.read_delivery(raw, where)
     manifest.check_supported(delivery, where)
     delivery = manifest.check_listing(store, delivery)

@@ -6,13 +6,12 @@ the corpus, so that no task reads a table, and a task's key is that of its own r
 
 The surprising rule: an image that no row names refuses the delivery, as a row whose image is missing does
 not. Nobody would ever hear of the first; the second is told as the fault of one sample. So are the rows that
-share an asset's id, all of them, since nobody could say which counts.
+share an asset's id or an image, all of them, since nobody could say which counts.
 """
 
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -26,6 +25,7 @@ from pipeline import credentials
 from pipeline.contract import Delivery, DeliveryFile
 from pipeline.deliveries import columns, manifest
 from pipeline.deliveries.batch import ASSETS, Batch
+from pipeline.deliveries.claims import Claims, Images, Names
 from pipeline.deliveries.columns import Cells, Row
 from pipeline.deliveries.fetched import Missed
 from pipeline.deliveries.manifest import MANIFEST
@@ -75,6 +75,10 @@ class Entry:
     fault: Fault | None = None
     """Why it is no asset, where that is known without its cells."""
 
+    @property
+    def names(self) -> Names:
+        return (self.image, *self.also)
+
 
 class Layout(Protocol):
     def entries(self, tables: Sequence[Table]) -> Iterator[Entry]:
@@ -92,23 +96,23 @@ class Rows:
 
     def batches(self, at: Delivered) -> Iterator[Batch]:
         """One is in memory at a time. What the tables lack is told at their end."""
-        images, used = Images.of(at.delivery), set[str]()
-        some: list[tuple[Entry, DeliveryFile | None]] = []
-        held = 0
-        twice = repeated(self.layout.entries(tables(at, "manifest")))
-        for entry in judged(self.layout.entries(tables(at, "manifest")), twice):
-            file = images.find(entry, at)
-            used.update([file.path] if file else [])
-            some.append((entry, file))
-            held += columns.weight(entry.cells)
-            most = ADDRESSED if any(entry.uri for entry, _ in some) else ASSETS
+        survey = surveyed(self.layout.entries(tables(at, "manifest")), Images.of(at.delivery))
+        some: list[Claimed] = []
+        used, held, unsure = set[str](), 0, False
+        for claimed in judged(self.layout.entries(tables(at, "manifest")), survey):
+            used.update(file.path for file in claimed.images)
+            unsure = unsure or (claimed.entry.fault is not None and not claimed.images)
+            some.append(claimed)
+            held += columns.weight(claimed.entry.cells)
+            most = ADDRESSED if any(one.entry.uri for one in some) else ASSETS
             if len(some) >= most or held > MAX_HELD:
                 yield cut(some)
                 some, held = [], 0
         if some:
             yield cut(some)
-        for file in images.files:
-            if file.path not in used:
+        for file in survey.claims.images.files:
+            # A row that could not be read may have named it, and is told itself.
+            if file.path not in used and not unsure:
                 told = "no row names the image; name it, or leave it out"
                 raise Refused(at.store.where(MANIFEST), file.path, "unused", told)
 
@@ -130,7 +134,7 @@ class Rows:
         """``None`` for an image that is not there, or that nobody went to see; an empty one was seen."""
 
         def record() -> Any:
-            if "fault" in row:
+            if row["fault"] is not None:
                 raise Wrong(**row["fault"])
             fields = self.layout.record(row["cells"], delivery)
             if missed is not None:
@@ -139,9 +143,12 @@ class Rows:
                 raise Wrong("no_image", f"{row['place']}: no delivered image has its name; deliver it")
             if image == b"":
                 raise Wrong("no_image", f"{row['place']}: its image is of 0 bytes; send the image")
+            found = {"schema": "asset/1.0", "provider": delivery.provider, **fields}
             claimed = fields.get("file", {})
+            if not isinstance(claimed, dict):
+                return found  # the contract says what is wrong with it
             facts = {**UNKNOWN, **claimed} if image is None else file_facts(image, sha256, claimed)
-            return {"schema": "asset/1.0", "provider": delivery.provider, **fields, "file": facts}
+            return {**found, "file": facts}
 
         kind = next((ext for ext, mime in MIME_OF.items() if mime == magic(image or b"")), "jpg")
         told = PurePosixPath(row["image"]).suffix.removeprefix(".").lower() or kind
@@ -176,27 +183,52 @@ def is_proper(key: Any) -> bool:
     return isinstance(key, str) and tar.KEY.fullmatch(key) is not None
 
 
-def repeated(entries: Iterator[Entry]) -> set[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What only all rows together tell of one."""
+
+    twice: frozenset[str]
     """The ids of assets that have more than one row."""
+    claims: Claims
+
+
+def surveyed(entries: Iterator[Entry], images: Images) -> Survey:
     seen, twice = set[str](), set[str]()
-    for entry in entries:
-        if entry.key is not None and is_proper(entry.key):
-            (twice if entry.key in seen else seen).add(entry.key)
-    return twice
+
+    def named() -> Iterator[Names]:
+        for entry in entries:
+            if entry.key is not None and is_proper(entry.key):
+                (twice if entry.key in seen else seen).add(entry.key)
+            yield entry.names
+
+    claims = Claims.of(images, named())
+    return Survey(twice=frozenset(twice), claims=claims)
 
 
-def judged(entries: Iterator[Entry], twice: Collection[str]) -> Iterator[Entry]:
-    """Every row; one that is a fault has an image at most, so that no address of it is kept or followed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A row, and the delivered images that it may mean: at most one, unless it is a fault."""
+
+    entry: Entry
+    images: Sequence[DeliveryFile]
+
+
+def judged(entries: Iterator[Entry], survey: Survey) -> Iterator[Claimed]:
+    """Every row; one that is a fault keeps no cells, and no address that might be followed.
 
     Of the rows that share an id the first goes by it, and the others by their places.
     """
     given = set[str | None]()
     for entry in entries:
-        fault = entry.fault or overlong(entry) or shared(entry, twice)
+        images, why = survey.claims.meant(entry.names)
+        fault = entry.fault or overlong(entry) or shared(entry, survey.twice)
+        if fault is None and why:
+            fault = Fault(code="ambiguous_image", message=f"{entry.place}: {why}")
         key = None if entry.key in given else entry.key
-        if entry.key in twice:
+        if entry.key in survey.twice:
             given.add(entry.key)
-        yield entry if fault is None else replace(entry, key=key, uri="", cells={}, fault=fault)
+        fit = entry if fault is None else replace(entry, key=key, uri="", cells={}, fault=fault)
+        yield Claimed(entry=fit, images=images)
 
 
 def overlong(entry: Entry) -> Fault | None:
@@ -217,78 +249,27 @@ def shared(entry: Entry, twice: Collection[str]) -> Fault | None:
     return Fault(code="duplicate", message=told)
 
 
-def as_kept(fault: Fault | None) -> dict[str, Any]:
-    """Nothing for a row without a fault, so that its key is what it was before rows could have one."""
-    return {} if fault is None else {"fault": {"code": fault.code, "message": disclosed(fault.message)}}
-
-
-def cut(named: Sequence[tuple[Entry, DeliveryFile | None]]) -> Batch:
-    uris = {number: entry.uri for number, (entry, _) in enumerate(named) if entry.uri}
-    # Cells in the order of their columns, as a record of the other forms keeps its fields.
-    lines = [
-        json.dumps(
-            {
-                "place": entry.place,
-                "key": disclosed(entry.key),
-                "image": "" if file is None else file.path,
-                "uri": bare_uri(entry.uri),
-                "cells": credentials.kept_cells(entry.cells, entry.uri),
-                **as_kept(entry.fault),
-            },
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
-        for entry, file in named
-    ]
-    files = {file.path: file for _, file in named if file is not None}
+def cut(rows: Sequence[Claimed]) -> Batch:
+    uris = {number: row.entry.uri for number, row in enumerate(rows) if row.entry.uri}
+    files = {file.path: file for row in rows if len(row.images) == 1 for file in row.images}
+    lines = (json.dumps(as_kept(row), ensure_ascii=False, separators=(",", ":")) for row in rows)
     return Batch(
         files=tuple(files.values()),
         rows="".join(f"{line}\n" for line in lines).encode(),
         addresses=len(uris),
         signed={number: uri for number, uri in uris.items() if bare_uri(uri) != uri},
-        samples=len(named),
+        samples=len(rows),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
-    """The delivered images, by what a row may call them."""
-
-    files: tuple[DeliveryFile, ...]
-    by_path: Mapping[str, Sequence[DeliveryFile]]
-    by_name: Mapping[str, Sequence[DeliveryFile]]
-    """By name too, and by stem."""
-    by_folded: Mapping[str, Sequence[DeliveryFile]]
-    """By any of them, whatever its case: who exports a table from Windows never sees that it differs."""
-
-    @staticmethod
-    def of(delivery: Delivery) -> Images:
-        files = tuple(file for file in delivery.files if file.role == "image")
-        by_path: dict[str, list[DeliveryFile]] = {}
-        by_name: dict[str, list[DeliveryFile]] = {}
-        by_folded: dict[str, list[DeliveryFile]] = {}
-        for file in files:
-            path = unicodedata.normalize("NFC", file.path)  # as cells are
-            by_path.setdefault(path, []).append(file)
-            for name in dict.fromkeys((path, PurePosixPath(path).name, PurePosixPath(path).stem)):
-                by_name.setdefault(name, []).append(file)
-                by_folded.setdefault(name.casefold(), []).append(file)
-        return Images(files=files, by_path=by_path, by_name=by_name, by_folded=by_folded)
-
-    def find(self, entry: Entry, at: Delivered) -> DeliveryFile | None:
-        """The image that is meant: by its whole path, else by its name, else by it in another case."""
-        names = list(filter(None, (entry.image, *entry.also)))
-        found = (
-            named(self.by_path, names)
-            or named(self.by_name, names)
-            or named(self.by_folded, [name.casefold() for name in names])
-        )
-        if len(found) > 1:
-            told = f"{entry.image[:80]!a} is {found[0].path} or {found[1].path}; name the path"
-            raise Refused(at.store.uri, entry.place, "ambiguous", told)
-        return found[0] if found else None
-
-
-def named(known: Mapping[str, Sequence[DeliveryFile]], names: Sequence[str]) -> list[DeliveryFile]:
-    """The files of these names, each once."""
-    return list({file.path: file for name in names for file in known.get(name, ())}.values())
+def as_kept(row: Claimed) -> dict[str, Any]:
+    """The row beside the corpus: without signatures, its cells in the order of their columns."""
+    entry, fault = row.entry, row.entry.fault
+    return {
+        "place": entry.place,
+        "key": disclosed(entry.key),
+        "image": row.images[0].path if len(row.images) == 1 else "",
+        "uri": bare_uri(entry.uri),
+        "cells": credentials.kept_cells(entry.cells, entry.uri),
+        "fault": None if fault is None else {"code": fault.code, "message": disclosed(fault.message)},
+    }

@@ -40,8 +40,8 @@ class Fault:
     code: str
     """One of no_record, no_license, invalid_json, invalid_record, key_mismatch, provider_mismatch,
     delivery_mismatch, no_image, several_images, size_mismatch, sha256_mismatch, mime_mismatch, invalid_text,
-    text_mismatch, credential, undecodable, duplicate, or a code of what became of an address
-    (:mod:`pipeline.fetching`)."""
+    text_mismatch, credential, undecodable, duplicate, ambiguous_image, or a code of what became of an
+    address (:mod:`pipeline.fetching`)."""
     message: str
     outcome: Outcome = "quarantined"
     """Rejected without a licence; failed where the image cannot be had or read; else a person may mend it."""

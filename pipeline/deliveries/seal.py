@@ -7,7 +7,6 @@ is a symbolic link, which may lead anywhere. What an operating system left in th
 
 from __future__ import annotations
 
-import collections
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pipeline.contract import Delivery, Form, describe
 from pipeline.deliveries import columns, forms, manifest
 from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
-from pipeline.deliveries.sample import Delivered
+from pipeline.deliveries.opened import as_listed
 
 RECORDS = {LICENSES: "licenses", REVOCATIONS: "revocations"}
 OBJECT = frozenset({"media_type", "description"})
@@ -80,19 +79,10 @@ def seal(store: Store, form: Form, statement: Statement) -> Delivery:
         delivery = Delivery.model_validate(document)
     except ValidationError as error:
         raise ValueError(describe(error, MANIFEST)) from None
-    check(store, delivery)
-    store.write(MANIFEST, (delivery.model_dump_json() + "\n").encode())
+    raw = (delivery.model_dump_json() + "\n").encode()
+    as_listed(store, raw)  # refuses what would be refused for ever, while it can still be mended
+    store.write(MANIFEST, raw)
     return delivery
-
-
-def check(store: Store, delivery: Delivery) -> None:
-    """What would be refused when it is opened, while it can still be mended: licences, tables, feeds."""
-    forms.check(delivery, MANIFEST)
-    manifest.check_listing(store, delivery)
-    manifest.read_licenses(store.read(LICENSES), store.where(LICENSES))
-    here = Delivered(store=store, delivery=delivery)
-    collections.deque(forms.of(delivery).batches(here), maxlen=0)
-    forms.revocations(here)
 
 
 def hashed(store: Store, name: str) -> dict[str, Any]:

@@ -203,10 +203,6 @@ REFUSED: dict[str, tuple[Parcel, list[str]]] = {
     "a_table_of_one_quote": (Parcel(form="manifest", files={"assets.csv": b'a,b\n"'}), ["rule syntax"]),
     "a_column_twice": (Parcel(form="manifest", files={"assets.csv": b"a,a\n1,2\n"}), ["rule header"]),
     "an_image_that_nobody_names": (manifest(row(path="y.jpg"), x_jpg=encoded(1)), ["rule unused", "x.jpg"]),
-    "a_name_that_is_two_images": (
-        manifest(row(path="x"), a__x_jpg=encoded(1), b__x_jpg=encoded(2)),
-        ["rule ambiguous", "name the path"],
-    ),
     "an_extension_type": (
         Parcel(form="manifest", files={"b.jpg": encoded(1), "assets.parquet": pickled_extension()}),
         ["rule extension", "write plain types"],

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.guarded.csv import Cell, Limits, Overlong, rows
+from infra.guarded.csv import PIECE, Cell, Limits, Overlong, rows
 from infra.guarded.refused import Refused
 
 SMALL = Limits(max_bytes=200, max_rows=2, max_columns=3, max_cell=8)
@@ -84,6 +84,23 @@ def test_the_budgets_themselves_are_allowed() -> None:
         {"a": "12345678", "b": "1", "c": "1"},
         dict.fromkeys("abc", "1"),
     ]
+
+
+@pytest.mark.parametrize("row", ["x" * 51, "x,y,z", '"x\n' + "\ny" * 30 + '"', '"x\n' + '","x\n' * 3 + '"'])
+def test_a_row_that_would_be_much_larger_as_cells_is_refused_before_it_is(row: str) -> None:
+    limits = Limits(max_row=50, max_commas=1)
+    assert read(b"a\n" + b"x" * 49 + b"\n", limits) == [{"a": "x" * 49}]
+    with pytest.raises(Refused, match="rule row"):
+        read(f"a\n{row}\n".encode(), limits)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_a_letter_that_lies_across_two_pieces_is_read_and_a_broken_one_is_placed(before: int) -> None:
+    cell = "x" * (PIECE - 2 - before) + "\U0001f600"
+    raw = f"a\n{cell}\n".encode()
+    assert read(raw, Limits(max_cell=PIECE)) == [{"a": cell}]
+    with pytest.raises(Refused, match=f"byte {PIECE - before} is not UTF-8"):
+        read(raw[:-2] + b"\n", Limits(max_cell=PIECE))
 
 
 def test_a_cell_that_is_too_long_is_left_out_of_its_row_and_the_others_are_read() -> None:

@@ -92,6 +92,12 @@ def test_the_depth_limit_admits_exactly_its_number_of_levels() -> None:
     assert refusal(b'[[[{"a": 1}]]]', max_depth=3) == "depth"
 
 
+def test_the_limit_of_a_string_admits_exactly_its_number_of_characters() -> None:
+    assert json.loads(b'["xxx"]', file="a.json", limits=json.Limits(max_string=3)) == ["xxx"]
+    for raw in (b'["xxxx"]', b'{"xxxx": 1}', b'"xxxx"'):
+        assert refusal(raw, max_string=3) == "string"
+
+
 def test_the_size_limit_admits_exactly_its_number_of_bytes() -> None:
     raw = b'"' + b"x" * 8 + b'"'
     assert json.loads(raw, file="a.json", limits=json.Limits(max_bytes=10)) == "x" * 8

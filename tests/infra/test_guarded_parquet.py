@@ -140,6 +140,12 @@ def test_a_broken_rule_refuses_the_table(raw: bytes, rule: str) -> None:
     assert refused(raw, SMALL) == rule
 
 
+def test_a_row_of_many_long_cells_is_refused_alone_of_all_it_could_fill() -> None:
+    raw = written({"a": ["1234"] * 2, "b": ["1234", "12345"]})
+    assert read(raw, Limits(max_row=9))[1]["b"] == "12345"
+    assert refused(raw, Limits(max_row=8)) == "cell"
+
+
 def test_a_string_that_is_no_text_is_refused() -> None:
     raw = written({"a": pa.array([b"\xff\xfe"]).view(pa.string())}, store_schema=False)
     assert refused(raw) == "utf8"

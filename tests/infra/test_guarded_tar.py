@@ -59,6 +59,15 @@ def test_what_a_posix_writer_packs_comes_back_in_its_order(files: dict[str, byte
     assert read(raw) == list(files.items())
 
 
+@given(contents, st.integers(0, 1300))
+def test_no_more_of_a_member_comes_out_than_is_wanted_and_all_of_it_is_read_over(
+    files: dict[str, bytes], num_bytes: int
+) -> None:
+    raw = packed(*(member(name, content) for name, content in files.items()))
+    found = tar.members(io.BytesIO(raw), file="a.tar", wanted=lambda _: num_bytes)
+    assert list(found) == [(name, content[:num_bytes]) for name, content in files.items()]
+
+
 def test_ustar_and_pax_and_an_empty_tar_are_read() -> None:
     for form in (tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT):
         assert read(packed(member("k.json", b"{}"), form=form)) == [("k.json", b"{}")]

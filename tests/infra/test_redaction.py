@@ -42,6 +42,7 @@ CREDENTIALS = [
     repr({"api_key": CANARY}),
     f"Connection failed with url: /x?a=1&X-Amz-Signature={CANARY}&b=2 (refused)",
     f"?sig={CANARY}",
+    f"https://host/x#state=1&access_token={CANARY}",
     f"AccountName=a;AccountKey={CANARY};",
     f"Authorization: Basic {CANARY}",
     repr({"Authorization": f"Token {CANARY}"}),
@@ -49,8 +50,36 @@ CREDENTIALS = [
     f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\n-----END RSA PRIVATE KEY-----",
     f"-----BEGIN PRIVATE KEY-----\\n{CANARY}",
     "the key AKIACANARY7ZQ0000000 is unknown",
+    rf"https:\/\/user:{CANARY}@h.example\/a.jpg",
+    rf"https:\/\/{CANARY}@h.example\/a.jpg",
+    rf"https:\\\/\\\/user:{CANARY}@h.example\\\/a.jpg",
+    rf"https:\/\/user:{CANARY}",
+    rf"https:\/\/a.example\/x,https:\/\/user:{CANARY}@host\/y",
+    quote(f"https://user:{AWS_LIKE}@host/x", safe="/"),
+    quote(quote(f"https://user:{CANARY}@host/x", safe=""), safe=""),
+    f"https://host/a.jpg%3FX-Amz-Signature%3D{CANARY}%26b%3D2",
+    f"a.jpg%253fX-Amz-Signature%253d{CANARY}",
+    rf"signature\u003d{CANARY}",
+    f"pwd={CANARY}",
+    f"Server=a;Uid=b;Pwd={CANARY};",
+    f"Cookie: session={CANARY}; theme=dark",
+    f"Set-Cookie: id={CANARY}; Path=/",
+    f'Cookie: a=b; session="{CANARY}"',
+    f"Cookie: session='{CANARY}",
+    json.dumps(f'Cookie: session="{CANARY}"'),
+    repr({"Cookie": f"session={CANARY}"}),
 ]
-QUERIES = [f"https://host/x?any={CANARY}", f"https://host/x#state=1&code={CANARY}", f"s3://b/x?{CANARY}"]
+QUERIES = [
+    f"https://host/x?any={CANARY}",
+    f"https://host/x#state=1&code={CANARY}",
+    f"s3://b/x?{CANARY}",
+    rf"https:\/\/host\/x?any={CANARY}",
+    rf"https:\\\/\\\/host\\\/x?any={CANARY}",
+    f"https://host/x%3Fany%3D{CANARY}",
+    f"https://host/x%3Fany={CANARY}?b",
+    f"https://host/x%3Fflag%26any%3D{CANARY}",
+    f"https%3A%2F%2Fhost%2Fx%3Fany%3D{CANARY}%26b",
+]
 HONEST = [
     "dedup       3374 in: kept 1904, rejected:exact_duplicate 1, rejected:near_duplicate 1469  (1821.9/s)",
     "no job server of Ray answers at http://127.0.0.1:8265 (refused); start one",
@@ -60,6 +89,9 @@ HONEST = [
     "num_tokens=12 tokens_per_s=3.5 step=tokenize keywords: red",
     "A standard bearer at noon, 12:00. Who holds the secret? mail to j.doe@host.example :/ hotel: ***",
     "Release authorization: signed in 2021. The password, a token; and credentials: none",
+    r'{"page": "https:\/\/host.example:8080\/a\/b.jpg", "path": "C:\\/x"}',
+    "https://host/why%3F.jpg and https%3A%2F%2Fhost%2F%40joe, 100%25 of https://host/@joe/a%40b.jpg",
+    "a cookie: brown, round; cookies: two; the command pwd tells where",
     "2024-05-01T12:00:00Z acme:1234567 sha256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b",
 ]
 FRAGMENTS = [*CREDENTIALS, *QUERIES, *HONEST, *'"\\ =:/?@#&', "token", "://", MASK]
@@ -181,6 +213,10 @@ def test_an_honest_text_is_disclosed_as_it_is() -> None:
         ("https://host/token={}/a.jpg", f"https://host/token={MASK}"),
         ("s3://bucket/a b.jpg", "s3://bucket/a b.jpg"),
         ("host/a.jpg?{}", "host/a.jpg"),
+        (r"https:\/\/user:{}@host\/a.jpg?x", r"https:\/\/host\/a.jpg"),
+        ("https://host/a.jpg%3Fx%3Da b {}", "https://host/a.jpg"),
+        ("https%3A%2F%2Fuser%3A{}%40host%2Fa.jpg", "https%3A%2F%2Fhost%2Fa.jpg"),
+        ("https://host/why%3F.jpg?x={}", "https://host/why%3F.jpg"),
     ],
 )
 def test_of_an_address_all_that_could_open_it_is_gone(uri: str, bare: str) -> None:
@@ -204,11 +240,20 @@ HOSTILE = [
     "https://h/#a",
     "a:/@",
     "-----BEGIN PRIVATE KEY-----",
+    ":\\/\\/",
+    "\\",
+    "%3A%2F",
+    "%25",
+    "%3A%2Fa%3Ab",
+    ":/a%3Ab",
+    "%3Fa",
+    "cookie: a",
+    "pwd",
 ]
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-@pytest.mark.parametrize("start", ["", "https://", 'token="', "bearer "])
+@pytest.mark.parametrize("start", ["", "https://", r"https:\/\/", "%3A%2F", 'token="', "bearer "])
 def test_a_hostile_text_is_read_in_linear_time(start: str, piece: str) -> None:
     text = start + piece * (60_000 // len(piece))
     for clean in (masked, disclosed, bare_uri):

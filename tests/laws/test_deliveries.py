@@ -24,6 +24,7 @@ pytestmark = pytest.mark.plan
 FIRST = range(24)
 AT = 3
 """The asset that is corrected; it lies in the first of the three tars of its delivery."""
+RELEASES = {"model": "not_applicable", "property": "not_applicable"}
 STEPS = ("records", "decide", "images", "filter")
 
 
@@ -101,7 +102,7 @@ def test_what_once_said_revoked_does_not_come_back_under_a_higher_revision(
     withdrawn = corrected(1, status="revoked", revoked_at="2026-05-01T00:00:00Z")
     uris = [deliveries.write([*rest, *withdrawn]), deliveries.write(corrected(2))]
     version = built(corpus, uris, Inline(), to="split")
-    assert told(corpus, version) == [(1, "rejected", ["superseded"]), (2, "rejected", ["revoked"])]
+    assert told(corpus, version) == [(1, "rejected", ["revoked"]), (2, "rejected", ["revoked"])]
     assert corpus.artifact(version, "split").counts == {"kept": len(rest)}
 
 
@@ -133,25 +134,61 @@ def test_a_correction_without_a_higher_revision_takes_the_asset_out(
     ]
 
 
-def test_a_revoked_picture_is_out_under_every_id_and_does_not_come_back_under_a_new_one(
+TWIN = sample(AT, contributor={"id": "c-1"}, releases={**RELEASES, "model_release_ids": ["m-1"]})
+NAMES = {"asset": TWIN[0].uid, "contributor": "c-1", "model_release": "m-1"}
+
+
+def twins(corpus: Corpus, deliveries: Deliveries, built: Build, **revocation: Any) -> list[tuple[str, ...]]:
+    """(outcome, reasons) of an asset that is taken back, and of two others with its bytes: one delivered with
+    it, one after it.
+    """
+    beside, late = (
+        (sample(number, file=TWIN[0].file.model_dump(mode="json"))[0], TWIN[1]) for number in (40, 50)
+    )
+    uri = deliveries.write([*(sample(number) for number in FIRST if number != AT), TWIN, beside])
+    revoke(uri, **revocation)
+    version = built(corpus, [uri, deliveries.write([late])], Inline(), to="filter")
+    rows = [catalog_rows(corpus, version, asset.uid) for asset, _ in (TWIN, beside, late)]
+    return [(row["outcome"], *row["reasons"]) for (row,) in rows]
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_picture_that_was_taken_back_is_out_under_every_id_and_does_not_come_back(
+    corpus: Corpus, deliveries: Deliveries, built: Build, kind: str
+) -> None:
+    found = twins(corpus, deliveries, built, target_type=kind, targets=[NAMES[kind]])
+    assert found == [("rejected", "revoked:taken-back")] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"reason": "license_terminated"}, "revoked:taken-back"),
+        ({"action": "restrict", "restrict_uses": ["generation"]}, "restricted:generation"),
+    ],
+)
+def test_what_ends_with_a_licence_or_for_some_uses_ends_for_its_asset_alone(
+    corpus: Corpus, deliveries: Deliveries, built: Build, changes: dict[str, Any], reason: str
+) -> None:
+    found = twins(corpus, deliveries, built, target_type="asset", targets=[NAMES["asset"]], **changes)
+    assert found == [("rejected", reason), ("kept",), ("kept",)]
+
+
+def test_a_revocation_is_told_before_what_is_wrong_with_later_records(
     corpus: Corpus, deliveries: Deliveries, built: Build
 ) -> None:
-    twin, _ = sample(AT)
-    copy = sample(40, file=twin.file.model_dump())[0], sample(AT)[1]
-    uri = deliveries.write([*map(sample, FIRST), copy])
-    revoke(uri, twin.uid)
-    late = sample(50, file=twin.file.model_dump())[0], sample(AT)[1]
-    version = built(corpus, [uri, deliveries.write([late])], Inline(), to="filter")
-    for asset in (twin, copy[0], late[0]):
-        (row,) = catalog_rows(corpus, version, asset.uid)
-        assert (row["outcome"], row["reasons"]) == ("rejected", ["revoked:taken-back"]), asset.uid
+    first = deliveries.write([sample(number) for number in FIRST])
+    revoke(first, target_type="asset", targets=[sample(AT)[0].uid])
+    uris = [first, deliveries.write(corrected(0, is_adult=True)), deliveries.write(corrected(1))]
+    version = built(corpus, uris, Inline(), to="filter")
+    assert told(corpus, version) == [(number, "rejected", ["revoked:taken-back"]) for number in (0, 0, 1)]
 
 
-def revoke(uri: str, *targets: str) -> None:
-    """A delivery that takes back some assets, as it was written."""
+def revoke(uri: str, **changes: Any) -> None:
+    """A delivery that takes something back, as it was written."""
     store = Store.at(uri)
-    named = {"revocation_id": "taken-back", "targets": targets, "effective_at": "2026-05-01T00:00:00Z"}
-    record = template()["revocation"] | named
+    named = {"revocation_id": "taken-back", "effective_at": "2026-05-01T00:00:00Z"}
+    record = template()["revocation"] | named | changes
     raw = (json.dumps(record) + "\n").encode()
     store.write("revocations.jsonl", raw)
     manifest = json.loads(store.read("delivery.json"))

@@ -199,6 +199,7 @@ def test_every_fault_of_a_record_is_told() -> None:
     with pytest.raises(ValidationError) as caught:
         contract.Asset.model_validate(record)
     assert contract.describe(caught.value, "a.json").count("a.json: ") == 3
+    assert contract.describe(caught.value, "a.json", 1).endswith("and 2 more; mend these and try again")
 
 
 def test_hidden_characters_are_stripped_from_prose_and_lines_are_kept() -> None:

@@ -485,10 +485,6 @@ def test_tables_come_in_parts_and_are_joined_across_them(tmp_path: Path) -> None
         (dataset(file_row("101", encoded(1)), file_row("999", encoded(1))), "join"),
         (dataset(other=table(DATASET_ROW)), "table"),
         (dataset(b__asset_metadata=table({**DATASET_ROW, "id": "102"}) + b"\0"), "nul"),
-        (
-            replace(dataset(), files={**dataset().files, "shutterstock_101.png": encoded(1, "PNG")}),
-            "ambiguous",
-        ),
         (replace(dataset(), files={**dataset().files, "103.jpg": encoded(3)}), "unused"),
         (replace(dataset(), files={**dataset().files, "x.json": b"[]"}), "extension"),
         (replace(dataset(), files={**dataset().files, "f.csv": b"a\n"}, roles={"f.csv": "feed"}), "role"),
@@ -706,6 +702,16 @@ def test_restrictions_in_words_are_kept_whole_whatever_shape_they_have(tmp_path:
         ({"release_info": "No release required"}, [], None),
         ({"release_info": "Not released. More information"}, [], "none"),
         ({"release_info": "No release"}, [], "none"),
+        (
+            {"how_can_i_use_it": "Available for all permitted uses except machine learning."},
+            ["how_can_i_use_it: Available for all permitted uses except machine learning."],
+            None,
+        ),
+        (
+            {"release_info": "Not released. Must not be used for AI"},
+            ["release_info: Not released. Must not be used for AI"],
+            "none",
+        ),
         ({"release_info": "Partially released"}, ["release_info: Partially released"], None),
     ],
 )

@@ -90,10 +90,39 @@ def test_the_exact_name_of_an_image_goes_before_a_likeness(tmp_path: Path) -> No
     assert found == list(images.values())
 
 
-def test_a_name_in_another_case_that_may_be_two_images_is_refused(tmp_path: Path) -> None:
-    files = {"a.JPG": JPEG, "A.JPG": JPEG, "assets.csv": tabled(row("a", path="a.jpg"))}
-    with pytest.raises(Refused, match="rule ambiguous"):
-        delivered(tmp_path, "manifest", files)
+def test_a_name_that_may_be_two_images_is_the_fault_of_its_row_alone(tmp_path: Path) -> None:
+    images = {"x/a.JPG": JPEG, "x/A.JPG": JPEG, "b.jpg": JPEG}
+    files = {**images, "assets.csv": tabled(row("a", path="a.jpg"), row("b", path="b.jpg"))}
+    assert codes(delivered(tmp_path, "manifest", files)) == {"a": "ambiguous_image", "b": ""}
+
+
+@pytest.mark.parametrize(
+    ("lies", "first", "second", "becomes"),
+    [
+        ("AbC.jpg", "AbC.jpg", "aBc.jpg", ("", "no_image")),
+        ("sub/1.jpg", "sub/1.jpg", "1.jpg", ("", "no_image")),
+        ("1.jpg", "1.jpg", "1", ("", "no_image")),
+        ("sub/1.jpg", "1.jpg", "1", ("ambiguous_image", "ambiguous_image")),
+        ("sub/AbC.jpg", "aBc", "AbC", ("ambiguous_image", "ambiguous_image")),
+        ("sub/1.jpg", "sub/1.jpg", "sub/1.jpg", ("", "")),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_no_row_gets_an_image_that_may_be_another_rows(
+    tmp_path: Path, lies: str, first: str, second: str, becomes: tuple[str, str], *, turned: bool
+) -> None:
+    rows = [row("a", path=first), row("b", path=second)]
+    files = {lies: JPEG, "assets.csv": tabled(*(reversed(rows) if turned else rows))}
+    assert codes(delivered(tmp_path, "manifest", files)) == dict(zip("ab", becomes, strict=True))
+
+
+def test_an_image_that_only_an_unreadable_row_may_name_refuses_nothing(tmp_path: Path) -> None:
+    files = {
+        "a.jpg": JPEG,
+        "b.jpg": JPEG,
+        "assets.csv": tabled(row("a", path="a" * 70_000), row("b", path="b.jpg")),
+    }
+    assert codes(delivered(tmp_path, "manifest", files)) == {"a": "invalid_record", "b": ""}
 
 
 def test_a_file_is_found_under_the_spelling_that_its_system_gave_it(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +20,10 @@ FAULTY = None
 def row(uid: str, revision: int | None, *, says: int = 0, withdrawn: bool = False) -> dict[str, object]:
     """``says`` tells the contents of two records of one revision apart."""
     content = bytes([revision or 0, says]) * 16
-    made = {"uid": uid, "revision": revision, "withdrawn": withdrawn}
-    return made | ({} if revision is FAULTY else {"content": content, "image": content[::-1]})
+    made = {"uid": uid, "revision": revision, "withdrawn": withdrawn, "contributor": "", "model_releases": []}
+    # An image of its own for each asset and revision.
+    image = hashlib.sha256(f"{uid} {revision}".encode()).digest()
+    return made | ({} if revision is FAULTY else {"content": content, "image": image})
 
 
 def judged(*arrived: list[dict[str, object]], corrections: tuple[int, ...] = ()) -> dict[str, dict[str, str]]:
@@ -96,10 +100,17 @@ def test_a_correction_that_does_not_raise_the_revision_leaves_the_asset_to_a_per
 
 
 def test_the_images_of_an_asset_are_those_of_all_its_records() -> None:
-    rows = [row("a", 1), row("b", 2), row("c", FAULTY)], [row("a", 2)]
+    rows = [row("x:a", 1), row("x:b", 2), row("x:c", FAULTY)], [row("x:a", 2), row("y:a", 3)]
     made = {slot_name(i, 0): pa.Table.from_pylist(some, schema=REVISIONS) for i, some in enumerate(rows)}
-    found = images(made, ["a", "c", "z"])
-    assert found == {"a": sorted((bytes([0, number]) * 16).hex() for number in (1, 2))}
+    found = images(made, [("asset", "x", name) for name in "acz"])
+    hashes = sorted(hashlib.sha256(f"x:a {number}".encode()).hexdigest() for number in (1, 2))
+    assert found == {("asset", "x", "a"): hashes}
+
+
+def test_an_image_that_a_record_says_is_revoked_is_out_under_every_id_of_its_provider() -> None:
+    gone = row("x:a", 1, withdrawn=True)
+    twins = [row(uid, 0) | {"image": gone["image"]} for uid in ("x:b", "y:c")]
+    assert judged([gone, twins[0]], [twins[1]]) == {slot_name(0, 0): {"x:b": REVOKED}}
 
 
 def test_a_corpus_without_rows_has_nothing_out_of_date() -> None:

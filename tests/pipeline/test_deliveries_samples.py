@@ -18,7 +18,7 @@ from infra.storage import Store
 from pipeline import contract
 from pipeline.deliveries.opened import OpenDelivery, open_delivery
 from pipeline.deliveries.sample import Fault, Sample
-from pipeline.deliveries.webdataset import read_shard
+from pipeline.deliveries.webdataset import groups, read_shard
 
 
 def encoded(kind: str = "JPEG", color: int = 0) -> bytes:
@@ -102,6 +102,27 @@ BROKEN = {
     "invalid_text": {**members("b"), "b.txt": b"\xff"},
     "text_mismatch": {**members("b"), "b.txt": b"A red bicycle"},
 }
+
+
+def test_of_members_that_share_a_key_one_image_and_as_much_as_is_read_are_held(tmp_path: Path) -> None:
+    long = {"b.json": b"[" + b" " * 100_000, "b.txt": b"x" * 100_000}
+    opened = delivered(tmp_path, {"b.jpg": JPEG, "b.jpeg": JPEG, "b.png": JPEG, "b.webp": JPEG, **long})
+    ((key, parts),) = groups(opened, opened.shards[0])
+    sizes = {"jpg": len(JPEG), "jpeg": 0, "png": 0, "webp": 0, "json": 65_537, "txt": 8193}
+    assert (key, {name: len(part) for name, part in parts.items()}) == ("b", sizes)
+
+
+def test_the_image_after_several_of_one_key_is_whole(tmp_path: Path) -> None:
+    opened = delivered(tmp_path, {**members("a"), "a.png": JPEG, **members("b"), **members("c")})
+    assert codes(opened) == {"a": "several_images", "b": "", "c": ""}
+
+
+def test_a_record_with_many_faults_tells_of_a_few_in_a_few_words(tmp_path: Path) -> None:
+    bad = json.dumps({f"k{i}": "x" * 60 for i in range(500)}).encode()
+    ((_, sample),) = enumerate(read(delivered(tmp_path, {"b.json": bad, "b.jpg": JPEG})))
+    assert isinstance(sample.asset, Fault)
+    assert len(sample.asset.message) < 420
+    assert sample.asset.message.startswith("b.json: schema: Field required; add it\n")
 
 
 @pytest.mark.parametrize("code", BROKEN)

@@ -18,7 +18,7 @@ from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import contract
 from pipeline.contract import Asset
-from pipeline.deliveries import forms, table
+from pipeline.deliveries import columns, forms, table
 from pipeline.deliveries.batch import ASSETS
 from pipeline.deliveries.opened import OpenDelivery, open_delivery
 from pipeline.deliveries.sample import Fault
@@ -293,6 +293,14 @@ def test_a_row_without_an_id_goes_by_its_place_and_says_so(tmp_path: Path) -> No
     }
 
 
+@pytest.mark.parametrize("name", ["file", "file.0", "releases", "releases.0", "extra", "contributor.0"])
+def test_a_column_called_as_an_object_is_a_fault_of_the_rows_that_fill_it(tmp_path: Path, name: str) -> None:
+    bare = {column: "" for column in row("b") if column.startswith(f"{name.partition('.')[0]}.")}
+    data = tabled(row("a"), row("b", **bare, **{name: "x"}), row("c"))
+    found = codes(delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": data}))
+    assert found == {"a": "", "b": "invalid_record", "c": ""}
+
+
 def test_two_columns_for_one_field_are_a_fault(tmp_path: Path) -> None:
     data = tabled(row("a", **{"keywords.0": "x"}), row("b", contributor="me"), row("c"))
     found = codes(delivered(tmp_path, "manifest", {**IMAGES, "assets.csv": data}))
@@ -374,3 +382,18 @@ def test_every_field_of_the_contract_is_read_from_text_by_its_type() -> None:
         "number": table.NUMBERS,
         "words": table.LISTS,
     }
+
+
+def test_the_tables_of_a_delivery_share_what_they_may_say() -> None:
+    rows, budget = [("row 1", {"a": "x" * 471})] * 2, columns.Budget(most=4 * 1000)
+    assert list(columns.bounded(rows, "a.csv", budget)) == rows
+    with pytest.raises(Refused, match=r"b\.csv: row 3: refused by rule cells"):
+        list(columns.bounded([*rows, ("row 3", {})], "b.csv", budget))
+
+
+def test_a_row_may_say_a_mebibyte_and_no_more() -> None:
+    least = columns.weight({"a": ""})
+    (row,) = columns.bounded([("row 1", {"a": "x" * (columns.MAX_ROW - least)})], "t", columns.Budget())
+    assert columns.weight(row[1]) == columns.MAX_ROW
+    with pytest.raises(Refused, match="rule cells"):
+        list(columns.bounded([("row 1", {"a": ["x" * columns.MAX_ROW]})], "t", columns.Budget()))

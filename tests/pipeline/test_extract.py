@@ -206,6 +206,10 @@ def test_a_packet_in_latin_1_is_named() -> None:
         (photoshop(*[resource(0x0424, xmp(""))] * 40), "too_many_blocks"),
         (jpeg(*[segment(0xED, blocks.PHOTOSHOP_APP13 + bytes(65_000))] * 70), "too_many_blocks"),
         (png(*[chunk(b"abCd", b"")] * 100_001), "too_many_blocks"),
+        (png(chunk(b"eXIf", tiff(blocks.COPYRIGHT, b"x" * 65_537))), "large_exif"),
+        (png(chunk(b"eXIf", tiff(blocks.COPYRIGHT, b"x") + bytes(1024 * 1024))), "large_exif"),
+        (jpeg_xmp(xmp(f"<plus:DataMining>{'x' * 2001}</plus:DataMining>")), "large_xmp"),
+        (png(png_text(xmp(" " * 1024 * 1024), packed=True)), "unreadable_xmp"),
     ],
 )
 def test_what_is_there_and_not_read_asks_for_a_person(image: bytes, unread: str) -> None:
@@ -265,9 +269,11 @@ def test_a_block_that_spans_two_segments_is_one() -> None:
         iptc(struct.pack(">BBBH", 0x1C, 2, 40, 500) + b"short"),
         iptc(struct.pack(">BBBHI", 0x1C, 2, 40, 0x8004, 0xFFFFFFFF)),
         iptc(struct.pack(">BBBH", 0x1C, 2, 40, 0xFFFF)),
+        png(chunk(b"eXIf", tiff(0x83BB, data_set(2, 25, b"word") * 10_001))),
+        png(chunk(b"eXIf", tiff(0x83BB, data_set(2, 25, b"x" * 30_000) * 9))),
     ],
 )
-def test_damaged_iptc_is_named(image: bytes) -> None:
+def test_damaged_iptc_and_more_of_it_than_is_read_is_named(image: bytes) -> None:
     assert extract(image).extracted.unread == ("unreadable_iptc",)
 
 
