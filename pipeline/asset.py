@@ -103,7 +103,7 @@ class ImageFile(Record):
     """The delivered bytes."""
 
     sha256: Sha256
-    bytes: Annotated[int, Field(ge=1, le=268_435_456)]
+    bytes: Annotated[int, Field(ge=1, le=100_663_296)]
     mime: Mime
     width: Annotated[int, Field(ge=1, le=65_500)]
     height: Annotated[int, Field(ge=1, le=65_500)]

@@ -55,7 +55,7 @@ def kept_cells(cells: Any, uri: str) -> Any:
 
 
 def _searched(document: Any) -> Any:
-    """Without these, and without the files that a delivery lists: 300,000 paths and hashes, of known form."""
+    """Without these, and without the files that a delivery lists: 80,000 paths and hashes, of known form."""
     if not isinstance(document, dict):
         return document
     rest = {name: value for name, value in document.items() if name not in {FREE, "files"}}
