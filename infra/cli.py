@@ -31,10 +31,26 @@ def build_app() -> App:
     return app
 
 
+def told_in_full(app: App, tokens: Sequence[str]) -> App:
+    """The app, where a command that is asked for help tells its whole docstring, with the example.
+
+    In lists a line stands for it, so that nothing is imported for them.
+    """
+    command = app
+    if not {"--help", "-h"}.isdisjoint(tokens):
+        for token in tokens:
+            if token.startswith("-") or token not in command:
+                break
+            command = command[token]
+        if command.default_command is not None:
+            command.help = None
+    return app
+
+
 def run(tokens: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     try:
-        result = build_app()(
+        result = told_in_full(build_app(), tokens)(
             list(tokens),
             exit_on_error=False,
             print_error=True,

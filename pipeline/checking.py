@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,10 +24,14 @@ from pipeline.config import Config
 from pipeline.deliveries import kept
 from pipeline.engine import Inline
 from pipeline.outcomes import KEPT
+from pipeline.reasons import code_of, rule_of
 from pipeline.step import ROWS, generation
 
 Row = tuple[int, str, str]
-"""(revision, outcome, reason code) of a catalog row; the code is empty where the row is kept."""
+"""(revision, outcome, first reason) of a catalog row; the reason is empty where the row is kept."""
+MAX_EXAMPLE = 300
+"""Characters of a reason that is told as an example."""
+MAX_LEAVING = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +112,26 @@ def check(
                 told(scratch.store, version, number, after) for number in arriving(head, version, deliveries)
             ],
             "changes": changes(before, after),
+            "leaving": leaving(before, after),
         }
 
 
-def catalog(corpus: Corpus, version: Version) -> dict[str, dict[str, Row]]:
-    """Rows by slot and uid."""
+def catalog(
+    corpus: Corpus, version: Version, *, step: str = "decide", since: int = 0
+) -> dict[str, dict[str, Row]]:
+    """Rows by slot and uid, as a step left them, of the deliveries from number ``since`` on."""
     columns = [schema.UID, schema.REVISION, schema.OUTCOME, schema.REASONS]
     found = {}
-    for slot, shard in corpus.artifact(version, "decide").shards.items():
+    for slot, shard in corpus.artifact(version, step).shards.items():
+        if int(generation(slot)) < since:
+            continue
         table = tables.read_parquet(refs.of(corpus.store, shard, ROWS))
         rows = zip(*(table[column.name].to_pylist() for column in columns), strict=True)
-        found[slot] = {uid: (revision, outcome, code(reasons)) for uid, revision, outcome, reasons in rows}
+        found[slot] = {
+            uid: (revision, outcome, reasons[0] if reasons and outcome != KEPT else "")
+            for uid, revision, outcome, reasons in rows
+        }
     return found
-
-
-def code(reasons: Sequence[str]) -> str:
-    return reasons[0].partition(":")[0] if reasons else ""
 
 
 def arriving(head: Version, version: Version, deliveries: Sequence[str]) -> list[int]:
@@ -141,19 +150,36 @@ def told(
     """A delivery and its decisions: rows in, kept, and ``OUTCOME:CODE`` for the others."""
     folded = version.deliveries[number]
     batches = kept.batches(store, folded.sha256, folded.batches)
-    mine = [row for slot in rows if int(generation(slot)) == number for row in rows[slot].values()]
+    mine = {uid: row for slot in rows if int(generation(slot)) == number for uid, row in rows[slot].items()}
     return {
         "uri": folded.uri,
         "provider": folded.provider,
         "delivery_id": folded.delivery_id,
         "sequence": folded.sequence,
         "addresses": sum(batch.addresses for batch in batches),
-        "decisions": {"in": len(mine), KEPT: 0, **tally(mine)},
+        "decisions": {"in": len(mine), KEPT: 0, **tally(mine.values())},
+        "examples": examples(mine),
     }
 
 
-def tally(rows: Sequence[Row]) -> dict[str, int]:
-    found = collections.Counter(f"{outcome}:{why}" if why else outcome for _, outcome, why in rows)
+def tally(rows: Iterable[Row]) -> dict[str, int]:
+    return dict(sorted(collections.Counter(map(kind, rows)).items()))
+
+
+def kind(row: Row) -> str:
+    """What is counted: the outcome, and the code of its reason."""
+    _, outcome, why = row
+    return f"{outcome}:{code_of(why)}" if why else outcome
+
+
+def examples(rows: Mapping[str, Row]) -> dict[str, str]:
+    """For each kind of row that is not kept, one asset with its reason, or the rule behind it."""
+    found: dict[str, str] = {}
+    for uid, row in rows.items():
+        why = row[2]
+        if why and kind(row) not in found:
+            detail = why.partition(": ")[2].partition("\n")[0][:MAX_EXAMPLE]
+            found[kind(row)] = f"{uid}: {rule_of(why) or detail or why}"
     return dict(sorted(found.items()))
 
 
@@ -167,9 +193,23 @@ def changes(
     known = {uid for rows in before.values() for uid in rows}
     arrived = {uid for slot, rows in after.items() if slot not in before for uid in rows}
     both = [(then, after[slot][uid]) for slot, rows in before.items() for uid, then in rows.items()]
-    lost = collections.Counter(now[2] for then, now in both if then[1] == KEPT != now[1])
+    lost = collections.Counter(code_of(now[2]) for then, now in both if then[1] == KEPT != now[1])
     again = sum(then[1] != KEPT == now[1] for then, now in both)
     return {"new": len(arrived - known), "superseded": 0, **dict(sorted(lost.items())), "kept again": again}
+
+
+def leaving(
+    before: Mapping[str, Mapping[str, Row]], after: Mapping[str, Mapping[str, Row]]
+) -> dict[str, str]:
+    """The first assets of which no row would be kept any more, and why."""
+    stays = {uid for rows in after.values() for uid, row in rows.items() if row[1] == KEPT}
+    gone = (
+        (uid, kind(after[slot][uid]))
+        for slot, rows in before.items()
+        for uid, row in rows.items()
+        if row[1] == KEPT and uid not in stays
+    )
+    return dict(itertools.islice(gone, MAX_LEAVING))
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -179,9 +219,16 @@ def text(found: Mapping[str, Any]) -> str:
         name = f"{delivery['provider']} {delivery['delivery_id']} (number {delivery['sequence']})"
         counts = ", ".join(f"{outcome} {rows}" for outcome, rows in delivery["decisions"].items())
         lines.append(f"  {name}: {counts}")
+        lines += told_examples(delivery["examples"])
         if delivery["addresses"]:
             lines.append(
                 f"    {delivery['addresses']} images lie at addresses, which a check does not follow"
             )
     changed = ", ".join(f"{kind} {num}" for kind, num in found["changes"].items())
-    return "\n".join([*lines, f"  against the corpus: {changed}"])
+    lines.append(f"  against the corpus: {changed}")
+    lines += [f"    out: {uid} ({why})" for uid, why in found["leaving"].items()]
+    return "\n".join(lines)
+
+
+def told_examples(found: Mapping[str, str]) -> list[str]:
+    return [f"    {name}, such as {example}" for name, example in found.items()]

@@ -11,7 +11,6 @@ record names its part, and ``pipeline.rights`` wants every used part admitted.
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, FailFast, Field, model_validator
@@ -23,6 +22,7 @@ from pipeline.asset import Asset, Contributor, ImageFile, Record, Releases, Text
 from pipeline.faults import describe
 from pipeline.fields import (
     OPAQUE,
+    SHA256,
     UNIQUE,
     Many,
     Maybe,
@@ -40,7 +40,6 @@ __all__ = ["PARTS", "Asset", "Contributor", "Delivery", "DeliveryFile", "ImageFi
 __all__ += ["Releases", "Revocation", "Text", "Use", "describe", "json_schema", "template"]
 
 
-_HASH = re.compile(r"[0-9a-f]{64}")
 Form = Literal[
     "webdataset",
     "manifest",
@@ -111,7 +110,7 @@ class Revocation(Record):
         if self.target_type == "asset" and foreign:
             fix = f"a provider revokes its own assets: write ASSET_ID or {self.provider}:ASSET_ID"
             raise fault(f"{foreign[0][:80]!r} belongs to another provider", fix, "targets")
-        if self.target_type.startswith("content_") and not all(map(_HASH.fullmatch, self.targets)):
+        if self.target_type.startswith("content_") and not all(map(SHA256.fullmatch, self.targets)):
             raise fault("a content is named by its hash", "write 64 lower-case hex digits", "targets")
         return self
 

@@ -72,7 +72,7 @@ class SealOptions:
     sequence: int = 0
     """Number of the delivery; a provider's next is one more."""
     kind: Literal["full", "delta", "correction", "revocation"] | None = None
-    """Default: full for number 0, else delta."""
+    """Default: full for number 0, else delta. A revocation is a revocations.jsonl, with or without images."""
     every_asset: Path | None = None
     """JSON file with what holds for every asset that does not say otherwise itself; `pardalis contract
     template every_asset` prints an example."""
@@ -86,6 +86,9 @@ class SealOptions:
     """Print delivery.json itself."""
 
     def statement(self) -> seal.Statement:
+        if self.kind not in (None, "full") and not self.sequence:
+            told = f"a {self.kind} follows another delivery"
+            raise ValueError(f"{told}; say which number it has with --sequence")
         common = read_statement(self.every_asset)
         licensed = {"license_ids": list(self.license_id)} if self.license_id else {}
         return seal.Statement(
@@ -144,7 +147,7 @@ def example(
     ----------
     name
         emoji: 3,374 pictures from two npm packages. openclipart: 7,458 drawings of Debian's packages
-        openclipart-svg and openclipart-png, 65 of them without a licence that grants training.
+        openclipart-svg and openclipart-png, 69 of them without a licence that grants training.
     folder
         An empty folder or s3:// place for the delivery.
     source

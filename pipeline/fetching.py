@@ -11,12 +11,9 @@ the next ``pardalis ingest`` tries the rest again.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import json
-import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Self
 
@@ -25,18 +22,18 @@ from pydantic import Field, model_validator
 from infra.artifact import Made, Shard, find_shard
 from infra.guarded import s3
 from infra.guarded.address import check_uri
-from infra.guarded.https import INTERNET, Limits, Network, Unreachable
+from infra.guarded.https import INTERNET, Limits, Network
 from infra.guarded.refused import Refused
 from infra.settings import Section
 from infra.storage import Missing, Store
 from pipeline import folding, refs
 from pipeline.contract import Delivery
-from pipeline.deliveries import fetched, kept, signed
+from pipeline.deliveries import fetched, kept, objects, signed
 from pipeline.deliveries.download import Effort, Wanted, download
 from pipeline.deliveries.fetched import Missed
 from pipeline.deliveries.kept import KeptBatch
 from pipeline.deliveries.sample import Delivered
-from pipeline.fields import Many
+from pipeline.fields import SHA256, Many
 from pipeline.outcomes import KEPT
 from pipeline.step import Report, Source, Step, Task, by_slot, slot_name, try_name
 
@@ -47,9 +44,6 @@ BARRED = frozenset({"host", "bucket", "size"})
 """Refusals that other settings may lift; the row is asked for again under them."""
 THREADS = 8
 """Images read at a time; each may hold ``max_bytes`` twice, before and after it is counted."""
-OVER = Missed(code="budget", message="the batch is full; its rest comes with the next try", again=True)
-
-SHA256 = re.compile("[0-9a-f]{64}")
 UNSIGNED = "what lies at an address may change; state the sha256 of the image"
 
 
@@ -163,13 +157,14 @@ def earlier(source: Source) -> dict[str, list[Allowed]]:
 def with_addresses(asking: Mapping[int, tuple[KeptBatch, Task]], at: Delivered) -> list[Task]:
     """The tries that are to be made, by the number of their batch, each with the signed addresses it needs.
 
-    No more of these are held than today's tries will follow. Of a delivery that is gone nothing is asked
-    again: what it could not bring stays as it is told, and the corpus goes on.
+    No more of these are held than today's tries will follow. Of a delivery that is gone, or in whose place
+    another was put, nothing is asked again: what it could not bring stays as it is told, and the corpus goes
+    on.
     """
     rows = {i: batch.rows.sha256 for i, (batch, _) in asking.items() if batch.signed and batch.rows}
     try:
         found = signed.addresses(rows, at)
-    except Missing:
+    except (Missing, Refused):
         if any(asking[i][1].facts["try"] == 0 for i in rows):
             raise
         found = {}
@@ -181,20 +176,25 @@ def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network)
     wanted, missed = left(task)
     refused = refusals(wanted, task.facts["allowed"])
     asked = {number: row for number, row in wanted.items() if number not in refused}
-    objects = {number: row for number, row in asked.items() if is_object(row)}
+    effort = Effort(threads=THREADS, max_total_bytes=config.batch_bytes)
     answers = download(
         [
             Wanted(row=number, uri=row["uri"], sha256=expected(row))
             for number, row in asked.items()
-            if number not in objects
+            if not is_object(row)
         ],
         hosts=task.facts["allowed"]["hosts"],
         limits=Limits(max_bytes=task.facts["allowed"]["max_bytes"], total_s=config.seconds),
         network=network,
-        effort=Effort(threads=THREADS, max_total_bytes=config.batch_bytes),
+        effort=effort,
     )
     found: dict[int, bytes | Missed] = {answer.row: answer.outcome for answer in answers}
-    found |= from_s3(objects, task.facts["allowed"], left=config.batch_bytes - held(found))
+    found |= objects.read(
+        [stored(number, row) for number, row in asked.items() if is_object(row)],
+        buckets=task.facts["allowed"]["buckets"],
+        max_bytes=task.facts["allowed"]["max_bytes"],
+        effort=replace(effort, max_total_bytes=config.batch_bytes - objects.held(found)),
+    )
     images = {number: image for number, image in found.items() if isinstance(image, bytes)}
     still = {number: why for number, why in found.items() if isinstance(why, Missed)}
     return made(images, {**missed, **refused, **still}, task.facts["allowed"])
@@ -216,7 +216,7 @@ def left(task: Task) -> tuple[dict[int, Any], dict[int, Missed]]:
     if task.reads["missed"]:
         ask = [number for number, why in missed.items() if why.again or why.code in BARRED]
         # First those that had no turn, or rows that fail at great length would keep them out for ever.
-        ask.sort(key=lambda number: missed[number].code != OVER.code)
+        ask.sort(key=lambda number: missed[number].code != objects.OVER.code)
     uris = {number: task.hints["signed"].get(number, rows[number]["uri"]) for number in ask}
     return {number: {**rows[number], "uri": uri} for number, uri in uris.items() if uri}, missed
 
@@ -253,50 +253,14 @@ def is_object(row: Mapping[str, Any]) -> bool:
     return str(row["uri"]).startswith("s3://")
 
 
+def stored(number: int, row: Mapping[str, Any]) -> objects.Wanted:
+    version = stated(row, "file.s3_version_id")
+    return objects.Wanted(row=number, uri=row["uri"], sha256=expected(row), version=version)
+
+
 def expected(row: Mapping[str, Any]) -> str:
     return stated(row, "file.sha256", "sha256")
 
 
 def stated(row: Mapping[str, Any], *columns: str) -> str:
     return next((str(row["cells"][name]) for name in columns if row["cells"].get(name)), "")
-
-
-def held(found: Mapping[int, bytes | Missed]) -> int:
-    return sum(len(image) for image in found.values() if isinstance(image, bytes))
-
-
-def from_s3(
-    rows: Mapping[int, Mapping[str, Any]], allowed: Allowed, *, left: int
-) -> dict[int, bytes | Missed]:
-    """Objects by row, several at a time, until so many bytes are held."""
-    found: dict[int, bytes | Missed] = {}
-    with ThreadPoolExecutor(THREADS) as pool:
-        reading = functools.partial(from_object, allowed=allowed)
-        for start in range(0, len(rows), THREADS):
-            some = list(rows)[start : start + THREADS]
-            if OVER in found.values():
-                found |= dict.fromkeys(some, OVER)
-                continue
-            for number, answer in zip(some, pool.map(reading, map(rows.__getitem__, some)), strict=True):
-                fits = isinstance(answer, Missed) or held(found) + len(answer) <= left
-                found[number] = answer if fits else OVER
-    return found
-
-
-def from_object(row: Mapping[str, Any], allowed: Allowed) -> bytes | Missed:
-    try:
-        data = s3.read(
-            row["uri"],
-            stated(row, "file.s3_version_id"),
-            buckets=allowed["buckets"],
-            max_bytes=allowed["max_bytes"],
-        )
-    except Refused as error:
-        return Missed(code=error.rule, message=str(error), again=False)
-    except Unreachable as error:
-        return Missed(code="unreachable", message=str(error), again=True)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != expected(row):
-        told = f"file.sha256: got {expected(row)}; the object has {digest}"
-        return Missed(code="sha256_mismatch", message=told, again=False)
-    return data

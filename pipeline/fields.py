@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+SHA256 = re.compile("[0-9a-f]{64}")
 # Years of four digits from 1000 on: there are no pictures from before, and time can be taken off every one.
 _TIMESTAMP = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
 # What nobody sees in a name, or what turns its letters round: Unicode's controls, and its Default_Ignorable
@@ -103,7 +104,7 @@ Provider = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,31}$")]
 AssetId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 LicenseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 RecordId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=f"^{SHA256.pattern}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 RelativePath = Annotated[str, AfterValidator(_relative), WithJsonSchema({"type": "string", "pattern": _PATH})]
 Id = Annotated[str, Field(min_length=1, max_length=128), OPAQUE]

@@ -79,13 +79,15 @@ def check_licenses(store: Store, version: Version, opened: OpenDelivery) -> None
     """No record says something else under a revision that an earlier delivery of the provider gave."""
     where = opened.store.where(LICENSES)
     known = license_records(store, version, opened.delivery.provider)
-    records.latest([*known, *records.read_licenses(opened.records[LICENSES], where)], where)
+    records.latest([*known, *records.read_licenses(opened.records.get(LICENSES, b""), where)], where)
 
 
 def keep(corpus: Corpus, version: Version, opened: OpenDelivery) -> Version:
     """Copy the records into the corpus and list the delivery."""
     delivery = opened.delivery
-    batches = kept.write(corpus.store, opened, (MANIFEST, LICENSES))
+    batches = kept.write(
+        corpus.store, opened, [name for name in (MANIFEST, LICENSES) if name in opened.records]
+    )
     if opened.revocations:
         lines = (record.model_dump_json(by_alias=True) + "\n" for record in opened.revocations)
         version = corpus.append(version, REVOCATIONS, "".join(lines).encode())
@@ -115,9 +117,10 @@ def license_records(store: Store, version: Version, provider: str) -> list[Licen
     for folded in version.deliveries:
         if folded.provider == provider:
             name = f"{kept.folder(folded.sha256)}/{LICENSES}"
-            (file,) = (f for f in manifest(manifest_ref(store, folded)).files if f.path == LICENSES)
-            ref = refs.Ref(store, name, file.sha256)
-            found += records.read_licenses(ref.read(), store.where(name))
+            # A revocation need not bring any.
+            for file in (f for f in manifest(manifest_ref(store, folded)).files if f.path == LICENSES):
+                ref = refs.Ref(store, name, file.sha256)
+                found += records.read_licenses(ref.read(), store.where(name))
     return found
 
 

@@ -127,8 +127,12 @@ def ingest(
     if not delivery and not options.open().numbers():
         raise NoCorpus(f"{options.address()} holds no corpus yet; name a delivery to begin one with")
     with job("ingest", options, engine) as work:
+        before = len(work.corpus.head().deliveries)
         version, balances = ingest_all(work, delivery, as_of)
-    answer(summary(version, balances), told(version, balances), json=options.json)
+        rows = checking.catalog(work.corpus, version, step="images", since=before)
+    examples = checking.examples({uid: row for slot in rows.values() for uid, row in slot.items()})
+    lines = "\n".join([told(version, balances), *checking.told_examples(examples)])
+    answer({**summary(version, balances), "examples": examples}, lines, json=options.json)
 
 
 def checked(deliveries: Sequence[str], options: CorpusOptions, as_of: datetime) -> dict[str, Any]:

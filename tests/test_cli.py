@@ -28,6 +28,8 @@ COMMANDS = (
     "submit",
     "contract schema",
     "contract template",
+    "contract seal",
+    "contract example",
     "index query",
     "index stats",
     "tokenizer eval",
@@ -42,7 +44,7 @@ COMMANDS = (
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0
-    assert f"pardalis {command}" in " ".join(capsys.readouterr().out.split())
+    assert f"Example: pardalis {command}" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)

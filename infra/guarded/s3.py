@@ -19,9 +19,14 @@ from infra.guarded.refused import Refused
 ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{2,62})/([^\x00-\x1f\x7f]{1,1024})")
 GONE = frozenset({404, 405, 410, 412})
 """Answers that another try will not change. 405 is a delete marker's."""
-CLOSED = frozenset({400, 401, 403})
-"""Answers to credentials that are wrong, expired (400, as AWS has it) or may not read: they can be mended.
-Who may not list a bucket is told 403 for an object that is not there, too."""
+BAD = 400
+CLOSED = frozenset({401, 403})
+"""Answers to credentials that are wrong or may not read: they can be mended. Who may not list a bucket is
+told 403 for an object that is not there, too."""
+MENDED = frozenset({"AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+"""What a :data:`BAD` answer says of credentials, the first of those for another region."""
+LATER = frozenset({"RequestTimeout", "RequestLimitExceeded", "Throttling", "ThrottlingException"})
+"""What it says of the hour. All else (``InvalidArgument``, as of a version that cannot be one) stands."""
 
 
 def check_uri(uri: str, buckets: Collection[str]) -> tuple[str, str]:
@@ -30,7 +35,7 @@ def check_uri(uri: str, buckets: Collection[str]) -> tuple[str, str]:
     if found is None:
         raise Refused(shown(uri), "", "uri", "an object's address is s3://BUCKET/KEY")
     if found[1] not in buckets:
-        fix = "allow it in the delivery's allowed_buckets and in pipeline.fetch.buckets"
+        fix = "allow it in the delivery (contract seal --allowed-buckets) and in pipeline.fetch.buckets"
         raise Refused(shown(uri), "", "bucket", f"bucket {found[1]!r} is not allowed; {fix}")
     return found[1], found[2]
 
@@ -49,14 +54,22 @@ def read(uri: str, version: str, *, buckets: Collection[str], max_bytes: int) ->
             raise Refused(place, "", "size", f"{size} bytes, at most {max_bytes} are read")
         data: bytes = answer["Body"].read()
     except botocore.exceptions.ClientError as error:
-        status = s3.status(error)
-        if status in GONE:
-            fix = "see that the object, and the version, is there"
-            raise Refused(place, "", "status", f"the server answered {status}; {fix}") from None
-        told = f"the server answered {status}"
-        if status in CLOSED:
-            told += f"; give the environment's credentials read access to bucket {bucket!r}, listing included"
-        raise Unreachable(place, told) from None
+        raise failure(error, place, bucket) from None
+    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError):
+        fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        raise Unreachable(place, f"there are no credentials for S3 here; {fix}") from None
     except (botocore.exceptions.BotoCoreError, OSError) as error:
         raise Unreachable(place, type(error).__name__) from None
     return data
+
+
+def failure(error: botocore.exceptions.ClientError, place: str, bucket: str) -> Refused | Unreachable:
+    """What the server's answer means for the row: it stands, or another try may bring the object."""
+    status, code = s3.status(error), str(error.response["Error"].get("Code", ""))
+    told = f"the server answered {status} {code[:40]!a}"
+    if status in CLOSED or code in MENDED:
+        fix = f"give the environment's credentials read access to bucket {bucket!r}, listing included"
+        return Unreachable(place, f"{told}; {fix}")
+    if status in GONE or (status == BAD and code not in LATER):
+        return Refused(place, "", "status", f"{told}; see that the object, and the version, is there")
+    return Unreachable(place, told)

@@ -81,6 +81,9 @@ def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
         mine |= stated.standing(at.delivery.sequence, at.delivery.every_asset)
         mine |= {} if key == name else {"extra": {"provider_id": name}}
         whole = stated.filled(stated.filled(told, found), mine)
+        if "description" not in {**at.delivery.every_asset, **whole}:
+            fix = f"write it as description in {name}.json, in {name}.xmp, or into the image"
+            raise Wrong("invalid_record", f"description: {pictures[0].path} has no caption; {fix}")
         claimed = whole.get("file", {})
         if not isinstance(claimed, dict):
             return whole  # the contract says what is wrong with it

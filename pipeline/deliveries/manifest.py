@@ -133,7 +133,7 @@ def check_listing(store: Store, delivery: Delivery) -> Delivery:
     listed = [unicodedata.normalize("NFC", file.path) for file in delivery.files]
     present = lying(sizes.keys() - {MANIFEST}, frozenset(listed), where)
     check_names(listed, present, where)
-    needed = (LICENSES, REVOCATIONS) if delivery.kind == "revocation" else (LICENSES,)
+    needed = (needed_records(delivery.kind),)
     for path in needed:
         if path not in present:
             raise Refused(where, path, "missing", f"a {delivery.kind} delivery has these records; add them")
@@ -169,6 +169,11 @@ def lying(names: Iterable[str], listed: Collection[str], where: str) -> dict[str
         if path in listed or not left_behind(path):
             found[path] = name
     return found
+
+
+def needed_records(kind: str) -> str:
+    """What a delivery is nothing without: licences, or what it takes back."""
+    return REVOCATIONS if kind == "revocation" else LICENSES
 
 
 def check_counts(delivery: Delivery, found: Mapping[str, int | None], where: str) -> None:

@@ -24,9 +24,11 @@ from pipeline.contract import Delivery, Form, describe
 from pipeline.deliveries import columns, forms, manifest
 from pipeline.deliveries.columns import extension
 from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
-from pipeline.deliveries.opened import as_listed
+from pipeline.deliveries.opened import OpenDelivery, as_listed
 
 RECORDS = {LICENSES: "licenses", REVOCATIONS: "revocations"}
+WRITTEN = {LICENSES: "license", REVOCATIONS: "revocation"}
+"""The template of what stands in it."""
 OBJECT = frozenset({"media_type", "description"})
 """Fields that an object of Shutterstock's API has, and an entry of its feed of changes has not."""
 
@@ -51,12 +53,16 @@ def seal(store: Store, form: Form, statement: Statement) -> Delivery:
     """
     names = [name for name in store.names() if name != MANIFEST and not manifest.left_behind(name)]
     if store.exists(MANIFEST):
-        fix = "deliver what is new from another folder, under the next --sequence"
-        raise Refused(store.uri, MANIFEST, "sealed", f"the folder is a delivery already; {fix}")
+        told = "the folder is a delivery already, and once ingested a delivery never changes"
+        fix = f"deliver what is new from another folder, or, before it is ingested, delete {MANIFEST}"
+        raise Refused(store.uri, MANIFEST, "sealed", f"{told}; {fix} and seal it again")
     check_links(store)
-    if LICENSES not in names:
-        fix = "write one record a line; `pardalis contract template license` prints an example"
-        raise Refused(store.uri, LICENSES, "missing", f"without a licence nothing is admitted; {fix}")
+    if not names:
+        raise Refused(store.uri, "", "empty", "there is no such folder, or nothing in it; see its name")
+    needed = manifest.needed_records(statement.kind)
+    if needed not in names:
+        fix = f"write one record a line; `pardalis contract template {WRITTEN[needed]}` prints an example"
+        raise Refused(store.uri, needed, "missing", f"a {statement.kind} delivery is nothing without; {fix}")
     bar = Bar("seal", len(names), "files")
     files = []
     for name in names:
@@ -80,9 +86,19 @@ def seal(store: Store, form: Form, statement: Statement) -> Delivery:
     except ValidationError as error:
         raise ValueError(describe(error, MANIFEST)) from None
     raw = (delivery.model_dump_json() + "\n").encode()
-    as_listed(store, raw)  # refuses what would be refused for ever, while it can still be mended
+    opened = as_listed(store, raw)  # refuses what would be refused for ever, while it can still be mended
+    check_licensed(opened, statement)
     store.write(MANIFEST, raw)
     return delivery
+
+
+def check_licensed(opened: OpenDelivery, statement: Statement) -> None:
+    """Licences that all assets are said to come under are there; a later delivery may mean an earlier's."""
+    named = statement.every_asset.get("license_ids", ())
+    unknown = [name for name in named if name not in opened.licenses]
+    if statement.kind == "full" and unknown:
+        told = f"every_asset names {str(unknown[0])[:80]!a}, which it has no record of; its records are"
+        raise Refused(opened.store.uri, LICENSES, "license", f"{told} {', '.join(opened.licenses)}")
 
 
 def hashed(store: Store, name: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Signed addresses, which are kept nowhere: who is about to follow them reads them of the delivery again.
 
 The surprising rule: a delivery must lie where it was ingested from for as long as images at signed addresses
-are to be tried again. Once it is gone, what did not come is not asked for any more.
+are to be tried again. Once it is gone, or another was put in its place, what did not come is not asked for
+any more.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ from pipeline.contract import Delivery
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
 from pipeline.deliveries.sample import Fault, Wrong
+from pipeline.fields import SHA256
 
 PATH = "path"
 ALIASES = {"uri": "file.uri", "url": "file.uri", "sha256": "file.sha256", "caption": "description"}
 """Columns as img2dataset and others call them."""
 HASHES = ("file.sha256", "sha256")
-SHA256 = re.compile("[0-9A-Fa-f]{64}")
 SEPARATOR = ";"
 LISTS = frozenset(
     {
@@ -69,8 +69,8 @@ def placed(place: str, path: str, uri: str) -> Fault | None:
 
 def lowered(cells: Cells) -> Cells:
     """With hashes as the contract spells them: PowerShell and others write them in capitals."""
-    told = {name: str(cells.get(name, "")) for name in HASHES}
-    return {**cells, **{name: cell.lower() for name, cell in told.items() if SHA256.fullmatch(cell)}}
+    told = {name: str(cells.get(name, "")).lower() for name in HASHES}
+    return {**cells, **{name: cell for name, cell in told.items() if SHA256.fullmatch(cell)}}
 
 
 def address(cells: Cells) -> str:

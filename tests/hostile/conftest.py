@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         folder = tmp_path / name.lower()
         folder.mkdir()
         monkeypatch.setenv(name, str(folder))
+    # In this process the variable was read long ago.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmpdir"))
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

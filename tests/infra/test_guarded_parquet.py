@@ -151,6 +151,13 @@ def test_a_string_that_is_no_text_is_refused() -> None:
     assert refused(raw) == "utf8"
 
 
+@pytest.mark.parametrize("seconds", [2**53, -(2**53), 253_402_300_800])
+def test_a_time_that_no_calendar_has_is_refused_and_ends_no_reader(seconds: int) -> None:
+    times = pa.array([seconds, 0], pa.int64()).cast(pa.timestamp("s", "UTC"))
+    assert refused(written({"a": times})) == "time"
+    assert read(written({"a": times[1:]})) == [{"a": "1970-01-01T00:00:00Z"}]
+
+
 def test_a_table_comes_back_from_the_child_as_from_the_reader() -> None:
     raw = written({"a": ["one", None, "e\u0301"], "b": [1, 2, 3], "c": [0.5, None, 1.5]})
     assert [cells for _, cells in rows(raw, file="t")] == read(raw)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +26,10 @@ MARK = "Canary"
 QUERY = f"X-Amz-Credential={MARK}5&X-Amz-Signature={MARK}6"
 SIGNED = f"https://images.example/a.jpg?{QUERY}"
 ADDRESS = f"https://user:{MARK}7@images.example/a.jpg?{QUERY}"
+ESCAPED = rf"https:\/\/user:{MARK}7@images.example\/a.jpg?{QUERY}"
+"""As PHP's ``json_encode`` spells it."""
+ENCODED = f"https://images.example/a.jpg%3F{quote(QUERY)}"
+"""As a link in a link spells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ def wrong(key: str, image: bytes) -> Iterator[dict[str, Any]]:
         yield {**good, field: ADDRESS}
     yield {**good, "license_ids": [ADDRESS]}
     yield {**good, "keywords": ["red", ADDRESS]}
+    yield {**good, "title": f'{{"uri": "{ESCAPED}"}}'}
+    yield {**good, "made_by": f'{{"uri": "{ESCAPED}"}}, see {ENCODED}'}
     yield {**good, "location": {"text": f"password = {MARK}8"}}
     yield {**good, "aws_secret_access_key": f"{MARK}9"}
 
@@ -95,6 +102,7 @@ def wrong_records() -> Iterator[tuple[dict[str, Any], bytes]]:
 def kept_record(**file: Any) -> dict[str, Any]:
     """With credentials where they do no harm: the record is kept, and they are not."""
     extra = {"source": ADDRESS, "token": f"{MARK}3", "page": "https://a.example/?id=7"}
+    extra |= {"escaped": f'{{"uri": "{ESCAPED}"}}', "encoded": ENCODED, "header": f"Cookie: id={MARK}4"}
     # Words that are not known to sign: they are dropped with the rest of the query.
     credit_line = f"by https://images.example/a.jpg?key={MARK}1&sign={MARK}2"
     asset = record("kept", PNG, extra=extra, credit_line=credit_line)

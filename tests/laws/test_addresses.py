@@ -20,6 +20,7 @@ from infra.artifact import Shard
 from infra.cli import run
 from infra.corpus import Corpus, Version
 from infra.guarded.https import INTERNET, Network
+from infra.guarded.refused import Refused
 from infra.storage import Store
 from infra.telemetry import Bar, Log
 from pipeline import build, checking, folding, plan
@@ -164,6 +165,37 @@ def test_what_could_not_be_reached_is_tried_again_and_nothing_else(
     shutil.rmtree(moved)
     assert patient.ingest([], site.network()) == second
     assert len(site.asked) == 1
+
+
+def test_a_delivery_may_be_put_where_the_one_before_it_lay(tmp_path: Path, site: Site, world: World) -> None:
+    """What that one could not bring is not asked for any more: nobody knows its signature."""
+    gone, new = on_host(0), on_host(1)
+    site.routes[f"/{gone.asset.asset_id}.png"] = body(b"", status=503)
+    site.routes[f"/{new.asset.asset_id}.png"] = body(new.image)
+    folder = tmp_path / "d"
+    world.ingest([at_addresses(Store.at(folder), [gone], hosts=(HOST,))], site.network())
+    shutil.rmtree(folder)
+    uri = at_addresses(Store.at(folder), [new, on_host(2)], hosts=(HOST,), sequence=1)
+    version = world.ingest([uri], site.network())
+    told = world.told(version)
+    assert (told[gone.asset.uid], told[new.asset.uid]) == (("failed", "unreachable"), ("kept", ""))
+    assert world.told(world.ingest([], site.network())) == told
+
+
+def test_a_delivery_that_was_never_asked_for_must_lie_there(
+    tmp_path: Path, site: Site, world: World, tiny: Config
+) -> None:
+    one = on_host(0)
+    folder = tmp_path / "d"
+    uri = at_addresses(Store.at(folder), [one], hosts=(HOST,))
+    with world.corpus.writing(purpose="test") as lease:
+        head = world.corpus.head()
+        folded = replace(folding.fold(world.corpus, head, [uri]), as_of=AS_OF.isoformat())
+        world.corpus.publish(lease, head, folded)
+    shutil.rmtree(folder)
+    at_addresses(Store.at(folder), [on_host(1), on_host(2)], hosts=(HOST,))
+    with pytest.raises(Refused):
+        world.ingest([], site.network())
 
 
 def test_a_host_that_stays_away_is_tried_once_an_ingest_however_often(

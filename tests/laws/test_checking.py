@@ -57,6 +57,27 @@ def test_a_check_against_a_corpus_tells_what_would_change_and_changes_nothing(
     assert files(tmp_path) == before
 
 
+def test_a_check_names_an_asset_for_every_reason_and_each_that_would_leave(
+    tmp_path: Path, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    built(corpus, [delivered(deliveries, range(12))], Inline(), to="filter")
+    asset, image = sample(4, asset_revision=1)
+    broken = asset.model_copy(update={"file": asset.file.model_copy(update={"bytes": 7})})
+    uri = deliveries.write([sample(3, asset_revision=1, **ADULT), (broken, image)])
+    found = checking.check(corpus, [uri], tiny, AS_OF)
+    [told] = found["deliveries"]
+    assert told["examples"] == {
+        "quarantined:size_mismatch": f"{asset.uid}: a0004.json: file.bytes: got 7; the image has "
+        f"{len(image)}; correct the record, or send the image again",
+        "rejected:adult": "acme:a0003: the corpus takes no adult content",
+    }
+    assert found["leaving"] == {"acme:a0003": "rejected:superseded", asset.uid: "quarantined:contested"}
+    said = checking.text(found)
+    assert "out: acme:a0003 (rejected:superseded)" in said
+    assert "rejected:adult, such as acme:a0003: the corpus takes no adult content" in said
+
+
 def test_a_check_against_a_corpus_on_s3_changes_no_object(
     s3: Store, deliveries: Deliveries, built: Build, tiny: Config
 ) -> None:

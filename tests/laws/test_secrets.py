@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     for name in ("HOME", "XDG_CACHE_HOME", "TMPDIR"):
         (root / name.lower()).mkdir(parents=True)
         monkeypatch.setenv(name, str(root / name.lower()))
+    # In this process the variable was read long ago.
+    monkeypatch.setattr(tempfile, "tempdir", str(root / "tmpdir"))
     monkeypatch.chdir(root)
     return Watched(root, capfd)
 

@@ -140,3 +140,49 @@ def test_statistics_of_img2dataset_are_a_readme_of_that_form_alone(tmp_path: Pat
     files = dict(downloaded.img2dataset(tmp_path / "made").files)
     found = sealed(filled(tmp_path / "sealed", files), "img2dataset")
     assert {role for path, role in found.items() if path.endswith("_stats.json")} == {"readme"}
+
+
+def test_a_revocation_needs_no_licence_and_nothing_else_is_without_one(tmp_path: Path) -> None:
+    taken_back = json.dumps(contract.template()["revocation"]).encode()
+    for name in ("back", "forth"):
+        Store.at(tmp_path / name).write("revocations.jsonl", taken_back)
+    said = ["--provider", "acme", "--sequence", "1"]
+    assert run(["contract", "seal", str(tmp_path / "back"), *said, "--kind", "revocation"]) == 0
+    opened = open_delivery(Store.at(tmp_path / "back"))
+    assert [record.revocation_id for record in opened.revocations] == ["acme-r-000017"]
+    assert run(["contract", "seal", str(tmp_path / "forth"), *said, "--kind", "delta"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (["--kind", "correction"], "say which number it has with --sequence"),
+        (["--license-id", "nobodys"], "every_asset names 'nobodys', which it has no record of"),
+        (["--every-asset", "mine.json"], "mine.json"),
+    ],
+)
+def test_what_would_come_to_nothing_is_not_sealed(
+    tmp_path: Path, said: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = filled(tmp_path, PICTURE)
+    assert run(["contract", "seal", store.uri, "--provider", "acme", *said]) == 2
+    assert told in capsys.readouterr().err
+    assert not store.exists("delivery.json")
+
+
+def test_a_place_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["contract", "seal", str(tmp_path / "nowhere"), "--provider", "acme"]) == 2
+    assert "nowhere: refused by rule empty: there is no such folder" in capsys.readouterr().err
+
+
+def test_a_licence_or_a_revocation_that_ingest_would_refuse_is_not_sealed(tmp_path: Path) -> None:
+    foreign = contract.template()["revocation"] | {"provider": "other"}
+    other = contract.template()["license"] | {"licensee": "somebody else"}
+    twice = license_() + b"\n" + json.dumps(other).encode()
+    for number, files in enumerate(
+        ({"revocations.jsonl": json.dumps(foreign).encode()}, {"licenses.jsonl": twice})
+    ):
+        store = filled(tmp_path / str(number), {**PICTURE, **files})
+        with pytest.raises(Refused, match=r"rule (provider|ambiguous)"):
+            sealed(store)
+        assert not store.exists("delivery.json")
