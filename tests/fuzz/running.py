@@ -20,10 +20,12 @@ from typing import Any
 from infra.cli import run as command
 from infra.storage import Store
 from infra.telemetry import Bar
+from tests.fuzz import parcels
+from tests.fuzz.documents import CHANGES
 from tests.fuzz.mutate import mutated
-from tests.fuzz.targets import Target, targets
+from tests.fuzz.target import MOST_COST
+from tests.fuzz.targets import targets
 from tests.hostile import made
-from tests.pipeline import agencies
 
 LIMIT_S = 10
 
@@ -65,19 +67,12 @@ def within(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def draw(target: Target, seed: int, number: int) -> bytes:
-    """The input of that number: the same whichever came before."""
-    rng = random.Random(f"{seed}:{target.name}:{number}")  # noqa: S311  # no secrets here
-    raw = mutated(rng.choice(target.seeds), target.seeds, rng)
-    return target.seal(raw) if target.seal is not None and rng.random() < 0.7 else raw
-
-
 def members(tally: Tally, first: int, count: int) -> Bar:
-    known = targets()
+    known = [target for target in targets() for _ in range(MOST_COST // target.cost)]
     bar = Bar(name="members", total=count, unit="inputs")
     for number in range(first, first + count):
         target = known[number % len(known)]
-        raw = draw(target, tally.seed, number)
+        raw = target.draw(tally.seed, number)
         try:
             with within(LIMIT_S), warnings.catch_warnings(action="ignore"):
                 target.read(raw)
@@ -118,7 +113,7 @@ def spoil(parcel: made.Parcel, seed: int, number: int, rng: random.Random) -> by
         raw = mutated(whole, [whole], rng)
         parcel.put(which, raw)
         return raw
-    raw = draw(by_name[which], seed, number)
+    raw = by_name[which].draw(seed, number)
     shard = made.GOOD
     if which == "tar":
         shard = raw
@@ -134,11 +129,14 @@ def spoil(parcel: made.Parcel, seed: int, number: int, rng: random.Random) -> by
 
 
 def spoil_form(parcel: made.Parcel, rng: random.Random) -> bytes:
-    """A delivery in a layout, or a folder with sidecars, of which one file is mutated and listed truly."""
-    forms = {**agencies.BY_HAND, "folder": agencies.folder}
-    found = forms[rng.choice(sorted(forms))]()
+    """A delivery in another form, of which one file is mutated and listed truly."""
+    found = parcels.PARCELS[rng.choice(sorted(parcels.PARCELS))]()
     path = rng.choice(sorted(found.files))
-    raw = mutated(found.files[path], list(found.files.values()), rng)
+    change = CHANGES.get(path.rpartition(".")[2])
+    if change is not None and rng.random() < 0.6:
+        raw = change(found.files[path], rng)
+    else:
+        raw = mutated(found.files[path], list(found.files.values()), rng)
     dataclasses.replace(found, files={**found.files, path: raw}).write(Store.at(parcel.folder))
     return raw
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import itertools
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,25 +13,14 @@ from pydantic import ValidationError
 from infra.guarded import csv, json, svg, tar, xmp
 from infra.guarded.address import check_uri
 from infra.guarded.refused import Refused
-from pipeline import described, extract
-from pipeline.contract import Asset, Delivery, License, Revocation, describe
-from pipeline.deliveries import columns, manifest
-from pipeline.deliveries.forms import FORMS
-from pipeline.deliveries.rows import Rows, Table
-from pipeline.deliveries.sample import Wrong
+from pipeline import contract, described, extract
+from pipeline.contract import Asset, License, Revocation, describe
+from pipeline.deliveries import manifest
+from tests.fuzz import forms
+from tests.fuzz.target import Target
 from tests.hostile import made, pictures
 from tests.pipeline import agencies, metadata
 from tokenizer_service import images
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    name: str
-    read: Callable[[bytes], object]
-    refusals: tuple[type[Exception], ...]
-    seeds: Sequence[bytes]
-    seal: Callable[[bytes], bytes] | None = None
-    """Mends the checksums of a mutated input, which is done at times, so that mutations get past them."""
 
 
 def sealed_tar(raw: bytes) -> bytes:
@@ -112,31 +98,6 @@ def address(raw: bytes) -> object:
     return check_uri(raw.decode("utf-8", "replace"), {"images.example"})
 
 
-def layout(form: str, whole: Mapping[str, bytes], path: str, raw: bytes) -> int:
-    """The tables, or pages, of a delivery, of which one is mutated: as a layout's rows and records."""
-    rows = FORMS[form]
-    assert isinstance(rows, Rows)
-    texts = {**whole, path: raw}
-    found = [Table(path=name, where=name, rows=columns.rows(text, name)) for name, text in texts.items()]
-    delivery = Delivery.model_validate({**made.contract.template()["delivery"], "form": form})
-    num = 0
-    for entry in rows.layout.entries(found):
-        with contextlib.suppress(Wrong):
-            rows.layout.record(entry.cells, delivery)
-        num += 1
-    return num
-
-
-def layouts() -> Iterator[Target]:
-    """One for each table that an agency sends."""
-    for form, make in agencies.BY_HAND.items():
-        parcel = make()
-        tables = {path: data for path, data in parcel.files.items() if parcel.role(path) == "manifest"}
-        for path, data in tables.items():
-            reader = functools.partial(layout, form, tables, path)
-            yield Target(name=f"{form}/{path}", read=reader, refusals=(Refused,), seeds=[data])
-
-
 def drawings() -> list[bytes]:
     start = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:cc="http://web.resource.org/cc/" '
@@ -180,7 +141,7 @@ def tars() -> list[bytes]:
 @functools.cache
 def targets() -> tuple[Target, ...]:
     asset, license_, revocation = made.record("good"), made.license_(), made.revocation()
-    delivery = made.contract.template()["delivery"]
+    delivery = contract.template()["delivery"]
     texts = [encoded(one) for one in (asset, license_, revocation, delivery)]
     kinds = {"asset": (Asset, texts[0]), "license": (License, texts[1]), "revocation": (Revocation, texts[2])}
     records = (
@@ -207,6 +168,6 @@ def targets() -> tuple[Target, ...]:
             refusals=(Refused,),
             seeds=[b"https://images.example:443/a/b.jpg?c=d"],
         ),
-        *layouts(),
+        *forms.targets(),
         *records,
     )
