@@ -252,6 +252,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("piece", HOSTILE)
 @pytest.mark.parametrize("start", ["", "https://", r"https:\/\/", "%3A%2F", 'token="', "bearer "])
 def test_a_hostile_text_is_read_in_linear_time(start: str, piece: str) -> None:

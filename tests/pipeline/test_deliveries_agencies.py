@@ -746,6 +746,7 @@ OBJECTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", OBJECTS)
 @settings(max_examples=50)
 @given(data=st.data())

@@ -242,6 +242,7 @@ def family(rows: list[tuple[int, int]]) -> Signatures:
 STRICT = DuplicateConfig(max_difference=0.02)
 
 
+@pytest.mark.long
 @FEW
 @given(NEAR, st.integers(0, 24))
 def test_what_comes_later_never_changes_a_group(rows: list[tuple[int, int]], seen: int) -> None:
@@ -284,6 +285,7 @@ def test_the_first_seen_is_the_first_of_the_equal_ones(values: list[str]) -> Non
     assert first_seen(np.array(values, np.str_)).tolist() == [values.index(value) for value in values]
 
 
+@pytest.mark.long
 @FEW
 @given(NEAR, st.integers(0, 2**32))
 def test_candidates_do_not_depend_on_the_order_of_the_rows(rows: list[tuple[int, int]], seed: int) -> None:
