@@ -33,7 +33,7 @@ from pipeline.step import ROWS, Report, Source, Step, Task, generation, slot_nam
 def step(purpose: Purpose, as_of: datetime) -> Step:
     return Step(
         name="decide",
-        revision=4,
+        revision=5,
         inputs=("records",),
         settings=purpose,
         tasks=functools.partial(list_tasks, as_of=as_of),

@@ -6,7 +6,7 @@ when the rights were decided: same records, same purpose, same instant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,19 @@ from pipeline.step import ROWS, generation
 
 CATALOGS = ("split", "filter", "images", "decide")
 """Steps whose rows are the catalog, the fullest first."""
-LEFT_OUT = ("record", "outcome", "settled_by", "reasons", "rules", "license_verdicts", "licenses", "uid")
+LEFT_OUT = frozenset(
+    {
+        "record",
+        "outcome",
+        "settled_by",
+        "reasons",
+        "rules",
+        "license_verdicts",
+        "license_terms",
+        "licenses",
+        "uid",
+    }
+)
 """Of the facts told at the end: these are told before."""
 
 
@@ -70,11 +82,24 @@ def explained(corpus: Corpus, version: Version, row: Mapping[str, Any]) -> dict[
     """The row, with the rule behind each reason, the delivery, and what each licence lacks."""
     delivery = version.deliveries[int(generation(row["slot"]))]
     rules = {reason: reasons.rule_of(reason) for reason in row["reasons"]}
+    found = verdicts(corpus, version, row)
     return {
         **row,
         "delivery": f"{delivery.delivery_id} (number {delivery.sequence} of {delivery.provider})",
         "rules": rules,
-        "license_verdicts": verdicts(corpus, version, row),
+        "license_verdicts": found,
+        "license_terms": terms(corpus, version, row["uid"], found),
+    }
+
+
+def terms(corpus: Corpus, version: Version, uid: str, names: Iterable[str]) -> dict[str, str]:
+    """From when until when each licence is valid."""
+    records = folding.licenses(corpus.store, version, uid.partition(":")[0])
+    return {
+        name: f"valid from {records[name].valid_from:%Y-%m-%d} "
+        + (f"until {until:%Y-%m-%d}" if (until := records[name].valid_until) else "on")
+        for name in names
+        if name in records
     }
 
 
@@ -109,6 +134,7 @@ def told(row: Mapping[str, Any]) -> Iterator[str]:
             yield f"    rule: {rule}"
     for name, missing in row["license_verdicts"].items():
         used = " (used)" if name in row["licenses"] else ""
-        yield f"  licence {name}{used}: {', '.join(missing) or 'admits every use that is needed'}"
+        term = f", {row['license_terms'][name]}" if name in row["license_terms"] else ""
+        yield f"  licence {name}{used}{term}: {', '.join(missing) or 'admits every use that is needed'}"
     facts = {name: value for name, value in row.items() if name not in LEFT_OUT}
     yield from (f"  {name}: {value}" for name, value in facts.items() if value not in (None, "", []))

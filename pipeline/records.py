@@ -38,7 +38,7 @@ REVISIONS = "revisions.parquet"
 def step() -> Step:
     return Step(
         name="records",
-        revision=5,
+        revision=6,
         settings=Section(),
         numerics={"c2pa": c2pa.version()},  # decides what an image's manifest says, or that it is unread
         tasks=list_tasks,

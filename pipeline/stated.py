@@ -6,6 +6,7 @@ a blank cell of an agency's table says nothing. Only restrictions add up.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,8 +56,11 @@ def check(statement: Mapping[str, Any]) -> None:
     """Raises a fault of ``every_asset`` for a field that assets do not share, or a value that none has."""
     for name in statement:
         if name not in FIELDS:
-            fix = f"leave it to the records; fields that assets may share are {', '.join(sorted(FIELDS))}"
-            raise fault(f"{name[:80]!a} is each asset's own", fix, "every_asset")
+            told = "is each asset's own" if name in OWN else "is no field of an asset"
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            fix = f"write {near[0]}" if near and name not in OWN else "leave it out"
+            known = f"fields that assets may share are {', '.join(sorted(FIELDS))}"
+            raise fault(f"{name[:80]!a} {told}", f"{fix}; {known}", "every_asset")
     try:
         # With has_people "no" the contract refuses some releases; with "yes" each can be checked.
         Asset.model_validate(filled(statement, {**ASSET, "has_people": "yes"}))

@@ -62,7 +62,14 @@ def lines(raw: bytes, *, file: str, limits: Limits = ASSET) -> Iterator[tuple[st
     for number, line in enumerate(io.BytesIO(raw), start=1):
         if line.strip():
             place = f"line {number}"
-            yield place, loads(line, file=file, member=place, limits=limits)
+            try:
+                found = loads(line, file=file, member=place, limits=limits)
+            except Refused as refused:
+                if refused.rule != "syntax":
+                    raise
+                told = f"{refused.detail}; write one record on one line"
+                raise Refused(file, place, "syntax", told) from None
+            yield place, found
 
 
 @dataclass(frozen=True, slots=True)

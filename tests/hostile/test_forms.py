@@ -268,7 +268,7 @@ STATED: dict[str, tuple[dict[str, Any], str]] = {
     "an_id": ({"asset_id": "1"}, "is each asset's own"),
     "another_provider": ({"provider": "rival"}, "is each asset's own"),
     "a_file": ({"file": {"sha256": "0" * 64}}, "is each asset's own"),
-    "a_program": ({"\x1b[2J": "x"}, "is each asset's own"),
+    "a_program": ({"\x1b[2J": "x"}, "is no field of an asset"),
     "a_word_for_a_flag": ({"is_adult": "no"}, "is_adult"),
     "a_release_of_no_kind": ({"releases": {"model": "granted"}}, "releases.model"),
     "a_credential": ({"credit_line": f"https://user:{CANARY}@host.example/"}, "credential"),

@@ -71,7 +71,7 @@ def test_a_person_is_told_the_rule_in_words(corpus: Corpus, capsys: pytest.Captu
     assert "acme:a0003, revision 0: out, rejected by decide" in said
     assert "because of adult" in said
     assert RULES["adult"] in said
-    assert "licence acme-data-2026: admits every use that is needed" in said
+    assert "licence acme-data-2026, valid from 2020-01-01 on: admits every use that is needed" in said
 
 
 def test_an_asset_that_nobody_delivered_is_the_users_mistake(corpus: Corpus) -> None:

@@ -272,7 +272,8 @@ def test_nothing_that_decides_a_use_is_guessed(tmp_path: Path, missing: str) -> 
     [
         ({"asset_id": "x"}, "'asset_id' is each asset's own"),
         ({"is_adult": "no"}, "is_adult: .*got 'no'"),
-        ({"anything": 1}, "'anything' is each asset's own"),
+        ({"anything": 1}, "'anything' is no field of an asset; leave it out"),
+        ({"has_peple": "no"}, "'has_peple' is no field of an asset; write has_people"),
         ({"releases": {"model": "any"}}, "releases.model"),
     ],
 )
