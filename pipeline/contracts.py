@@ -16,7 +16,7 @@ from infra.options import answer
 from infra.storage import Store
 from pipeline import contract
 from pipeline.contract import Form
-from pipeline.deliveries import emoji, manifest, openclipart, seal
+from pipeline.deliveries import emoji, listing, openclipart, seal
 from pipeline.template import EVERY_ASSET
 
 Json = Annotated[bool, Parameter(negative="")]
@@ -116,7 +116,7 @@ def seal_folder(folder: str, /, *, options: SealOptions) -> None:
     names = store.names()
     delivery = seal.seal(store, options.form or seal.guess(names), options.statement())
     told = f"{store.uri}: delivery {delivery.delivery_id}, form {delivery.form}, {len(delivery.files)} files"
-    if left := list(filter(manifest.left_behind, names)):
+    if left := list(filter(listing.left_behind, names)):
         told += f"\nleft out {len(left)} files of the operating system, such as {left[0]!a}"
     answer(delivery.model_dump(mode="json", by_alias=True), told, json=options.json)
 

@@ -21,7 +21,7 @@ from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import embedded, folding, outcomes, refs, revisions, schema, tables
 from pipeline.contract import Asset, License, Revocation
-from pipeline.deliveries.manifest import MANIFEST
+from pipeline.deliveries.listing import MANIFEST
 from pipeline.outcomes import KEPT
 from pipeline.reasons import code_of
 from pipeline.records import RECORDS, REVISIONS

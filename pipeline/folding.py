@@ -15,9 +15,8 @@ from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import refs
 from pipeline.contract import Delivery, License, Revocation
-from pipeline.deliveries import kept
-from pipeline.deliveries import manifest as records
-from pipeline.deliveries.manifest import LICENSES, MANIFEST
+from pipeline.deliveries import kept, listing
+from pipeline.deliveries.listing import LICENSES, MANIFEST
 from pipeline.deliveries.opened import OpenDelivery, open_delivery
 
 REVOCATIONS = "revocations"
@@ -79,7 +78,7 @@ def check_licenses(store: Store, version: Version, opened: OpenDelivery) -> None
     """No record says something else under a revision that an earlier delivery of the provider gave."""
     where = opened.store.where(LICENSES)
     known = license_records(store, version, opened.delivery.provider)
-    records.latest([*known, *records.read_licenses(opened.records.get(LICENSES, b""), where)], where)
+    listing.latest([*known, *listing.read_licenses(opened.records.get(LICENSES, b""), where)], where)
 
 
 def keep(corpus: Corpus, version: Version, opened: OpenDelivery) -> Version:
@@ -108,7 +107,7 @@ def manifest_ref(store: Store, folded: Folded) -> refs.Ref:
 
 
 def manifest(ref: refs.Ref) -> Delivery:
-    return records.read_delivery(ref.read(), ref.store.where(ref.name))
+    return listing.read_delivery(ref.read(), ref.store.where(ref.name))
 
 
 def license_records(store: Store, version: Version, provider: str) -> list[License]:
@@ -120,13 +119,13 @@ def license_records(store: Store, version: Version, provider: str) -> list[Licen
             # A revocation need not bring any.
             for file in (f for f in manifest(manifest_ref(store, folded)).files if f.path == LICENSES):
                 ref = refs.Ref(store, name, file.sha256)
-                found += records.read_licenses(ref.read(), store.where(name))
+                found += listing.read_licenses(ref.read(), store.where(name))
     return found
 
 
 def licenses(store: Store, version: Version, provider: str) -> dict[str, License]:
     """The provider's licence records by id, the highest revision over all its deliveries."""
-    return records.latest(license_records(store, version, provider), store.where("deliveries"))
+    return listing.latest(license_records(store, version, provider), store.where("deliveries"))
 
 
 def revocations(store: Store, version: Version) -> list[Revocation]:

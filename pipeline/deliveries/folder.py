@@ -20,13 +20,12 @@ from typing import Any
 
 from infra.guarded import json
 from infra.guarded.refused import Refused
-from pipeline import described as embedded
-from pipeline import stated
+from pipeline import description, stated
 from pipeline.contract import Delivery, DeliveryFile
-from pipeline.deliveries import manifest
+from pipeline.deliveries import listing
 from pipeline.deliveries.batch import ASSETS, Batch
 from pipeline.deliveries.columns import extension
-from pipeline.deliveries.manifest import MANIFEST
+from pipeline.deliveries.listing import MANIFEST
 from pipeline.deliveries.sample import (
     MIME_OF,
     Delivered,
@@ -62,7 +61,7 @@ def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
     # Of several images under one name none is read: they are a fault, whatever is in them.
     passed_over = pictures if len(pictures) > 1 else []
     parts = {
-        extension(file.path): b"" if file in passed_over else manifest.verified(at.store, file)
+        extension(file.path): b"" if file in passed_over else listing.verified(at.store, file)
         for file in files
     }
     key = asset_id(name)
@@ -76,7 +75,7 @@ def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
             code = "several_images" if pictures else "no_image"
             raise Wrong(code, f"{len(pictures)} images are called {name}; send exactly 1")
         image = parts[extension(pictures[0].path)]
-        found = embedded.record(image, [parts["xmp"]] if "xmp" in parts else [])
+        found = description.record(image, [parts["xmp"]] if "xmp" in parts else [])
         mine: dict[str, Any] = {"schema": "asset/1.0", "provider": at.delivery.provider, "asset_id": key}
         mine |= stated.standing(at.delivery.sequence, at.delivery.every_asset)
         mine |= {} if key == name else {"extra": {"provider_id": name}}

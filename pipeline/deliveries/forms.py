@@ -26,7 +26,7 @@ from pipeline.deliveries import (
     webdataset,
 )
 from pipeline.deliveries.batch import Batch
-from pipeline.deliveries.manifest import LICENSES, REVOCATIONS
+from pipeline.deliveries.listing import LICENSES, REVOCATIONS
 from pipeline.deliveries.rows import Rows
 from pipeline.deliveries.sample import MIME_OF, Delivered, Sample
 

@@ -22,11 +22,11 @@ from typing import Any
 from infra.guarded import parquet
 from infra.guarded.refused import Refused
 from pipeline.contract import Delivery, DeliveryFile
-from pipeline.deliveries import agency, columns, manifest, webdataset
+from pipeline.deliveries import agency, columns, listing, webdataset
 from pipeline.deliveries.agency import Reading
 from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.columns import Cells
-from pipeline.deliveries.manifest import MANIFEST
+from pipeline.deliveries.listing import MANIFEST
 from pipeline.deliveries.sample import (
     MIME_OF,
     Delivered,
@@ -51,9 +51,9 @@ MAX_CELLS = 32 * 1024 * 1024
 def batches(at: Delivered) -> list[Batch]:
     """A batch for each tar and its table."""
     found = []
-    for shard, listing in pairs(at.delivery):
-        manifest.verified(at.store, listing)
-        found.append(Batch(files=(shard, listing), samples=listing.samples))
+    for shard, rows_file in pairs(at.delivery):
+        listing.verified(at.store, rows_file)
+        found.append(Batch(files=(shard, rows_file), samples=rows_file.samples))
     return found
 
 
@@ -64,20 +64,22 @@ def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
 
     Raises :class:`Refused` before the first of them, for a tar and a table that contradict each other.
     """
-    shard, listing = batch.files
-    rows = listed(at, listing)
+    shard, rows_file = batch.files
+    rows = listed(at, rows_file)
     keys = webdataset.keys(at, shard)
     webdataset.check_samples(shard, len(keys), at.store.where(shard.path))
     for key in keys:
         if key not in rows or json.loads(rows[key]).get("status") != SUCCESS:
-            told = f"{listing.path} has no row of status {SUCCESS} for it; send the two that belong together"
+            told = (
+                f"{rows_file.path} has no row of status {SUCCESS} for it; send the two that belong together"
+            )
             raise Refused(at.store.where(shard.path), key, "row", told)
     for key, parts in webdataset.groups(at, shard):
         yield sample(key, parts, json.loads(rows.pop(key)), at.delivery)
     for key, line in rows.items():
         cells = json.loads(line)
         told = agency.plain(f"{cells.get('status')}: {cells.get('error_message', 'no picture in the tar')}")
-        fault = Fault(code="no_image", message=f"{listing.path}: {key}: {told[:200]!a}")
+        fault = Fault(code="no_image", message=f"{rows_file.path}: {key}: {told[:200]!a}")
         yield Sample(key=key, asset=fault, image=b"", text=None)
 
 
@@ -109,17 +111,17 @@ def fields(key: str, cells: Cells, delivery: Delivery) -> dict[str, Any]:
     return row.record(told, delivery, dropped=READ)
 
 
-def listed(at: Delivered, listing: DeliveryFile) -> dict[str, bytes]:
+def listed(at: Delivered, rows_file: DeliveryFile) -> dict[str, bytes]:
     """The table's rows by key, each as JSON."""
-    where = at.store.where(listing.path)
+    where = at.store.where(rows_file.path)
     found: dict[str, bytes] = {}
-    table = parquet.rows(manifest.verified(at.store, listing), file=where, limits=LIMITS)
+    table = parquet.rows(listing.verified(at.store, rows_file), file=where, limits=LIMITS)
     for place, cells in columns.bounded(table, where, columns.Budget(MAX_CELLS)):
         key = cells.get("key")
         if not isinstance(key, str) or agency.asset_id(key) != key or key in found:
             raise Refused(where, place, "key", f"got {str(key)[:80]!a}; every row has a key of its own")
         found[key] = json.dumps(cells, ensure_ascii=False).encode()  # in the order of its columns
-    webdataset.check_samples(listing, len(found), where)
+    webdataset.check_samples(rows_file, len(found), where)
     return found
 
 
@@ -132,10 +134,10 @@ def pairs(delivery: Delivery) -> list[tuple[DeliveryFile, DeliveryFile]]:
                 told = "two runs count from the same number; give the second incremental_mode='extend'"
                 raise Refused(MANIFEST, file.path, "duplicate", told)
             found[file.role][PurePosixPath(file.path).stem] = file
-    shards, listings = found["shard"], found["manifest"]
-    for name in sorted(shards.keys() ^ listings.keys()):
-        lone = (shards | listings)[name]
+    shards, tables = found["shard"], found["manifest"]
+    for name in sorted(shards.keys() ^ tables.keys()):
+        lone = (shards | tables)[name]
         raise Refused(
             MANIFEST, lone.path, "pair", f"{name}.tar and {name}.parquet belong together; send both"
         )
-    return [(shards[name], listings[name]) for name in sorted(shards)]
+    return [(shards[name], tables[name]) for name in sorted(shards)]

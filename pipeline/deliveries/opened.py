@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline.contract import Delivery, DeliveryFile, License, Revocation
-from pipeline.deliveries import forms, manifest
+from pipeline.deliveries import forms, listing
 from pipeline.deliveries.batch import Batch
-from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
+from pipeline.deliveries.listing import LICENSES, MANIFEST, REVOCATIONS
 from pipeline.deliveries.sample import Delivered
 
 
@@ -44,41 +44,41 @@ def open_delivery(store: Store) -> OpenDelivery:
     :func:`peek_delivery` will do: who reads samples checks their files again.
     """
     opened = peek_delivery(store)
-    bulk = [file for file in opened.delivery.files if file.role in manifest.BULK]
+    bulk = [file for file in opened.delivery.files if file.role in listing.BULK]
     bar = Bar("check", len(bulk), "files")
     for file in bulk:
-        manifest.check_bytes(store, file)
+        listing.check_bytes(store, file)
         bar.advance(1)
     return opened
 
 
 def peek_delivery(store: Store) -> OpenDelivery:
     """The same without reading shards and images: their names and sizes are checked, their bytes are not."""
-    return as_listed(store, manifest.fetch(store))
+    return as_listed(store, listing.fetch(store))
 
 
 def as_listed(store: Store, raw: bytes) -> OpenDelivery:
     """What :func:`peek_delivery` makes of a ``delivery.json`` that need not lie in the store yet."""
     where = store.where(MANIFEST)
-    delivery = manifest.read_delivery(raw, where)
-    manifest.check_supported(delivery, where)
-    delivery = manifest.check_listing(store, delivery)
+    delivery = listing.read_delivery(raw, where)
+    listing.check_supported(delivery, where)
+    delivery = listing.check_listing(store, delivery)
     forms.check(delivery, where)
     kept = {MANIFEST: raw}
     for file in delivery.files:
         if file.role in ("licenses", "revocations", "readme"):
-            data = manifest.verified(store, file)
+            data = listing.verified(store, file)
             kept |= {file.path: data} if file.path in (LICENSES, REVOCATIONS) else {}
-    licenses = manifest.read_licenses(kept.get(LICENSES, b""), store.where(LICENSES))
-    revocations = manifest.read_revocations(kept.get(REVOCATIONS, b""), store.where(REVOCATIONS))
-    manifest.check_provider(revocations, delivery.provider, store.where(REVOCATIONS))
+    licenses = listing.read_licenses(kept.get(LICENSES, b""), store.where(LICENSES))
+    revocations = listing.read_revocations(kept.get(REVOCATIONS, b""), store.where(REVOCATIONS))
+    listing.check_provider(revocations, delivery.provider, store.where(REVOCATIONS))
     here, form = Delivered(store=store, delivery=delivery), forms.of(delivery)
     num_samples = [batch.samples for batch in form.batches(here)]
-    manifest.check_counts(delivery, counted(delivery, licenses, revocations, num_samples), where)
+    listing.check_counts(delivery, counted(delivery, licenses, revocations, num_samples), where)
     return OpenDelivery(
         store=store,
         delivery=delivery,
-        licenses=manifest.latest(licenses, store.where(LICENSES)),
+        licenses=listing.latest(licenses, store.where(LICENSES)),
         revocations=(*revocations, *forms.revocations(here)),
         manifest_sha256=hashlib.sha256(raw).hexdigest(),
         records=kept,

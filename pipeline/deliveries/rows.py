@@ -23,12 +23,12 @@ from infra.guarded.refused import Refused
 from infra.redaction import bare_uri, disclosed
 from pipeline import credentials
 from pipeline.contract import Delivery, DeliveryFile
-from pipeline.deliveries import columns, manifest
+from pipeline.deliveries import columns, listing
 from pipeline.deliveries.batch import ASSETS, Batch
 from pipeline.deliveries.claims import Claims, Images, Names
 from pipeline.deliveries.columns import Cells, Row
 from pipeline.deliveries.fetched import Missed
-from pipeline.deliveries.manifest import MANIFEST
+from pipeline.deliveries.listing import MANIFEST
 from pipeline.deliveries.sample import (
     MIME_OF,
     Delivered,
@@ -124,7 +124,7 @@ class Rows:
             yield self._sample(left.pop(number), at.delivery, image, "")
         for number, row in left.items():
             file = images.get(row["image"])
-            data = None if file is None else manifest.verified(at.store, file)
+            data = None if file is None else listing.verified(at.store, file)
             missed = batch.answers.missed.get(number)
             yield self._sample(row, at.delivery, data, "" if file is None else file.sha256, missed=missed)
 
@@ -171,7 +171,7 @@ def tables(at: Delivered, role: str) -> list[Table]:
 def counted(at: Delivered, file: DeliveryFile, budget: columns.Budget) -> Iterator[Row]:
     """The rows of one table, as many as the delivery says."""
     where, num = at.store.where(file.path), 0
-    for place, cells in columns.rows(manifest.verified(at.store, file), where, budget):
+    for place, cells in columns.rows(listing.verified(at.store, file), where, budget):
         num += 1
         yield f"{file.path} {place}", cells
     if file.samples not in (None, num):

@@ -21,9 +21,9 @@ from infra.guarded.refused import Refused
 from infra.storage import LocalStore, Store
 from infra.telemetry import Bar
 from pipeline.contract import Delivery, Form, describe
-from pipeline.deliveries import columns, forms, manifest
+from pipeline.deliveries import columns, forms, listing
 from pipeline.deliveries.columns import extension
-from pipeline.deliveries.manifest import LICENSES, MANIFEST, REVOCATIONS
+from pipeline.deliveries.listing import LICENSES, MANIFEST, REVOCATIONS
 from pipeline.deliveries.opened import OpenDelivery, as_listed
 
 RECORDS = {LICENSES: "licenses", REVOCATIONS: "revocations"}
@@ -51,7 +51,7 @@ def seal(store: Store, form: Form, statement: Statement) -> Delivery:
     """Write ``delivery.json``. Raises :class:`Refused` for a sealed folder, one without licences, or what the
     form does not take, and ValueError for records and statements that are none.
     """
-    names = [name for name in store.names() if name != MANIFEST and not manifest.left_behind(name)]
+    names = [name for name in store.names() if name != MANIFEST and not listing.left_behind(name)]
     if store.exists(MANIFEST):
         told = "the folder is a delivery already, and once ingested a delivery never changes"
         fix = f"deliver what is new from another folder, or, before it is ingested, delete {MANIFEST}"
@@ -59,7 +59,7 @@ def seal(store: Store, form: Form, statement: Statement) -> Delivery:
     check_links(store)
     if not names:
         raise Refused(store.uri, "", "empty", "there is no such folder, or nothing in it; see its name")
-    needed = manifest.needed_records(statement.kind)
+    needed = listing.needed_records(statement.kind)
     if needed not in names:
         fix = f"write one record a line; `pardalis contract template {WRITTEN[needed]}` prints an example"
         raise Refused(store.uri, needed, "missing", f"a {statement.kind} delivery is nothing without; {fix}")
@@ -116,7 +116,7 @@ def check_links(store: Store) -> None:
     for at, folders, files in os.walk(store.root):
         for path in (Path(at, name) for name in sorted([*folders, *files])):
             name = path.relative_to(store.root).as_posix()
-            if path.is_symlink() and not manifest.left_behind(name):
+            if path.is_symlink() and not listing.left_behind(name):
                 told = "it is a symbolic link, and may lead anywhere; put what it leads to in its place"
                 raise Refused(store.uri, name, "link", told)
 
@@ -141,14 +141,14 @@ def tells_changes(store: Store, name: str) -> bool:
     """Whether a file has entries, all of them of Shutterstock's feed: they say ``updates``, and no more of
     an image than its id.
     """
-    data = store.read(name, at_most=manifest.MAX_LINES_BYTES + 1)
+    data = store.read(name, at_most=listing.MAX_LINES_BYTES + 1)
     said = [cells.keys() for _, cells in columns.rows(data, store.where(name))]
     return bool(said) and all("updates" in fields and not fields & OBJECT for fields in said)
 
 
 def guess(names: Collection[str]) -> Form:
     """The contract's own form that the files look like; an agency's layout is always named."""
-    files = [name for name in names if name not in RECORDS and not manifest.left_behind(name)]
+    files = [name for name in names if name not in RECORDS and not listing.left_behind(name)]
     kinds = {extension(name) for name in files}
     if "tar" in kinds:
         return "img2dataset" if "parquet" in kinds else "webdataset"

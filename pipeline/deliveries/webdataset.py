@@ -15,9 +15,9 @@ from infra.guarded import tar
 from infra.guarded.hashed import Hashed
 from infra.guarded.refused import Refused
 from pipeline.contract import DeliveryFile
-from pipeline.deliveries import manifest
+from pipeline.deliveries import listing
 from pipeline.deliveries.batch import Batch
-from pipeline.deliveries.manifest import MANIFEST
+from pipeline.deliveries.listing import MANIFEST
 from pipeline.deliveries.sample import MIME_OF, SIDE_BYTES, Delivered, Sample, sample
 
 
@@ -88,12 +88,12 @@ def members(
     opened: Delivered, shard: DeliveryFile, *, wanted: Callable[[str], int]
 ) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of every member of a tar that, in the end, was the one that is listed."""
-    manifest.check_size(opened.store, shard, shard.bytes)
+    listing.check_size(opened.store, shard, shard.bytes)
     with opened.store.open(shard.path) as file:
         stream = Hashed(file, most=shard.bytes + 1)
         yield from tar.members(stream, file=opened.store.where(shard.path), wanted=wanted)
-    manifest.check_size(opened.store, shard, stream.num_bytes)
-    manifest.check_digest(opened.store, shard, stream.sha256.hexdigest())
+    listing.check_size(opened.store, shard, stream.num_bytes)
+    listing.check_digest(opened.store, shard, stream.sha256.hexdigest())
 
 
 def check_samples(file: DeliveryFile, num: int, where: str) -> None:

@@ -25,7 +25,7 @@ from infra.storage import Store
 from pipeline.asset import Record
 from pipeline.contract import Asset, Delivery, DeliveryFile, License
 from pipeline.deliveries import table
-from pipeline.deliveries.manifest import LICENSES, MANIFEST
+from pipeline.deliveries.listing import LICENSES, MANIFEST
 
 EXTENSION_OF = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 Role = Literal["shard", "manifest", "image", "sidecar", "licenses"]

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from infra.guarded import csv, json, svg, tar, xmp
 from infra.guarded.address import check_uri
 from infra.guarded.refused import Refused
-from pipeline import contract, described, extract
+from pipeline import contract, description, extract
 from pipeline.contract import Asset, License, Revocation, describe
-from pipeline.deliveries import manifest
+from pipeline.deliveries import listing
 from tests.fuzz import forms
 from tests.fuzz.target import Target
 from tests.hostile import made, pictures
@@ -74,7 +74,7 @@ def decoded(raw: bytes) -> object:
 
 
 def delivered(raw: bytes) -> object:
-    return manifest.read_delivery(raw, "delivery.json")
+    return listing.read_delivery(raw, "delivery.json")
 
 
 def table(raw: bytes) -> object:
@@ -91,7 +91,7 @@ def packet(raw: bytes) -> object:
 
 def says(raw: bytes) -> object:
     """What a file says of itself. Neither reader raises, whatever the bytes."""
-    return extract.extract(raw, [raw]), described.record(raw, [raw])
+    return extract.extract(raw, [raw]), description.record(raw, [raw])
 
 
 def address(raw: bytes) -> object:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from infra.guarded import blocks
-from pipeline import contract, described, stated
+from pipeline import contract, description, stated
 from pipeline.contract import Asset
 from pipeline.extract import extract
 
@@ -35,7 +35,7 @@ def bag(name: str, *texts: str) -> str:
 
 
 def of_xmp(inside: str) -> dict[str, Any]:
-    return described.record(jpeg_xmp(xmp(inside)))
+    return description.record(jpeg_xmp(xmp(inside)))
 
 
 FULL = (
@@ -80,14 +80,14 @@ def pillow_png(packet: bytes) -> bytes:
 
 @pytest.mark.parametrize("write", [lambda packet: saved("JPEG", xmp=packet), pillow_png, webp])
 def test_a_picture_is_described_by_the_xmp_inside_it_or_beside_it(write: Any) -> None:
-    assert described.record(write(xmp(FULL))) == RECORD
-    assert described.record(write(xmp("")), [xmp(FULL)]) == RECORD
+    assert description.record(write(xmp(FULL))) == RECORD
+    assert description.record(write(xmp("")), [xmp(FULL)]) == RECORD
     assert completed(RECORD).description == RECORD["description"]
 
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_a_picture_without_metadata_is_described_by_nothing(kind: str) -> None:
-    assert described.record(PLAIN[kind]) == {}
+    assert description.record(PLAIN[kind]) == {}
 
 
 def exif(description: str) -> bytes:
@@ -122,10 +122,10 @@ IPTC_RECORD = {
 
 
 def test_iptc_and_exif_describe_where_there_is_no_xmp() -> None:
-    assert described.record(iptc(*IPTC)) == IPTC_RECORD
-    assert described.record(iptc(data_set(2, 105, b"Headline"))) == {"title": "Headline"}
+    assert description.record(iptc(*IPTC)) == IPTC_RECORD
+    assert description.record(iptc(data_set(2, 105, b"Headline"))) == {"title": "Headline"}
     for kind in PLAIN:
-        assert described.record(saved(kind, exif=exif("From EXIF"))) == {
+        assert description.record(saved(kind, exif=exif("From EXIF"))) == {
             "description": "From EXIF",
             "contributor": {"display_name": "E. Artist"},
             "copyright_notice": "(c) Exif",
@@ -142,7 +142,7 @@ def test_each_field_is_taken_from_the_first_source_that_has_it() -> None:
         segment(0xED, block),
     )
     beside = xmp(alternatives("dc:title", "Beside") + bag("dc:subject", "beside"))
-    found = described.record(image, [beside])
+    found = description.record(image, [beside])
     assert found == {
         **IPTC_RECORD,
         "title": "Beside",
@@ -153,7 +153,7 @@ def test_each_field_is_taken_from_the_first_source_that_has_it() -> None:
 
 def test_a_packet_that_cannot_be_read_describes_nothing_and_rights_know_of_it() -> None:
     image = jpeg_xmp(xmp(alternatives("dc:title", "Inside")))
-    assert described.record(image, [b"<not"]) == {"title": "Inside"}
+    assert description.record(image, [b"<not"]) == {"title": "Inside"}
     assert extract(image, [b"<not"]).extracted.unread == ("unreadable_xmp",)
 
 
@@ -182,8 +182,8 @@ def test_a_date_with_a_zone_counts_behind_one_without() -> None:
     inside = "<photoshop:DateCreated>2024-05-01</photoshop:DateCreated>"
     inside += "<xmp:CreateDate>2024-05-01T12:00:00Z</xmp:CreateDate>"
     assert of_xmp(inside) == {"date_created": "2024-05-01T12:00:00Z"}
-    assert described.record(iptc(data_set(2, 55, b"20240501"), data_set(2, 60, b"120000"))) == {}
-    assert described.record(iptc(data_set(2, 55, b"20240501"))) == {}
+    assert description.record(iptc(data_set(2, 55, b"20240501"), data_set(2, 60, b"120000"))) == {}
+    assert description.record(iptc(data_set(2, 55, b"20240501"))) == {}
 
 
 @pytest.mark.parametrize("code", ["NLD", "Netherlands", "N1", "N", "NL, DE", "NL DE"])
@@ -207,7 +207,7 @@ def test_of_two_releases_the_lesser_is_recorded(beside: str, inside: str, record
         xmp(f"<plus:ModelReleaseStatus>{value}</plus:ModelReleaseStatus>") for value in (beside, inside)
     ]
     for first, second in (packets, reversed(packets)):
-        assert described.record(jpeg_xmp(second), [first]) == {"releases": {"model": recorded}}
+        assert description.record(jpeg_xmp(second), [first]) == {"releases": {"model": recorded}}
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_hidden_characters_are_no_words_and_texts_are_in_one_form() -> None:
         "description": "Café now"
     }
     assert of_xmp("<dc:description>\u202e</dc:description>") == {}
-    assert described.record(iptc(data_set(2, 120, b" \0 "))) == {}
+    assert description.record(iptc(data_set(2, 120, b" \0 "))) == {}
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="<&\r", min_codepoint=32), max_size=5000)
@@ -279,9 +279,9 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="<&\r", min_code
 def test_whatever_a_file_says_of_itself_the_contract_takes(told: dict[str, str]) -> None:
     inside = "".join(bag(f"dc:{name}", *text.split(",")) for name, text in told.items())
     packet = xmp(inside.replace("\ufffe", "").replace("\uffff", ""))
-    found = described.record(webp(packet), [])
+    found = description.record(webp(packet), [])
     completed(found)
-    assert described.record(PLAIN["PNG"], [packet]) == found
+    assert description.record(PLAIN["PNG"], [packet]) == found
     assert all(found.values())
 
 
@@ -289,4 +289,4 @@ def test_whatever_a_file_says_of_itself_the_contract_takes(told: dict[str, str])
 def test_no_mutation_makes_it_fail(image: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, min(len(image), 2500)))
     changed = image[:place] + data.draw(st.binary(max_size=4)) + image[place + data.draw(st.integers(0, 4)) :]
-    completed(described.record(changed))
+    completed(description.record(changed))
