@@ -14,6 +14,9 @@ from tokenizer_service import features
 from tokenizer_service.features import Backbone
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights")
