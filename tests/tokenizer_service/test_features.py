@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from tokenizer_service import features
 from tokenizer_service.features import Backbone
 
-
 pytestmark = pytest.mark.long
 
 
