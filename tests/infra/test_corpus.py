@@ -78,6 +78,7 @@ def broken(leases: Path) -> Iterator[None]:
         aside.rename(leases)
 
 
+@pytest.mark.long
 def test_a_lease_outlives_a_store_that_fails_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -182,6 +182,7 @@ def test_where_nobody_reads_manifests_only_the_label_asks_for_a_person(
     assert extract(SIGNED[kind], manifests=read).extracted.training_mining == UNREAD
 
 
+@pytest.mark.long
 def test_a_process_of_its_own_reads_the_same_and_where_it_dies_nothing_is_read() -> None:
     with c2pa.reader() as reader:
         for image in (*SIGNED.values(), SIGNED["PNG"][:-40], encoded("PNG"), b""):

@@ -252,6 +252,7 @@ def test_what_comes_later_never_changes_a_group(rows: list[tuple[int, int]], see
     assert group(family(rows), names, STRICT)[:seen].tolist() == before.tolist()
 
 
+@pytest.mark.long
 @FEW
 @given(NEAR)
 def test_a_row_opens_a_group_exactly_if_nothing_seen_before_is_alike(rows: list[tuple[int, int]]) -> None:

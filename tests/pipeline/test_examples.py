@@ -23,6 +23,7 @@ def drawn(weights: FormWeights, count: int = 4000) -> NDArray[np.float64]:
     return np.bincount(said, minlength=6) / count
 
 
+@pytest.mark.long
 def test_the_kind_is_drawn_first_so_that_many_keywords_do_not_drown_the_description() -> None:
     weights = FormWeights(description=0.5, keyword=0.3, color=7, long=0.2, rank_power=0)
     assert drawn(weights) == pytest.approx([0.5, 0.1, 0.1, 0.1, 0.1, 0.1], abs=0.03)

@@ -87,6 +87,7 @@ def test_the_first_broken_rule_is_the_verdict(rows: list[Row]) -> None:
     assert codes == [in_words(facts) for facts in rows]
 
 
+@pytest.mark.long
 @given(ROWS)
 def test_judging_rows_together_is_judging_them_alone(rows: list[Row]) -> None:
     assert verdicts(rows) == [verdicts([facts])[0] for facts in rows]

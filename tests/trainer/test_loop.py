@@ -91,6 +91,7 @@ def train(
     return outcome, reports, model
 
 
+@pytest.mark.long
 def test_a_model_learns_what_a_word_looks_like(tmp_path: Path) -> None:
     settings = config(150, validate_every=50, checkpoint_every=150)
     outcome, reports, _ = train(tmp_path, settings)

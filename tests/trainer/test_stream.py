@@ -91,6 +91,7 @@ def steps(of: list[list[Walk]], num_steps: int) -> list[list[tuple[int, int]]]:
     ]
 
 
+@pytest.mark.long
 @settings(max_examples=25)
 @given(ORDER, PARTS)
 def test_every_sequence_comes_once_an_epoch(order: StreamSection, shape: tuple[int, int]) -> None:
@@ -152,6 +153,7 @@ def numbers(batch: Batch) -> list[int]:
     return [int(codes.min()) for codes in images]
 
 
+@pytest.mark.long
 @settings(max_examples=20)
 @given(order=ORDER, rank=st.integers(0, 2))
 def test_a_batch_holds_the_rows_that_the_order_names(
