@@ -16,6 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from infra.corpus import Corpus, Version
 from infra.storage import LocalStore, Missing, Store
 from infra.telemetry import Log
@@ -116,22 +119,28 @@ def check(
         }
 
 
-def catalog(
-    corpus: Corpus, version: Version, *, step: str = "decide", since: int = 0
-) -> dict[str, dict[str, Row]]:
-    """Rows by slot and uid, as a step left them, of the deliveries from number ``since`` on."""
-    columns = [schema.UID, schema.REVISION, schema.OUTCOME, schema.REASONS]
-    found = {}
-    for slot, shard in corpus.artifact(version, step).shards.items():
-        if int(generation(slot)) < since:
-            continue
-        table = tables.read_parquet(refs.of(corpus.store, shard, ROWS))
-        rows = zip(*(table[column.name].to_pylist() for column in columns), strict=True)
-        found[slot] = {
-            uid: (revision, outcome, reasons[0] if reasons and outcome != KEPT else "")
-            for uid, revision, outcome, reasons in rows
-        }
-    return found
+def refused(corpus: Corpus, version: Version, since: int) -> Iterator[tuple[str, Row]]:
+    """(uid, row) of what ingestion did not keep of the deliveries from number ``since`` on."""
+    for slot, shard in corpus.artifact(version, "images").shards.items():
+        if int(generation(slot)) >= since:
+            table = tables.read_parquet(refs.of(corpus.store, shard, ROWS))
+            yield from told_by(table.filter(pc.not_equal(table[schema.OUTCOME.name], KEPT)))
+
+
+def catalog(corpus: Corpus, version: Version) -> dict[str, dict[str, Row]]:
+    """Rows by slot and uid."""
+    shards = corpus.artifact(version, "decide").shards
+    return {
+        slot: dict(told_by(tables.read_parquet(refs.of(corpus.store, shard, ROWS))))
+        for slot, shard in shards.items()
+    }
+
+
+def told_by(table: pa.Table) -> Iterator[tuple[str, Row]]:
+    columns = (schema.UID, schema.REVISION, schema.OUTCOME, schema.REASONS)
+    rows = zip(*(table[column.name].to_pylist() for column in columns), strict=True)
+    for uid, revision, outcome, reasons in rows:
+        yield uid, (revision, outcome, reasons[0] if reasons and outcome != KEPT else "")
 
 
 def arriving(head: Version, version: Version, deliveries: Sequence[str]) -> list[int]:
@@ -158,7 +167,7 @@ def told(
         "sequence": folded.sequence,
         "addresses": sum(batch.addresses for batch in batches),
         "decisions": {"in": len(mine), KEPT: 0, **tally(mine.values())},
-        "examples": examples(mine),
+        "examples": examples(mine.items()),
     }
 
 
@@ -172,10 +181,10 @@ def kind(row: Row) -> str:
     return f"{outcome}:{code_of(why)}" if why else outcome
 
 
-def examples(rows: Mapping[str, Row]) -> dict[str, str]:
+def examples(rows: Iterable[tuple[str, Row]]) -> dict[str, str]:
     """For each kind of row that is not kept, one asset with its reason, or the rule behind it."""
     found: dict[str, str] = {}
-    for uid, row in rows.items():
+    for uid, row in rows:
         why = row[2]
         if why and kind(row) not in found:
             detail = why.partition(": ")[2].partition("\n")[0][:MAX_EXAMPLE]

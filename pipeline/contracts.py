@@ -141,7 +141,7 @@ def example(
 ) -> None:
     """Write a real, licensed delivery to try things with.
 
-    Example: pardalis contract example emoji /tmp/emoji && pardalis ingest /tmp/emoji --check
+    Example: pardalis contract example emoji delivery && pardalis ingest delivery --check
 
     Parameters
     ----------

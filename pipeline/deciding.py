@@ -20,7 +20,7 @@ from infra.artifact import Made, Shard, fingerprint
 from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import embedded, folding, outcomes, refs, revisions, schema, tables
-from pipeline.contract import Asset, License, Revocation
+from pipeline.contract import Asset, Delivery, License, Revocation
 from pipeline.deliveries.listing import MANIFEST
 from pipeline.outcomes import KEPT
 from pipeline.reasons import code_of
@@ -44,10 +44,13 @@ def step(purpose: Purpose, as_of: datetime) -> Step:
 def list_tasks(source: Source, *, as_of: datetime) -> Sequence[Task]:
     register = folding.revocations(source.store, source.version)
     records = source.artifact("records").shards
-    check_arrived(source, records)
+    delivered = [
+        folding.manifest(folding.manifest_ref(source.store, one)) for one in source.version.deliveries
+    ]
+    check_arrived(source, delivered, records)
     revisions_of = {slot: refs.of(source.store, shard, REVISIONS) for slot, shard in records.items()}
     came = {slot: tables.read_parquet(ref) for slot, ref in revisions_of.items()}
-    outdated = revisions.outdated(came, corrections(source))
+    outdated = revisions.outdated(came, corrections(delivered))
     due = [line for line in register if line.effective_at <= as_of]
     due += copies(due, came)
     in_effect = [line.model_dump_json(by_alias=True) for line in due]
@@ -77,15 +80,10 @@ def list_tasks(source: Source, *, as_of: datetime) -> Sequence[Task]:
     return tasks
 
 
-def corrections(source: Source) -> frozenset[str]:
+def corrections(delivered: Sequence[Delivery]) -> frozenset[str]:
     """The generations whose deliveries mean to correct."""
-    kinds = (
-        folding.manifest(folding.manifest_ref(source.store, folded)).kind
-        for folded in source.version.deliveries
-    )
-    return frozenset(
-        generation(slot_name(number, 0)) for number, kind in enumerate(kinds) if kind == "correction"
-    )
+    meant = (number for number, delivery in enumerate(delivered) if delivery.kind == "correction")
+    return frozenset(generation(slot_name(number, 0)) for number in meant)
 
 
 def copies(due: Sequence[Revocation], came: Mapping[str, pa.Table]) -> list[Revocation]:
@@ -102,15 +100,15 @@ def copies(due: Sequence[Revocation], came: Mapping[str, pa.Table]) -> list[Revo
     return found
 
 
-def check_arrived(source: Source, records: Mapping[str, Shard]) -> None:
+def check_arrived(source: Source, delivered: Sequence[Delivery], records: Mapping[str, Shard]) -> None:
     """Every delivery brought as many samples as it says, now that its tars are read."""
     arrived: collections.Counter[int] = collections.Counter()
     for slot, shard in records.items():
         arrived[int(generation(slot))] += shard.facts["rows"]
-    for number, folded in enumerate(source.version.deliveries):
-        told = folding.manifest(folding.manifest_ref(source.store, folded)).counts.get("samples")
+    for number, delivery in enumerate(delivered):
+        told = delivery.counts.get("samples")
         if told not in (None, arrived[number]):
-            where = Store.at(folded.uri).where(MANIFEST)
+            where = Store.at(source.version.deliveries[number].uri).where(MANIFEST)
             fix = "send what is missing, or correct the count"
             detail = f"got {told}, but {arrived[number]} arrived; {fix}"
             raise Refused(where, "counts.samples", "counts", detail)

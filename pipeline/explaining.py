@@ -6,7 +6,7 @@ when the rights were decided: same records, same purpose, same instant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
 from pipeline import embedded, folding, reasons, refs, schema, tables
-from pipeline.contract import Asset
+from pipeline.contract import Asset, License
 from pipeline.embedded import signals
 from pipeline.grants import Case, Purpose, lacks
 from pipeline.records import RECORDS
@@ -82,28 +82,26 @@ def explained(corpus: Corpus, version: Version, row: Mapping[str, Any]) -> dict[
     """The row, with the rule behind each reason, the delivery, and what each licence lacks."""
     delivery = version.deliveries[int(generation(row["slot"]))]
     rules = {reason: reasons.rule_of(reason) for reason in row["reasons"]}
-    found = verdicts(corpus, version, row)
+    records = folding.licenses(corpus.store, version, row["uid"].partition(":")[0])
+    found = verdicts(corpus, version, row, records)
     return {
         **row,
         "delivery": f"{delivery.delivery_id} (number {delivery.sequence} of {delivery.provider})",
         "rules": rules,
         "license_verdicts": found,
-        "license_terms": terms(corpus, version, row["uid"], found),
+        "license_terms": {name: term(records[name]) for name in found if name in records},
     }
 
 
-def terms(corpus: Corpus, version: Version, uid: str, names: Iterable[str]) -> dict[str, str]:
-    """From when until when each licence is valid."""
-    records = folding.licenses(corpus.store, version, uid.partition(":")[0])
-    return {
-        name: f"valid from {records[name].valid_from:%Y-%m-%d} "
-        + (f"until {until:%Y-%m-%d}" if (until := records[name].valid_until) else "on")
-        for name in names
-        if name in records
-    }
+def term(record: License) -> str:
+    """From when until when a licence is valid."""
+    until = f"until {record.valid_until:%Y-%m-%d}" if record.valid_until else "on"
+    return f"valid from {record.valid_from:%Y-%m-%d} {until}"
 
 
-def verdicts(corpus: Corpus, version: Version, row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def verdicts(
+    corpus: Corpus, version: Version, row: Mapping[str, Any], licenses: Mapping[str, License]
+) -> dict[str, tuple[str, ...]]:
     """All that each licence lacks by itself; none for a sample that was no asset."""
     records = rows_of(corpus, version, "records", RECORDS, row["uid"])
     record = next((one for one in records if one["slot"] == row["slot"] and one["record"]), None)
@@ -114,7 +112,7 @@ def verdicts(corpus: Corpus, version: Version, row: Mapping[str, Any]) -> dict[s
     settings = dict(corpus.artifact(version, "decide").settings)
     case = Case(
         asset=asset,
-        licenses=folding.licenses(corpus.store, version, asset.provider),
+        licenses=licenses,
         purpose=Purpose.model_validate(settings, strict=False),
         as_of=as_of,
         revoked=Revoked.of(folding.revocations(corpus.store, version), as_of),

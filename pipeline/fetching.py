@@ -178,11 +178,7 @@ def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network)
     asked = {number: row for number, row in wanted.items() if number not in refused}
     effort = Effort(threads=THREADS, max_total_bytes=config.batch_bytes)
     answers = download(
-        [
-            Wanted(row=number, uri=row["uri"], sha256=expected(row))
-            for number, row in asked.items()
-            if not is_object(row)
-        ],
+        [wanted_by(number, row) for number, row in asked.items() if not is_object(row)],
         hosts=task.facts["allowed"]["hosts"],
         limits=Limits(max_bytes=task.facts["allowed"]["max_bytes"], total_s=config.seconds),
         network=network,
@@ -190,7 +186,7 @@ def fetch(task: Task, _report: Report, *, config: FetchConfig, network: Network)
     )
     found: dict[int, bytes | Missed] = {answer.row: answer.outcome for answer in answers}
     found |= objects.read(
-        [stored(number, row) for number, row in asked.items() if is_object(row)],
+        [wanted_by(number, row) for number, row in asked.items() if is_object(row)],
         buckets=task.facts["allowed"]["buckets"],
         max_bytes=task.facts["allowed"]["max_bytes"],
         effort=replace(effort, max_total_bytes=config.batch_bytes - objects.held(found)),
@@ -236,7 +232,7 @@ def refusals(rows: Mapping[int, Any], allowed: Allowed) -> dict[int, Missed]:
         try:
             check(row, allowed)
         except Refused as error:
-            found[number] = Missed(code=error.rule, message=str(error), again=False)
+            found[number] = Missed.of(error)
     return found
 
 
@@ -253,9 +249,9 @@ def is_object(row: Mapping[str, Any]) -> bool:
     return str(row["uri"]).startswith("s3://")
 
 
-def stored(number: int, row: Mapping[str, Any]) -> objects.Wanted:
+def wanted_by(number: int, row: Mapping[str, Any]) -> Wanted:
     version = stated(row, "file.s3_version_id")
-    return objects.Wanted(row=number, uri=row["uri"], sha256=expected(row), version=version)
+    return Wanted(row=number, uri=row["uri"], sha256=expected(row), version=version)
 
 
 def expected(row: Mapping[str, Any]) -> str:

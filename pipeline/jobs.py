@@ -129,8 +129,7 @@ def ingest(
     with job("ingest", options, engine) as work:
         before = len(work.corpus.head().deliveries)
         version, balances = ingest_all(work, delivery, as_of)
-        rows = checking.catalog(work.corpus, version, step="images", since=before)
-    examples = checking.examples({uid: row for slot in rows.values() for uid, row in slot.items()})
+        examples = checking.examples(checking.refused(work.corpus, version, before))
     lines = "\n".join([told(version, balances), *checking.told_examples(examples)])
     answer({**summary(version, balances), "examples": examples}, lines, json=options.json)
 

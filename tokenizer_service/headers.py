@@ -6,17 +6,15 @@ for PNG copies every chunk before the pixels, twice, and that for JPEG every seg
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable
 from typing import Literal
 
+from infra.guarded import jpeg
+
 Format = Literal["JPEG", "PNG", "WEBP"]
 
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_NO_MORE = (0xD9, 0xDA)
-"""End of the image, and start of a scan."""
 
 
 def png_size(data: bytes) -> tuple[int, int]:
@@ -29,13 +27,10 @@ def png_size(data: bytes) -> tuple[int, int]:
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
     """From the first frame header (ITU-T T.81, section B.2.2)."""
-    place = 2
-    while (found := _MARKER.search(data, place)) and found[0][1] not in _NO_MORE:
-        start = found.end()
-        if found[0][1] in _FRAMES and start + 7 <= len(data):
-            height, width = struct.unpack_from(">HH", data, start + 3)
+    for marker, start, _ in jpeg.segments(data):
+        if marker in _FRAMES and start + 5 <= len(data):
+            height, width = struct.unpack_from(">HH", data, start + 1)
             return width, height
-        place = start + max(2, int.from_bytes(data[start : start + 2], "big"))
     raise ValueError("a JPEG file without a frame header before its pixels")
 
 

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from infra.guarded import xmp
+from infra.guarded import jpeg, xmp
 
 XMP_APP1 = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENDED_APP1 = b"http://ns.adobe.com/xmp/extension/\0"
@@ -33,9 +33,8 @@ MAX_PACKETS = 16
 MAX_WALKED = 100_000
 """Segments or chunks; a PNG of 96 MiB has 12,288 where each holds 8 KiB."""
 
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _XMP, _EXIF, _TEXTS = (b"XMP ", b"XMP\0"), (b"EXIF", b"eXIf"), (b"tEXt", b"zTXt", b"iTXt")
-_END, _SCAN, _APP1, _APP13 = 0xD9, 0xDA, 0xE1, 0xED
+_APP1, _APP13 = 0xE1, 0xED
 DESCRIPTION, ARTIST, COPYRIGHT = 0x010E, 0x013B, 0x8298
 """EXIF's texts that say what a picture shows and whose it is."""
 _XMP_TAG, _IPTC_TAG = 0x02BC, 0x83BB
@@ -91,13 +90,8 @@ def _walk(image: bytes) -> Iterator[tuple[int | bytes, bytes]]:
 
 def _segments(image: bytes) -> Iterator[tuple[int | bytes, bytes]]:
     """Marker and body of those before the pixels, where XMP has to stand (its specification, part 3)."""
-    place = 2
-    while (found := _MARKER.search(image, place)) and found[0][1] not in (_SCAN, _END):
-        start = found.end()
-        size = max(int.from_bytes(image[start : start + 2], "big"), 2)
-        marker = found[0][1]
-        yield marker, image[start + 2 : start + size] if marker in (_APP1, _APP13) else b""
-        place = start + size
+    for marker, start, end in jpeg.segments(image):
+        yield marker, image[start:end] if marker in (_APP1, _APP13) else b""
 
 
 def _from_segment(blocks: Blocks, marker: int, body: bytes) -> None:

@@ -28,3 +28,8 @@ class Hashed:
             self._piece = memoryview(piece)
         found, self._piece = self._piece[:size], self._piece[size:]
         return bytes(found)
+
+    def drain(self) -> None:
+        """Read to the end, for the hash alone."""
+        while self.read(PIECE):
+            pass

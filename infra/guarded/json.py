@@ -62,14 +62,7 @@ def lines(raw: bytes, *, file: str, limits: Limits = ASSET) -> Iterator[tuple[st
     for number, line in enumerate(io.BytesIO(raw), start=1):
         if line.strip():
             place = f"line {number}"
-            try:
-                found = loads(line, file=file, member=place, limits=limits)
-            except Refused as refused:
-                if refused.rule != "syntax":
-                    raise
-                told = f"{refused.detail}; write one record on one line"
-                raise Refused(file, place, "syntax", told) from None
-            yield place, found
+            yield place, _Reader(file, place, limits, fix="; write one record on one line").read(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +70,8 @@ class _Reader:
     file: str
     member: str
     limits: Limits
+    fix: str = ""
+    """Of what is no JSON."""
 
     def refuse(self, rule: str, detail: str) -> NoReturn:
         raise Refused(self.file, self.member, rule, detail)
@@ -104,7 +99,7 @@ class _Reader:
                 parse_int=self._int,
             )
         except json.JSONDecodeError as error:
-            self.refuse("syntax", f"line {error.lineno} column {error.colno}: {error.msg}")
+            self.refuse("syntax", f"line {error.lineno} column {error.colno}: {error.msg}{self.fix}")
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -70,6 +70,8 @@ class Wanted:
     row: int
     uri: str
     sha256: str
+    version: str = ""
+    """Of an object of S3; the newest, where none is stated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ def _refused(wanted: Sequence[Wanted], hosts: Collection[str]) -> Iterator[tuple
         try:
             check_uri(one.uri, hosts)
         except Refused as error:
-            yield number, Missed(code=error.rule, message=str(error), again=False)
+            yield number, Missed.of(error)
 
 
 def _retried(outcome: bytes | Missed | None) -> bool:
@@ -175,11 +177,8 @@ class _Guarded(urllib.request.BaseHandler):
                 body = answer.read()
                 if self.budget.spend(len(body)):
                     return urllib.response.addinfourl(io.BytesIO(body), answer.headers, request.full_url, 200)
-        except Refused as error:
-            self.missed[number] = Missed(code=error.rule, message=str(error), again=False)
-            raise
-        except Unreachable as error:
-            self.missed[number] = Missed(code="unreachable", message=str(error), again=True)
+        except (Refused, Unreachable) as error:
+            self.missed[number] = Missed.of(error)
             raise
         message = f"{shown(uri)}: the batch before it took all the bytes that may be read; try again"
         self.missed[number] = Missed(code="budget", message=message, again=True)

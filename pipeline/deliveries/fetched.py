@@ -15,6 +15,8 @@ import webdataset
 
 from infra.artifact import canonical
 from infra.guarded import tar
+from infra.guarded.https import Unreachable
+from infra.guarded.refused import Refused
 
 IMAGES = "fetched.tar"
 MISSED = "missed.json"
@@ -30,6 +32,13 @@ class Missed:
     message: str
     again: bool
     """The next try may succeed."""
+
+    @staticmethod
+    def of(error: Refused | Unreachable) -> Missed:
+        """A refusal stands; what could not be reached is tried again."""
+        if isinstance(error, Refused):
+            return Missed(code=error.rule, message=str(error), again=False)
+        return Missed(code="unreachable", message=str(error), again=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

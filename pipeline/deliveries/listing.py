@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from infra.guarded import json, tar
-from infra.guarded.hashed import PIECE, Hashed
+from infra.guarded.hashed import Hashed
 from infra.guarded.refused import Refused
 from infra.storage import Missing, Store
 from pipeline import credentials
@@ -133,10 +133,8 @@ def check_listing(store: Store, delivery: Delivery) -> Delivery:
     listed = [unicodedata.normalize("NFC", file.path) for file in delivery.files]
     present = lying(sizes.keys() - {MANIFEST}, frozenset(listed), where)
     check_names(listed, present, where)
-    needed = (needed_records(delivery.kind),)
-    for path in needed:
-        if path not in present:
-            raise Refused(where, path, "missing", f"a {delivery.kind} delivery has these records; add them")
+    if (needed := needed_records(delivery.kind)) not in present:
+        raise Refused(where, needed, "missing", f"a {delivery.kind} delivery has these records; add them")
     files = tuple(
         file if file.path == present[path] else file.model_copy(update={"path": present[path]})
         for path, file in zip(listed, delivery.files, strict=True)
@@ -210,8 +208,7 @@ def check_bytes(store: Store, file: DeliveryFile) -> None:
     check_size(store, file, file.bytes)
     with store.open(file.path) as opened:
         stream = Hashed(opened, most=file.bytes + 1)
-        while stream.read(PIECE):
-            pass
+        stream.drain()
     check_size(store, file, stream.num_bytes)
     check_digest(store, file, stream.sha256.hexdigest())
 

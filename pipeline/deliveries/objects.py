@@ -10,24 +10,14 @@ import functools
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from infra.guarded import s3
 from infra.guarded.https import Unreachable
 from infra.guarded.refused import Refused
-from pipeline.deliveries.download import Effort
+from pipeline.deliveries.download import Effort, Wanted
 from pipeline.deliveries.fetched import Missed
 
 OVER = Missed(code="budget", message="the batch is full; its rest comes with the next try", again=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    row: int
-    uri: str
-    sha256: str
-    version: str = ""
-    """The newest, where none is stated."""
 
 
 def read(
@@ -56,10 +46,8 @@ def held(found: Mapping[int, bytes | Missed]) -> int:
 def _read(one: Wanted, *, buckets: Collection[str], max_bytes: int) -> bytes | Missed:
     try:
         data = s3.read(one.uri, one.version, buckets=buckets, max_bytes=max_bytes)
-    except Refused as error:
-        return Missed(code=error.rule, message=str(error), again=False)
-    except Unreachable as error:
-        return Missed(code="unreachable", message=str(error), again=True)
+    except (Refused, Unreachable) as error:
+        return Missed.of(error)
     digest = hashlib.sha256(data).hexdigest()
     if digest != one.sha256:
         told = f"file.sha256: got {one.sha256}; the object has {digest}"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from infra.guarded.hashed import PIECE, Hashed
+from infra.guarded.hashed import Hashed
 from infra.guarded.refused import Refused
 from infra.storage import LocalStore, Store
 from infra.telemetry import Bar
@@ -26,7 +26,7 @@ from pipeline.deliveries.columns import extension
 from pipeline.deliveries.listing import LICENSES, MANIFEST, REVOCATIONS
 from pipeline.deliveries.opened import OpenDelivery, as_listed
 
-RECORDS = {LICENSES: "licenses", REVOCATIONS: "revocations"}
+RECORDS = {path: role for role, path in forms.RECORDS.items()}
 WRITTEN = {LICENSES: "license", REVOCATIONS: "revocation"}
 """The template of what stands in it."""
 OBJECT = frozenset({"media_type", "description"})
@@ -104,8 +104,7 @@ def check_licensed(opened: OpenDelivery, statement: Statement) -> None:
 def hashed(store: Store, name: str) -> dict[str, Any]:
     with store.open(name) as file:
         stream = Hashed(file, most=store.size(name))
-        while stream.read(PIECE):
-            pass
+        stream.drain()
     return {"path": name, "sha256": stream.sha256.hexdigest(), "bytes": stream.num_bytes}
 
 

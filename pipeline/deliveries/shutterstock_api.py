@@ -21,7 +21,7 @@ from pipeline.deliveries.agency import Reading
 from pipeline.deliveries.columns import Cells
 from pipeline.deliveries.rows import Entry, Table
 
-DROPPED = frozenset({"affiliate_url", "aspect", "assets"})
+DROPPED = frozenset({"affiliate_url", "aspect", "assets", "updates"})
 EDITORIAL = frozenset(
     {"byline", "commercial_status", "date_taken", "rights", "special_instructions", "supplier_code"}
 )
@@ -67,7 +67,6 @@ def check(row: Reading) -> None:
     """An object that is none of an image is no record of one."""
     if row.cell("media_type") not in (None, "", "image"):
         raise agency.wrong("media_type", row.cell("media_type"), "send images only")
-    row.cell("updates")  # read by entries
 
 
 def drawn(row: Reading) -> str | None:
