@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from infra.artifact import Made
-from pipeline import duplicates, refs, rows, schema, tables
+from pipeline import duplicates, refs, rows, schema, signatures, tables
 from pipeline.duplicates import DuplicateConfig
 from pipeline.outcomes import KEPT
 from pipeline.step import ROWS, Report, Source, Step, Task, generation
@@ -54,7 +54,7 @@ def judge(task: Task, _report: Report, *, config: DuplicateConfig) -> Made:
     table = pa.concat_tables(parts)
     uids, digests = (table[column.name].to_pylist() for column in (schema.UID, schema.SHA256))
     # By order alone: what is delivered later never changes what an earlier row was told.
-    first = duplicates.group(duplicates.from_columns(table), digests, config).tolist()
+    first = duplicates.group(signatures.from_columns(table), digests, config).tolist()
     at = sum(part.num_rows for part in parts[: -len(own)])
     files, counts = {}, {KEPT: 0}
     for slot, part in zip(task.facts["slots"], parts[-len(own) :], strict=True):

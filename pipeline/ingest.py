@@ -25,7 +25,6 @@ from infra.settings import Section
 from pipeline import (
     archive,
     colors,
-    duplicates,
     extract,
     looking,
     notices,
@@ -34,6 +33,7 @@ from pipeline import (
     records,
     refs,
     schema,
+    signatures,
     tables,
 )
 from pipeline.contract import Asset
@@ -59,7 +59,7 @@ class IngestConfig(Section):
 def step(config: IngestConfig) -> Step:
     return Step(
         name="images",
-        revision=4,
+        revision=5,
         inputs=("decide", "records"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=LIBRARIES),
@@ -139,12 +139,14 @@ def look(sample: Sample, asset: Asset, config: IngestConfig, decoder: Isolated) 
 def measure(picture: Picture, config: IngestConfig, *, packet: bytes | None) -> Columns:
     """All is measured on the training picture: three times as quick as on the delivered one."""
     pixels_HWC = picture.pixels_HWC
-    signature = duplicates.signatures([pixels_HWC])
+    signature = signatures.measured([pixels_HWC])
     return {
         JPEG: images.encode_jpeg(pixels_HWC, config.quality, xmp=packet),
         schema.WIDTH.name: picture.width,
         schema.HEIGHT.name: picture.height,
         schema.PIXEL_STD.name: pixel_std(pixels_HWC),
+        schema.SHARPNESS.name: None,
+        schema.PHASH.name: None,
         schema.STRUCTURE.name: signature.structure_NGGF.tobytes(),
         schema.TINT.name: signature.tint_NGGC.tobytes(),
         schema.COLOR.name: colors.dominant(pixels_HWC),

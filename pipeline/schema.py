@@ -33,7 +33,17 @@ WIDTH = column("width", pa.int32(), "pixels, as delivered", optional=True)
 HEIGHT = column("height", pa.int32(), "pixels, as delivered", optional=True)
 DESCRIPTION = column("description", pa.string(), "the caption, as licensed, NFC")
 KEYWORDS = column("keywords", pa.list_(pa.string()), "as licensed, NFC")
+CATEGORIES = column("categories", pa.list_(pa.string()), "names, as licensed, NFC")
 CONTRIBUTOR = column("contributor", pa.string(), "opaque id of who is paid")
+IMAGE_TYPE = column("image_type", pa.string(), "photo, illustration, vector, render_3d or unknown")
+AI_GENERATED = column("ai_generated", pa.string(), "no, yes, partial or unknown, as delivered")
+PEOPLE = column("people", pa.string(), "whether real people are recognisable: yes, no or unknown")
+RELEASE = column("release", pa.string(), "PLUS code of the model release, in words, or unknown")
+MODERATION = column(
+    "moderation",
+    pa.list_(pa.struct([pa.field("name", pa.string(), nullable=False), pa.field("score", pa.float32())])),
+    "the agency's moderation labels; a score is null where none was sent",
+)
 
 # Rights, as decided.
 LICENSES = column("licenses", pa.list_(pa.string()), "licence records that admit the use")
@@ -51,6 +61,12 @@ REASONS = column("reasons", pa.list_(pa.string()), "why, most important first: C
 PIXEL_STD = column(
     "pixel_std", pa.float32(), "standard deviation of the training picture, 0 to 255", optional=True
 )
+SHARPNESS = column(
+    "sharpness", pa.float32(), "variance of the Laplacian of the training picture's luma", optional=True
+)
+PHASH = column(
+    "phash", pa.uint64(), "perceptual hash: signs of the lowest frequencies of the luma", optional=True
+)
 STRUCTURE = column(
     "structure",
     pa.binary(),
@@ -66,10 +82,12 @@ SPLIT = column("split", pa.string(), "train or validation", optional=True)
 
 RIGHTS = (LICENSES, ATTRIBUTION, MAY_BE_NEIGHBOR, MAY_BE_SHOWN, MAY_DERIVE)
 SETTLED = (OUTCOME, SETTLED_BY, REASONS)
-DECIDED = pa.schema(
-    [UID, REVISION, KEY, SHA256, BYTES, DESCRIPTION, KEYWORDS, CONTRIBUTOR, *RIGHTS, *SETTLED]
+DELIVERED = (
+    *(UID, REVISION, KEY, SHA256, BYTES, DESCRIPTION, KEYWORDS, CATEGORIES, CONTRIBUTOR),
+    *(IMAGE_TYPE, AI_GENERATED, PEOPLE, RELEASE, MODERATION),
 )
-SEEN = (WIDTH, HEIGHT, PIXEL_STD, STRUCTURE, TINT, COLOR)
+DECIDED = pa.schema([*DELIVERED, *RIGHTS, *SETTLED])
+SEEN = (WIDTH, HEIGHT, PIXEL_STD, SHARPNESS, PHASH, STRUCTURE, TINT, COLOR)
 INGESTED = pa.schema([*DECIDED, *SEEN])
 CATALOG = pa.schema([*INGESTED, GROUP, SPLIT])
 

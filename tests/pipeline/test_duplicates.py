@@ -10,15 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance
 
 from pipeline import candidates, schema
-from pipeline.duplicates import (
-    DuplicateConfig,
-    Signatures,
-    alike,
-    first_seen,
-    from_columns,
-    group,
-    signatures,
-)
+from pipeline.duplicates import DuplicateConfig, alike, first_seen, group
+from pipeline.signatures import Signatures, from_columns
+from pipeline.signatures import measured as signatures
 
 CONFIG = DuplicateConfig()
 Pixels = NDArray[np.uint8]
