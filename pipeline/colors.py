@@ -7,13 +7,16 @@ none. Of 112 emoji drawn at random 85 got a word; looked at, four of the words w
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 # P pixels of a picture, C channels (red, green, blue, or L, a, b)
 Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Names = NDArray[np.int64]
 """Indices into WORDS; NAMELESS for those that have no word."""
 
@@ -36,6 +39,9 @@ MIN_SHARE_NEUTRAL = 0.7
 SHADE = 0.15
 """Distance in OKLab from the mean of a word's pixels within which others are its shades, whatever their name:
 the yellow of a face runs to orange at its edge."""
+
+BITS = 6
+"""Of a channel that tell colours apart: steps of 4, less than the noise of a JPEG."""
 
 HUES = {"pink": 4, "red": 33, "orange": 70, "yellow": 112, "green": 192, "blue": 277, "purple": 335}
 """Where each ends, in degrees; then pink again. Red heart 14, orange 39, yellow 81, green 158, blue 263,
@@ -69,30 +75,43 @@ def dominant(image_HWC: Pixels) -> str | None:
     >>> dominant(np.full((8, 8, 3), (200, 30, 50), np.uint8))
     'red'
     """
-    small = Image.fromarray(image_HWC).resize((SIDE, SIDE), Image.Resampling.BOX)
-    pixels_PC = np.asarray(small).reshape(-1, 3)
-    front_PC = pixels_PC[pixels_PC.min(1) < BACKGROUND]
-    if len(front_PC) < MIN_FOREGROUND * len(pixels_PC):
+    if max(image_HWC.shape) > SIDE:
+        image_HWC = np.asarray(Image.fromarray(image_HWC).resize((SIDE, SIDE), Image.Resampling.BOX))
+    red_P, green_P, blue_P = image_HWC.reshape(-1, 3).T
+    front = np.minimum(np.minimum(red_P, green_P), blue_P) < BACKGROUND
+    if np.count_nonzero(front) < MIN_FOREGROUND * len(front):
         return None
-    lab_PC = oklab(front_PC)
-    names_P = named(lab_PC)
+    shift = 8 - BITS
+    shades_P = (red_P >> shift).astype(np.int32) << BITS | green_P >> shift
+    lab_CS, names_S = shades()
+    shades_P = (shades_P << BITS | blue_P >> shift)[front]
+    lab_CP, names_P = lab_CS[:, shades_P], names_S[shades_P]
     counts = np.bincount(names_P, minlength=NAMELESS + 1)
     num_colored = int(counts[: len(COLORS)].sum())
     if num_colored >= MIN_SHARE * len(names_P):
         word = int(counts[: len(COLORS)].argmax())
-        covered_P = with_shades(word, names_P, lab_PC)
+        covered_P = with_shades(word, names_P, lab_CP)
         enough = (covered_P & (names_P < len(COLORS))).sum() >= MIN_SHARE_OF_COLORS * num_colored
         return WORDS[word] if enough and covered_P.mean() >= MIN_SHARE else None
     word = len(COLORS) + int(counts[len(COLORS) :].argmax())
-    enough = word != NAMELESS and with_shades(word, names_P, lab_PC).mean() >= MIN_SHARE_NEUTRAL
+    enough = word != NAMELESS and with_shades(word, names_P, lab_CP).mean() >= MIN_SHARE_NEUTRAL
     return WORDS[word] if enough else None
 
 
-def with_shades(word: int, names_P: Names, lab_PC: Floats) -> NDArray[np.bool_]:
+@functools.cache
+def shades() -> tuple[Floats, Names]:
+    """OKLab and the name of every colour, of 6 bits a channel: to look them up takes a tenth of the time."""
+    middle = (np.arange(1 << BITS) * (1 << 8 - BITS) + (1 << 7 - BITS)).astype(np.uint8)
+    lab_SC = oklab(np.stack(np.meshgrid(middle, middle, middle, indexing="ij"), -1).reshape(-1, 3))
+    return np.ascontiguousarray(lab_SC.T, np.float32), named(lab_SC)
+
+
+def with_shades(word: int, names_P: Names, lab_CP: Floats) -> NDArray[np.bool_]:
     """Pixels that have the name, or are close to the mean of those that have it."""
     named_P = names_P == word
-    away_P = np.linalg.norm(lab_PC - lab_PC[named_P].mean(0), axis=1)
-    covered_P: NDArray[np.bool_] = named_P | (away_P < SHADE)
+    middle_C = lab_CP @ named_P.astype(lab_CP.dtype) / np.count_nonzero(named_P)
+    away_P = ((lab_CP - middle_C[:, None]) ** 2).sum(0)
+    covered_P: NDArray[np.bool_] = named_P | (away_P < SHADE**2)
     return covered_P
 
 

@@ -24,11 +24,13 @@ from pipeline.fetching import FetchConfig
 from pipeline.filters import FilterRules
 from pipeline.ingest import IngestConfig
 from pipeline.rights import Purpose
+from pipeline.scores import ScoreConfig
+from pipeline.screening import ScreenRules, unscored
 from pipeline.split import SplitConfig
 from pipeline.tokens import ImageConfig, TextConfig
 from retrieval.exclude import NeighborConfig
 from retrieval.index import IndexConfig
-from tokenizer_service.images import MAX_ENLARGEMENT
+from tokenizer_service.sizes import MAX_ENLARGEMENT
 
 CONFIGS = Path(__file__).parent.parent / "infra" / "configs"
 TABLES = ("pipeline", "tokenizer", "retrieval", "trainer")
@@ -39,6 +41,8 @@ class PipelineTable(Section):
     fetch: FetchConfig = FetchConfig()
     ingest: IngestConfig = IngestConfig()
     filters: FilterRules = FilterRules()
+    scores: ScoreConfig = ScoreConfig()
+    screen: ScreenRules = ScreenRules()
     duplicates: DuplicateConfig = DuplicateConfig()
     split: SplitConfig = SplitConfig()
     examples: ExampleConfig = ExampleConfig()
@@ -73,6 +77,17 @@ class Config(Section):
                 f"{rules.max_aspect:g} of max_side {longest}) and are too small for squares of {asked} px, "
                 f"being enlarged at most {MAX_ENLARGEMENT:g} times; raise pipeline.filters.min_side or "
                 "pipeline.ingest.max_side, or lower tokenizer.image.side or retrieval.encoder.side"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_threshold_is_without_its_scorer(self) -> Self:
+        rules, scores = self.pipeline.screen, self.pipeline.scores
+        if found := unscored(rules, scores):
+            threshold, scorer = found[0]
+            raise ValueError(
+                f"pipeline.screen.{threshold} = {getattr(rules, threshold)} has nothing to judge: switch on "
+                f"pipeline.scores.{scorer}, or leave the threshold out"
             )
         return self
 

@@ -1,78 +1,107 @@
 """The dedup step: one task a generation, judged against everything that came before.
 
-Groups of earlier rows never change: a new row joins the group of the earliest-seen picture that it is the
-same as, or opens one under its own uid. The first seen stays; the others are rejected and named after it.
+Three passes, the surest first: equal bytes, one picture by hash and signature, and, where it is switched on,
+one subject by the encoder's features. One member of a group stays; the others are rejected, and are kept as
+links, so that what befalls it finds them. The surprising rule: nothing that was told of an earlier generation
+changes: new rows join its groups as duplicates, or open groups of their own.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from infra.artifact import Made
-from pipeline import duplicates, refs, rows, schema, signatures, tables
+from pipeline import embed, linking, numerics, outcomes, refs, schema, tables
 from pipeline.duplicates import DuplicateConfig
+from pipeline.embed import FEATURES
+from pipeline.linking import Seen
 from pipeline.outcomes import KEPT
 from pipeline.step import ROWS, Report, Source, Step, Task, generation
+from retrieval.encoders import normalised
 
-JUDGED = pa.schema([schema.UID, schema.GROUP, schema.VERDICT])
+LINKS = "links.parquet"
+"""One for each generation: its rows that are out, and which row each of them repeats."""
 
 
 def step(config: DuplicateConfig) -> Step:
+    by_features = config.semantic_threshold is not None
     return Step(
         name="dedup",
-        inputs=("filter",),
+        revision=2,
+        inputs=("screen", "features") if by_features else ("screen",),
         settings=config,
-        tasks=list_tasks,
+        numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy")) if by_features else {},
+        tasks=functools.partial(list_tasks, by_features=by_features),
         open=lambda: functools.partial(judge, config=config),
     )
 
 
-def list_tasks(source: Source) -> Sequence[Task]:
-    """One task a generation; it reads its own rows and those of every generation before it."""
-    shards = sorted(source.artifact("filter").shards.items())
-    names = sorted({generation(slot) for slot, _ in shards})
-    rows_of = {
-        name: tuple(refs.of(source.store, shard, ROWS) for slot, shard in shards if generation(slot) == name)
-        for name in names
+def list_tasks(source: Source, *, by_features: bool) -> Sequence[Task]:
+    """One task a generation; it reads its own shards and those of every generation before it."""
+    roles = {"rows": ("screen", ROWS)} | ({"features": ("features", FEATURES)} if by_features else {})
+    artifacts = {role: (source.artifact(name), file) for role, (name, file) in roles.items()}
+    slots: dict[str, list[str]] = {}
+    for slot in sorted(source.artifact("screen").shards):
+        slots.setdefault(generation(slot), []).append(slot)
+    reads = {
+        name: {
+            f"{role} {name}": tuple(
+                refs.of(source.store, artifact.shards[slot], file) for slot in slots[name]
+            )
+            for role, (artifact, file) in artifacts.items()
+        }
+        for name in slots
     }
     return [
         Task(
             slot=name,
-            reads={earlier: rows_of[earlier] for earlier in names if earlier <= name},
-            facts={"slots": [slot for slot, _ in shards if generation(slot) == name]},
+            reads={
+                role: files for earlier in slots if earlier <= name for role, files in reads[earlier].items()
+            },
+            facts={"slots": slots[name]},
         )
-        for name in names
+        for name in slots
     ]
 
 
 def judge(task: Task, _report: Report, *, config: DuplicateConfig) -> Made:
-    own = task.reads[max(task.reads)]
-    parts = [rows.kept(ref) for name in sorted(task.reads) for ref in task.reads[name]]
-    table = pa.concat_tables(parts)
-    uids, digests = (table[column.name].to_pylist() for column in (schema.UID, schema.SHA256))
-    # By order alone: what is delivered later never changes what an earlier row was told.
-    first = duplicates.group(signatures.from_columns(table), digests, config).tolist()
-    at = sum(part.num_rows for part in parts[: -len(own)])
-    files, counts = {}, {KEPT: 0}
-    for slot, part in zip(task.facts["slots"], parts[-len(own) :], strict=True):
-        verdicts = []
-        for place in range(at, at + part.num_rows):
-            found = repeats(place, first[place], digests)
-            verdicts.append(found and f"rejected:{found}: {uids[first[place]]}")
-            outcome = f"rejected:{found}" if found else KEPT
-            counts[outcome] = counts.get(outcome, 0) + 1
-        groups = [uids[first[place]] for place in range(at, at + part.num_rows)]
-        at += part.num_rows
-        judged = pa.table({"uid": part["uid"], "group": groups, "verdict": verdicts}, schema=JUDGED)
-        files[f"{slot}.parquet"] = tables.to_parquet(judged)
+    names = sorted(role.partition(" ")[2] for role in task.reads if role.startswith("rows "))
+    parts = [
+        [outcomes.kept(tables.read_parquet(ref, linking.READS)) for ref in task.reads[f"rows {name}"]]
+        for name in names
+    ]
+    deliveries = [pa.concat_tables(part).sort_by(schema.UID.name) for part in parts]
+    table = pa.concat_tables(deliveries)
+    seen = Seen(
+        table=table,
+        starts=tuple(accumulate((one.num_rows for one in deliveries), initial=0)),
+        vectors_ND=features(task, table) if config.semantic_threshold is not None else None,
+    )
+    judged, links = linking.judged(seen, config)
+    files = {LINKS: tables.to_parquet(links)}
+    for slot, part in zip(task.facts["slots"], parts[-1], strict=True):
+        own = judged.take(pc.index_in(part[schema.UID.name], judged[schema.UID.name]))
+        files[f"{slot}.parquet"] = tables.to_parquet(own)
+    counts = Counter({KEPT: judged.num_rows - links.num_rows})
+    counts.update(f"rejected:{code}" for code in links[schema.FOUND_BY.name].to_pylist())
     return Made(files=files, counts=counts)
 
 
-def repeats(place: int, first: int, digests: Sequence[str]) -> str | None:
-    """How a row repeats the first of its group; None if it is the first."""
-    if place == first:
-        return None
-    return "exact_duplicate" if digests[first] == digests[place] else "near_duplicate"
+def features(task: Task, table: pa.Table) -> NDArray[np.float32]:
+    """Image features of the rows, in their order, of unit length."""
+    columns = [schema.UID.name, schema.IMAGE_FEATURES.name]
+    found = [
+        tables.read_ipc(ref).select(columns)
+        for role in task.reads
+        if role.startswith("features ")
+        for ref in task.reads[role]
+    ]
+    return normalised(embed.matrix(embed.of_rows(table, pa.concat_tables(found))[schema.IMAGE_FEATURES.name]))

@@ -13,16 +13,14 @@ ones are taken for one. Not found: flips, rotations, larger crops, borders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from infra.settings import Section
-from pipeline import candidates
-from pipeline.signatures import FULL, GRID, Pixels, Rows, Signatures
+from pipeline.signatures import FULL, Pixels, Rows, Signatures
 
 # N images, P pairs, G = 16 cells a side, F (strength, horizontal - vertical, diagonal), C (red, green, blue)
 LUMA_CHANGE = 90
@@ -41,9 +39,22 @@ CHUNK = 512
 """Pairs compared at a time: they stay in the cache, 8192 take twice as long."""
 
 
-class DuplicateConfig(Section):
-    """How much two pictures may differ and still be one."""
+Preference = Literal["licence_breadth", "resolution", "release", "first_seen"]
 
+
+class DuplicateConfig(Section):
+    """How much two pictures may differ and still be one, and which of them stays."""
+
+    keeper: tuple[Preference, ...] = ("licence_breadth", "resolution", "release", "first_seen")
+    """What is preferred in the member that stays, the weightiest first; at last the first seen."""
+    max_hamming: int = Field(8, ge=0, le=12)
+    """Bits of 64 in which perceptual hashes may differ; edges and colours must agree too."""
+    variants: bool = True
+    """Look also for equal edges under another luma: skins of emoji, of which hashes alone find 80 % and not
+    90, and crops. It takes three times as long as the hashes."""
+    mirrored: bool = False
+    """Whether a picture and its mirror image are one. Left and right arrows are, too."""
+    semantic_threshold: float | None = Field(None, ge=0.5, le=1)
     max_difference: float = Field(0.065, ge=0, le=0.1)
     """Squared difference of the structures over the sum of their squares. Photographs cropped by 5 % have
     0.043 in the median, those saved as JPEG at quality 10 have 0.013, the closest two of 372 different ones
@@ -135,40 +146,3 @@ def _widened(cells_PGG: NDArray[np.bool_]) -> NDArray[np.bool_]:
     wide = np.pad(cells_PGG, ((0, 0), (1, 1), (1, 1)))
     wide = wide[:, :-2] | wide[:, 1:-1] | wide[:, 2:]
     return wide[:, :, :-2] | wide[:, :, 1:-1] | wide[:, :, 2:]
-
-
-def group(found: Signatures, digests: Sequence[str], config: DuplicateConfig) -> Rows:
-    """Of each row, in the order in which they were seen: the first member of its duplicate group; its own row
-    number if nothing seen before is alike.
-
-    A row joins the group of the earliest row that is like it. So what comes later never changes a group, no
-    two first members are alike, and neither shards nor deliveries matter, only the order.
-    """
-    joins_N = first_seen(np.array(digests, np.str_))
-    same_N = first_seen(_as_values(found))
-    distinct = np.flatnonzero(same_N == np.arange(len(found)))
-    few = found[distinct]
-    pairs_P2 = candidates.pairs(few.structure_NGGF)
-    late, early = distinct[pairs_P2[alike(few, pairs_P2, config)]].T
-    joins_N = np.minimum(joins_N, same_N)
-    np.minimum.at(joins_N, late, early)
-    while not np.array_equal(joins_N, joins_N[joins_N]):
-        joins_N = joins_N[joins_N]
-    return joins_N
-
-
-def first_seen(values_N: NDArray[Any]) -> Rows:
-    """Row of the first equal value.
-
-    >>> first_seen(np.array(["a", "b", "a"]))
-    array([0, 1, 0])
-    """
-    _, first, inverse = np.unique(values_N, return_index=True, return_inverse=True)
-    rows: Rows = first[inverse].astype(np.int64)
-    return rows
-
-
-def _as_values(found: Signatures) -> NDArray[np.void]:
-    """Each signature as one comparable value [N]."""
-    both = np.concatenate([found.structure_NGGF.view(np.uint8), found.tint_NGGC], -1)
-    return both.reshape(len(found), GRID * GRID * 6).view(f"V{GRID * GRID * 6}").reshape(-1)

@@ -1,7 +1,8 @@
 """Encoder features, the projection that aligns them, and the vectors that the index holds.
 
-Features are computed once; the projection is fitted on the training split and pinned; embedding is then one
-matrix product. An encoder that needs no alignment (open_clip) gets the identity.
+Features are computed once, of all that the filters kept, since scores and duplicates are judged by them; the
+projection is fitted on the training split and pinned; embedding is then one matrix product. An encoder that
+needs no alignment (open_clip) gets the identity.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -19,7 +21,6 @@ from infra.settings import Section
 from infra.storage import cache_folder
 from pipeline import numerics, refs, rows, schema, tables
 from pipeline.outcomes import KEPT
-from pipeline.split import TRAIN
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
 from pipeline.tokens import list_column, square
@@ -61,13 +62,13 @@ def load_encoder(config: EncoderConfig) -> encoders.Encoder:
 def features_step(config: EncoderConfig) -> Step:
     return Step(
         name="features",
-        inputs=("split", "images"),
+        inputs=("filter", "images"),
         settings=config,
         numerics={
             **numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device()),
             "weights": encoders.weights_identity(config.kind, config.model, config.pretrained),
         },
-        tasks=lambda source: aligned(source, rows=("split", ROWS), images=("images", IMAGES)),
+        tasks=lambda source: aligned(source, rows=("filter", ROWS), images=("images", IMAGES)),
         open=lambda: functools.partial(features, config=config),
         workers=numerics.workers(cpus=1, gpus=0.25),
     )
@@ -104,18 +105,18 @@ def encode(batch: pa.Table, *, encoder: encoders.Encoder, side: int) -> pa.Table
 def align_step(config: AlignConfig, encoder: EncoderConfig) -> Step:
     return Step(
         name="align",
-        inputs=("features",),
+        inputs=("split", "features"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("numpy",)),
-        tasks=lambda source: [gathered(source, "all", features=("features", FEATURES))],
+        tasks=lambda source: [gathered(source, "all", rows=("split", ROWS), features=("features", FEATURES))],
         open=lambda: functools.partial(fit_projection, config=config, trained=encoder.kind == "offline"),
         fitted=True,
     )
 
 
 def fit_projection(task: Task, _report: Report, *, config: AlignConfig, trained: bool) -> Made:
-    table = pa.concat_tables([tables.read_ipc(ref) for ref in task.reads["features"]])
-    table = table.filter(pa.compute.equal(table[schema.SPLIT.name], TRAIN))
+    wanted = pa.concat_tables([rows.training(ref) for ref in task.reads["rows"]])
+    table = of_rows(wanted, pa.concat_tables([tables.read_ipc(ref) for ref in task.reads["features"]]))
     texts_ND = matrix(table[schema.TEXT_FEATURES.name])
     if not trained:
         projection = align.identity(texts_ND.shape[1])
@@ -124,10 +125,15 @@ def fit_projection(task: Task, _report: Report, *, config: AlignConfig, trained:
     return Made(files={PROJECTION: projection.to_bytes()}, facts={"pairs": len(texts_ND)})
 
 
-def matrix(column: pa.ChunkedArray) -> NDArray[Any]:
-    """A list column whose lists have one length, as [rows, length]."""
+def of_rows(wanted: pa.Table, found: pa.Table) -> pa.Table:
+    """The features of the rows wanted, in the order of the rows."""
+    return found.take(pc.index_in(wanted[schema.UID.name], found[schema.UID.name]))
+
+
+def matrix(column: pa.ChunkedArray, *, width: int = 0) -> NDArray[Any]:
+    """A list column whose lists have one length, as [rows, length]; ``width`` is that of no row."""
     flat = column.combine_chunks().flatten()
-    return np.asarray(flat).reshape(len(column), -1)
+    return np.asarray(flat).reshape(len(column), -1 if len(column) else width)
 
 
 def vectors(table: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -141,20 +147,26 @@ def vectors(table: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 def step() -> Step:
     return Step(
         name="embed",
-        inputs=("features", "align"),
+        inputs=("split", "features", "align"),
         settings=Section(),
         numerics=numerics.profile(threads=1, libraries=("numpy",)),
-        tasks=lambda source: aligned(source, features=("features", FEATURES), align=("align", PROJECTION)),
+        tasks=lambda source: aligned(
+            source, rows=("split", ROWS), features=("features", FEATURES), align=("align", PROJECTION)
+        ),
         open=lambda: embed,
     )
 
 
 def embed(task: Task, _report: Report) -> Made:
-    table = tables.read_ipc(task.only("features"))
+    table = of_rows(rows.kept(task.only("rows")), tables.read_ipc(task.only("features")))
     projection = load_projection(task.only("align"))
     vectors = {
-        schema.IMAGE_VECTOR: projection.images(matrix(table[schema.IMAGE_FEATURES.name])),
-        schema.TEXT_VECTOR: projection.texts(matrix(table[schema.TEXT_FEATURES.name])),
+        schema.IMAGE_VECTOR: projection.images(
+            matrix(table[schema.IMAGE_FEATURES.name], width=len(projection.mean))
+        ),
+        schema.TEXT_VECTOR: projection.texts(
+            matrix(table[schema.TEXT_FEATURES.name], width=len(projection.center))
+        ),
     }
     table = table.select([schema.UID.name, schema.REVISION.name])
     for column, found in vectors.items():

@@ -52,6 +52,7 @@ class Inline:
 
     def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
         numerics.use_threads(step.workers.cpus)
+        numerics.keep_memory()
         do = step.open()
 
         def report(done: int, total: int, note: str) -> None:
@@ -72,6 +73,7 @@ class Worker:
     def __init__(self) -> None:
         self._opened: tuple[list[Any], Do] | None = None
         self._progress = (0, 0, "")
+        numerics.keep_memory()
 
     def run(self, step: Step, task: Task, store: Store) -> Shard:
         numerics.use_threads(step.workers.cpus)  # here: OpenMP keeps the number by thread, and Ray picks one

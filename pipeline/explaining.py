@@ -22,7 +22,7 @@ from pipeline.records import RECORDS
 from pipeline.revoked import Revoked
 from pipeline.step import ROWS, generation
 
-CATALOGS = ("split", "filter", "images", "decide")
+CATALOGS = ("split", "screen", "filter", "images", "decide")
 """Steps whose rows are the catalog, the fullest first."""
 LEFT_OUT = frozenset(
     {

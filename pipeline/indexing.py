@@ -54,13 +54,15 @@ def kept_uids(store: Store, shards: Sequence[Shard]) -> list[str]:
 
 
 def list_tasks(source: Source) -> Sequence[Task]:
-    """One task a generation."""
+    """One task a generation, if anything of it was kept."""
     split, embed = source.artifact("split").shards, source.artifact("embed").shards
     known = ids.segments(source.store, source.version)
     tasks = []
     for name in sorted({generation(slot) for slot in split}):
         slots = sorted(slot for slot in split if generation(slot) == name)
         uids = set(kept_uids(source.store, [split[slot] for slot in slots]))
+        if not uids:
+            continue
         reads = {
             "rows": tuple(refs.of(source.store, split[slot], ROWS) for slot in slots),
             "embeddings": tuple(refs.of(source.store, embed[slot], EMBEDDINGS) for slot in slots),

@@ -9,14 +9,13 @@ training image.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 
 from infra.artifact import Made
@@ -24,29 +23,33 @@ from infra.guarded.isolated import Died, Isolated
 from infra.settings import Section
 from pipeline import (
     archive,
-    colors,
     extract,
     looking,
+    measuring,
     notices,
     numerics,
     outcomes,
     records,
     refs,
     schema,
-    signatures,
     tables,
 )
-from pipeline.contract import Asset
-from pipeline.deliveries.sample import Fault, Sample
-from pipeline.looking import Picture
+from pipeline.deliveries.sample import Sample
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task
-from tokenizer_service import images
+from tokenizer_service import images, jpegs
 
 JPEG = "jpeg"
-Columns = Mapping[str, Any]
-"""What an image adds, by column of ``schema.SEEN``, with its training image and its verdict."""
-UNSEEN = dict.fromkeys((JPEG, *(column.name for column in (*schema.SEEN, schema.VERDICT))))
-LIBRARIES = ("pillow", "numpy")
+Row = Mapping[str, Any]
+"""Of the catalog: uid, key, sha256, and the size as delivered."""
+Columns = dict[str, Any]
+"""What an image adds: its size, ``schema.SEEN``, its training image and its verdict."""
+ADDED = (schema.WIDTH, schema.HEIGHT, *schema.SEEN, schema.VERDICT)
+UNSEEN: Columns = dict.fromkeys((JPEG, *(column.name for column in ADDED)))
+# H height, W width
+Pixels = NDArray[np.uint8]
+MEASURED_AT_ONCE = 16
+"""Training pictures that wait to be measured: 12 MB of pixels at 512 px a side."""
+LIBRARIES = ("pillow", "numpy", "simplejpeg", "cykooz.resizer")
 
 
 class IngestConfig(Section):
@@ -80,24 +83,59 @@ def list_tasks(source: Source) -> Sequence[Task]:
 def ingest(task: Task, _report: Report, *, config: IngestConfig, decoder: Isolated) -> Made:
     rows = tables.read_parquet(task.only("rows"))
     admitted = outcomes.kept(rows)
-    keys = admitted[schema.KEY.name].to_pylist()
-    wanted = set(keys)
-    found = {
-        sample.asset.member_key: look(sample, sample.asset, config, decoder)
-        for sample in records.samples(task)
-        if not isinstance(sample.asset, Fault) and sample.asset.member_key in wanted
-    }
-    seen = [found[key] for key in keys]
+    found = looked(pictures(task, admitted), config, decoder)
+    seen = [found[key] for key in admitted[schema.KEY.name].to_pylist()]
     rows = outcomes.settle(rows, [columns[schema.VERDICT.name] for columns in seen], "images")
     rows = spread(rows, admitted, seen)
     files = {ROWS: tables.to_parquet(rows), IMAGES: archive.write(members(admitted, seen))}
     return Made(files=files, counts=outcomes.counts(rows, "images"))
 
 
+def pictures(task: Task, admitted: pa.Table) -> Iterator[tuple[Row, Sample]]:
+    """The admitted rows with their samples, in the order of the delivery. Records are not judged again: a
+    sample is that of a row whose key and bytes it has.
+    """
+    provider: str = task.hints["delivery"].provider
+    columns = (schema.UID, schema.KEY, schema.SHA256, schema.WIDTH, schema.HEIGHT)
+    wanted = {row["uid"]: row for row in admitted.select([column.name for column in columns]).to_pylist()}
+    for sample in records.samples(task):
+        row = wanted.get(f"{provider}:{sample.key}")
+        if row is not None and sample.digest() == row["sha256"]:
+            yield row, sample
+
+
+def looked(
+    found: Iterable[tuple[Row, Sample]], config: IngestConfig, decoder: Isolated
+) -> dict[str, Columns]:
+    """By member key. Pictures are measured some at a time, which takes half as long as one by one."""
+    seen: dict[str, Columns] = {}
+    waiting: dict[str, Pixels] = {}
+
+    def measure() -> None:
+        for key, columns in zip(waiting, measuring.measure(list(waiting.values())), strict=True):
+            seen[key] |= columns
+        waiting.clear()
+
+    for row, sample in found:
+        key = row["key"]
+        seen[key], pixels_HWC = look(row, sample, config, decoder)
+        if pixels_HWC is not None:
+            waiting[key] = pixels_HWC
+        if len(waiting) == MEASURED_AT_ONCE:
+            measure()
+    measure()
+    return seen
+
+
 def spread(rows: pa.Table, admitted: pa.Table, seen: Sequence[Columns]) -> pa.Table:
-    """Append what was measured; null for rows that were never looked at."""
+    """Append what was measured, null for rows that were never looked at; sizes become those of the pixels."""
     of = dict(zip(admitted[schema.UID.name].to_pylist(), seen, strict=True))
     found = [of.get(uid, UNSEEN) for uid in rows[schema.UID.name].to_pylist()]
+    for column in (schema.WIDTH, schema.HEIGHT):
+        told = rows[column.name].to_pylist()
+        size = [one[column.name] or before for one, before in zip(found, told, strict=True)]
+        at = rows.schema.get_field_index(column.name)
+        rows = rows.set_column(at, column, pa.array(size, column.type))
     for column in schema.SEEN:
         rows = rows.append_column(column, pa.array([one[column.name] for one in found], column.type))
     return rows
@@ -117,46 +155,29 @@ def members(
             yield row[schema.KEY.name], columns[JPEG], beside, row[schema.DESCRIPTION.name]
 
 
-def look(sample: Sample, asset: Asset, config: IngestConfig, decoder: Isolated) -> Columns:
-    """The columns that an image adds, and a verdict where it is out."""
+def look(row: Row, sample: Sample, config: IngestConfig, decoder: Isolated) -> tuple[Columns, Pixels | None]:
+    """The columns that an image adds, and its training pixels, which are still to be measured; without
+    pixels, a verdict.
+    """
     try:
         picture = looking.seen(sample.image, decoder)
     except images.Undecodable as error:
-        return UNSEEN | {schema.VERDICT.name: f"failed:undecodable: {error}"}
+        return out(f"failed:undecodable: {error}")
     except Died as died:
-        return UNSEEN | {schema.VERDICT.name: f"quarantined:decoder_died: {died}"}
-    file = asset.file
-    if (picture.width, picture.height) not in ((file.width, file.height), (file.height, file.width)):
-        told = f"file.width, file.height: got {file.width}x{file.height}"
-        found = (
-            f"the picture has {picture.width}x{picture.height}; correct the record, or send the image again"
-        )
-        return UNSEEN | {schema.VERDICT.name: f"quarantined:dimensions_mismatch: {told}; {found}"}
+        return out(f"quarantined:decoder_died: {died}")
+    if sorted((picture.width, picture.height)) != sorted((row["width"], row["height"])):
+        told = f"file.width, file.height: got {row['width']}x{row['height']}"
+        found = f"the picture has {picture.width}x{picture.height}"
+        fix = "correct the record, or send the image again"
+        return out(f"quarantined:dimensions_mismatch: {told}; {found}; {fix}")
     packet = notices.packet(extract.notices_of(sample.image, sample.packets))
-    return measure(picture, config, packet=packet)
-
-
-def measure(picture: Picture, config: IngestConfig, *, packet: bytes | None) -> Columns:
-    """All is measured on the training picture: three times as quick as on the delivered one."""
-    pixels_HWC = picture.pixels_HWC
-    signature = signatures.measured([pixels_HWC])
-    return {
-        JPEG: images.encode_jpeg(pixels_HWC, config.quality, xmp=packet),
+    columns = {
+        JPEG: jpegs.encode(picture.pixels_HWC, config.quality, xmp=packet),
         schema.WIDTH.name: picture.width,
         schema.HEIGHT.name: picture.height,
-        schema.PIXEL_STD.name: pixel_std(pixels_HWC),
-        schema.SHARPNESS.name: None,
-        schema.PHASH.name: None,
-        schema.STRUCTURE.name: signature.structure_NGGF.tobytes(),
-        schema.TINT.name: signature.tint_NGGC.tobytes(),
-        schema.COLOR.name: colors.dominant(pixels_HWC),
-        schema.VERDICT.name: None,
     }
+    return UNSEEN | columns, picture.pixels_HWC
 
 
-def pixel_std(picture: NDArray[np.uint8]) -> float:
-    """Standard deviation of all values, from their histogram: numpy's would take eight bytes for each."""
-    counts = np.array(Image.fromarray(picture).histogram()).reshape(3, 256).sum(axis=0)
-    levels, total = np.arange(256.0), counts.sum()
-    mean = (counts * levels).sum() / total
-    return float(((counts * (levels - mean) ** 2).sum() / total) ** 0.5)
+def out(verdict: str) -> tuple[Columns, None]:
+    return UNSEEN | {schema.VERDICT.name: verdict}, None

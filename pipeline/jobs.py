@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from infra.corpus import Corpus, Lease, NoCorpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.telemetry import Log
 from pipeline import build as building
-from pipeline import checking, folding, indexing, plan
+from pipeline import checking, folding, indexing, plan, weights
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.engine import Engine, Inline, OnRay
@@ -58,10 +58,20 @@ class Job:
 
 
 @contextlib.contextmanager
-def job(command: str, options: CorpusOptions, engine_options: EngineOptions) -> Iterator[Job]:
-    """Take the lease, start the engine, and write the event log whatever happens."""
+def job(
+    command: str,
+    options: CorpusOptions,
+    engine_options: EngineOptions,
+    *,
+    check: Callable[[Config], None] = lambda _: None,
+) -> Iterator[Job]:
+    """Take the lease, start the engine, and write the event log whatever happens.
+
+    ``check`` raises ValueError for a configuration that this job could not be done with.
+    """
     corpus, log = options.open(), Log()
     config = load(corpus, options)
+    check(config)
     with corpus.writing(purpose=f"pardalis {command}") as lease:
         try:
             with engine_of(engine_options) as found:
@@ -182,7 +192,7 @@ def build(
         Last step to run; default all of them.
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
-    with job("build", options, engine) as work:
+    with job("build", options, engine, check=weights.check) as work:
         version, found = build_all(work, to)
     answer(summary(version, found), told(version, found), json=options.json)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.guarded.isolated import Answer, Died, Isolated, Limits
-from tokenizer_service import images
+from tokenizer_service import images, jpegs, orientation, sizes
 
 MEMORY_BYTES = 960 << 20
 """Address space of a picture, so that the process stays under 1 GiB with the 30 MB that it starts with. The
@@ -51,15 +51,22 @@ def seen(image: bytes, decoder: Isolated) -> Picture:
 def look(image: bytes, settings: Mapping[str, Any]) -> Answer:
     """What :func:`picture` reads, made in the process."""
     try:
-        header = images.probe(image)
-        stored = images.load(image, at_least=settings["max_side"])
-        del image  # up to 96 MiB, and the pixels take 800
-        delivered = [header.width, header.height]
-        if images.lies(stored):
-            delivered.reverse()
-        pixels_HWC = images.shrink(images.pixels(stored), settings["max_side"])
+        header, most = images.probe(image), settings["max_side"]
+        quick = jpegs.small(image, most) if header.format == "JPEG" else None
+        if quick is None:
+            stored = images.load(image, at_least=most)
+            del image  # up to 96 MiB, and the pixels take 800
+            turn, pixels_HWC = images.turn(stored), images.pixels(stored)
+            rows, columns, _ = pixels_HWC.shape
+            pixels_HWC = sizes.shrink(pixels_HWC, sizes.shrunk(columns, rows, most))
+        else:
+            stored_HWC, turn = quick
+            pixels_HWC = orientation.upright(stored_HWC, turn)
     except images.Undecodable as error:
         return {"undecodable": str(error)}, []
+    delivered = [header.width, header.height]
+    if orientation.lies(turn):
+        delivered.reverse()
     rows, columns, _ = pixels_HWC.shape
     return {"delivered": delivered, "pixels": [columns, rows]}, [pixels_HWC.tobytes()]
 

@@ -68,6 +68,8 @@ def list_tasks(source: Source) -> Sequence[Task]:
 
 def choose(task: Task, _report: Report, *, config: NeighborConfig) -> Made:
     table = rows.kept(task.only("rows"))
+    if table.num_rows == 0:  # duplicates alone: their vectors have no width
+        return Made(files={NEIGHBORS: tables.to_parquet(schema.NEIGHBORS.empty_table())}, counts={KEPT: 0})
     images_BD, texts_BD = embed.vectors(tables.read_ipc(task.only("embeddings")))
     memory = open_memory(task.reads["segments"], task.reads["members"])
     targets = exclude.Targets(

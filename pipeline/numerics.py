@@ -6,6 +6,8 @@ library that adds. Both engines set the same threads. The profile is the driver'
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
 from collections.abc import Sequence
 
@@ -14,6 +16,9 @@ import threadpoolctl
 import torch
 
 from pipeline.step import Workers
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3)."""
 
 
 def profile(*, threads: int, libraries: Sequence[str], device: str = "cpu") -> dict[str, object]:
@@ -38,3 +43,13 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(count)
     threadpoolctl.threadpool_limits(count)  # numpy's BLAS, which reads the environment once, at import
+
+
+def keep_memory() -> None:
+    """Let glibc keep up to 64 MiB that are free for the next array, instead of having the kernel take it back
+    and zero it again: pictures come and go, and a measured batch takes a third of the time.
+    """
+    with contextlib.suppress(AttributeError):  # another C library has other ways
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_THRESHOLD, 16 << 20)
+        mallopt(TRIM_THRESHOLD, 64 << 20)

@@ -19,6 +19,8 @@ from pipeline import (
     ingest,
     neighbors,
     records,
+    scores,
+    screening,
     split,
     tokens,
 )
@@ -41,12 +43,14 @@ def build_steps(config: Config) -> tuple[Step, ...]:
     tokenizer, retrieval = config.tokenizer, config.retrieval
     return (
         filters.step(config.pipeline.filters),
+        embed.features_step(retrieval.encoder),
+        scores.step(config.pipeline.scores),
+        screening.step(config.pipeline.screen),
         dedup.step(config.pipeline.duplicates),
         split.step(config.pipeline.split),
         tokens.fit_text_step(tokenizer.text),
         tokens.fit_vq_step(tokenizer.image),
         tokens.step(tokenizer.text, tokenizer.image),
-        embed.features_step(retrieval.encoder),
         embed.align_step(retrieval.align, retrieval.encoder),
         embed.step(),
         indexing.step(retrieval.index),

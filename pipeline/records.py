@@ -18,7 +18,7 @@ from infra.redaction import masked
 from infra.settings import Section
 from infra.storage import Store
 from pipeline import c2pa, credentials, embedded, extract, folding, refs, revisions, schema, tables
-from pipeline.contract import Delivery
+from pipeline.contract import Asset, Delivery
 from pipeline.deliveries import fetched, forms, kept
 from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.fetched import Answers
@@ -78,7 +78,7 @@ def tries(source: Source) -> dict[str, list[Shard]]:
 
 
 def samples(task: Task) -> Iterator[Sample]:
-    """Every sample of the task's batch, checked."""
+    """Every sample of the task's batch; its record is checked when it is asked for."""
     delivery: Delivery = task.hints["delivery"]
     batch = Batch(
         files=delivery.files,
@@ -112,9 +112,10 @@ def gathered(task: Task, manifests: c2pa.Read) -> tuple[pa.Table, pa.Table, set[
     records, read = tables.Growing(schema.RECORDS), tables.Growing(revisions.REVISIONS)
     named: set[str] = set()
     for sample in samples(task):
-        asset = None if isinstance(sample.asset, Fault) else sample.asset
-        records.add(row := record(sample, provider, manifests))
-        read.add(revisions.of(row["uid"], asset, sample.image))
+        judged = sample.asset
+        asset = None if isinstance(judged, Fault) else judged
+        records.add(row := record(sample, judged, provider, manifests))
+        read.add(revisions.of(row["uid"], asset, sample.digest() if sample.image else None))
         named.update(asset.license_ids if asset else ())
         if records.num_characters > MAX_RECORDS or len(named) > MAX_LICENSES:
             told = f"with it there are over {MAX_RECORDS} characters of records, or {MAX_LICENSES} licences"
@@ -123,15 +124,14 @@ def gathered(task: Task, manifests: c2pa.Read) -> tuple[pa.Table, pa.Table, set[
     return records.table(), read.table(), named
 
 
-def record(sample: Sample, provider: str, manifests: c2pa.Read) -> dict[str, Any]:
-    if isinstance(sample.asset, Fault):
-        fault = f"{sample.asset.outcome}:{sample.asset.code}: {sample.asset.message}"
+def record(sample: Sample, judged: Asset | Fault, provider: str, manifests: c2pa.Read) -> dict[str, Any]:
+    if isinstance(judged, Fault):
+        fault = f"{judged.outcome}:{judged.code}: {judged.message}"
         return {"uid": f"{provider}:{sample.key}", "record": None, "fault": masked(fault), "extracted": None}
+    found = extract.extract(sample.image, sample.packets, manifests=manifests).extracted
     return {
-        "uid": sample.asset.uid,
-        "record": credentials.kept(sample.asset).model_dump_json(by_alias=True),
+        "uid": judged.uid,
+        "record": credentials.kept(judged).model_dump_json(by_alias=True),
         "fault": None,
-        "extracted": embedded.to_json(
-            extract.extract(sample.image, sample.packets, manifests=manifests).extracted
-        ),
+        "extracted": embedded.to_json(found),
     }

@@ -45,9 +45,11 @@ REVISIONS = pa.schema(
 )
 
 
-def of(uid: str, asset: Asset | None, image: bytes) -> dict[str, Any]:
-    """What is remembered of a record for the deliveries that come after it; None for a faulty one."""
-    seen = {"uid": uid, "image": hashlib.sha256(image).digest() if image else None}
+def of(uid: str, asset: Asset | None, sha256: str | None) -> dict[str, Any]:
+    """What is remembered of a record for the deliveries that come after it: None for a faulty one, and for
+    one without an image.
+    """
+    seen = {"uid": uid, "image": None if sha256 is None else bytes.fromhex(sha256)}
     if asset is None:
         return {**seen, "withdrawn": False, "contributor": "", "model_releases": []}
     said = asset.model_dump(mode="json", by_alias=True, exclude={"delivery_id"})

@@ -29,8 +29,8 @@ RECORDS = pa.schema([UID, RECORD, FAULT, EXTRACTED])
 KEY = column("key", pa.string(), "member name in tars: provider_assetid")
 SHA256 = column("sha256", pa.string(), "of the delivered image bytes, hex")
 BYTES = column("bytes", pa.int64(), "size of the delivered image")
-WIDTH = column("width", pa.int32(), "pixels, as delivered", optional=True)
-HEIGHT = column("height", pa.int32(), "pixels, as delivered", optional=True)
+WIDTH = column("width", pa.int32(), "pixels, as delivered; upright where the image was decoded")
+HEIGHT = column("height", pa.int32(), "pixels, as delivered; upright where the image was decoded")
 DESCRIPTION = column("description", pa.string(), "the caption, as licensed, NFC")
 KEYWORDS = column("keywords", pa.list_(pa.string()), "as licensed, NFC")
 CATEGORIES = column("categories", pa.list_(pa.string()), "names, as licensed, NFC")
@@ -67,6 +67,9 @@ SHARPNESS = column(
 PHASH = column(
     "phash", pa.uint64(), "perceptual hash: signs of the lowest frequencies of the luma", optional=True
 )
+PHASH_MIRRORED = column(
+    "phash_mirrored", pa.uint64(), "the perceptual hash of the picture mirrored left to right", optional=True
+)
 STRUCTURE = column(
     "structure",
     pa.binary(),
@@ -76,20 +79,46 @@ STRUCTURE = column(
 TINT = column("tint", pa.binary(), "uint8 [16, 16, 3]: mean RGB of a cell", optional=True)
 COLOR = column("color", pa.string(), "word for the dominant colour; null if none dominates", optional=True)
 
+# What models see in the pixels and the caption: null where that scorer is off, or the row was out before.
+NSFW = column("nsfw", pa.float32(), "probability of pornography, by open_nsfw", optional=True)
+TEXT_SHARE = column(
+    "text_share", pa.float32(), "share of the picture that text covers, by OCR", optional=True
+)
+TEXT_REPEATS = column(
+    "text_repeats", pa.int32(), "how often the commonest reading stands in the picture", optional=True
+)
+STOCK_MARKS = column(
+    "stock_marks", pa.int32(), "readings that name an agency or a sample, as watermarks do", optional=True
+)
+FACES = column("faces", pa.int32(), "faces that are seen", optional=True)
+FACE_SHARE = column("face_share", pa.float32(), "share of the picture of the largest face", optional=True)
+ALIGNMENT = column("alignment", pa.float32(), "cosine of picture and caption, by the encoder", optional=True)
+AESTHETIC = column("aesthetic", pa.float32(), "by a linear head on the encoder's features", optional=True)
+
 # Duplicates and splits.
 GROUP = column("group", pa.string(), "uid of the first-seen member of the duplicate group", optional=True)
 SPLIT = column("split", pa.string(), "train or validation", optional=True)
+KEEPER = column("keeper", pa.string(), "uid of the member of the group that stays")
+FOUND_BY = column("found_by", pa.string(), "exact_duplicate, near_duplicate or semantic_duplicate")
+HAMMING = column("hamming", pa.uint8(), "bits in which the perceptual hashes of row and keeper differ")
+COSINE = column(
+    "cosine", pa.float32(), "of the features of row and keeper; null where none were compared", optional=True
+)
+ALSO_LIKE = column("also_like", pa.list_(pa.string()), "groups that it is linked to too, and that stay apart")
+LINKS = pa.schema([UID, REVISION, GROUP, KEEPER, FOUND_BY, HAMMING, COSINE, ALSO_LIKE])
 
 RIGHTS = (LICENSES, ATTRIBUTION, MAY_BE_NEIGHBOR, MAY_BE_SHOWN, MAY_DERIVE)
 SETTLED = (OUTCOME, SETTLED_BY, REASONS)
 DELIVERED = (
     *(UID, REVISION, KEY, SHA256, BYTES, DESCRIPTION, KEYWORDS, CATEGORIES, CONTRIBUTOR),
-    *(IMAGE_TYPE, AI_GENERATED, PEOPLE, RELEASE, MODERATION),
+    *(WIDTH, HEIGHT, IMAGE_TYPE, AI_GENERATED, PEOPLE, RELEASE, MODERATION),
 )
 DECIDED = pa.schema([*DELIVERED, *RIGHTS, *SETTLED])
-SEEN = (WIDTH, HEIGHT, PIXEL_STD, SHARPNESS, PHASH, STRUCTURE, TINT, COLOR)
+SEEN = (PIXEL_STD, SHARPNESS, PHASH, PHASH_MIRRORED, STRUCTURE, TINT, COLOR)
 INGESTED = pa.schema([*DECIDED, *SEEN])
-CATALOG = pa.schema([*INGESTED, GROUP, SPLIT])
+MEASURED = (NSFW, TEXT_SHARE, TEXT_REPEATS, STOCK_MARKS, FACES, FACE_SHARE, ALIGNMENT, AESTHETIC)
+SCORES = pa.schema([UID, REVISION, *MEASURED])
+CATALOG = pa.schema([*INGESTED, *MEASURED, GROUP, SPLIT])
 
 # In memory only, between the stages of one step.
 IMAGE = column("image", pa.binary(), "encoded image", optional=True)
@@ -100,7 +129,7 @@ IMAGE_FEATURES = column("image_features", pa.list_(pa.float32()), "raw output of
 TEXT_FEATURES = column("text_features", pa.list_(pa.float32()), "raw output of the text encoder")
 IMAGE_VECTOR = column("image_vector", pa.list_(pa.float16()), "unit length")
 TEXT_VECTOR = column("text_vector", pa.list_(pa.float16()), "unit length")
-FEATURES = pa.schema([UID, REVISION, SPLIT, IMAGE_FEATURES, TEXT_FEATURES])
+FEATURES = pa.schema([UID, REVISION, IMAGE_FEATURES, TEXT_FEATURES])
 EMBEDDINGS = pa.schema([UID, REVISION, IMAGE_VECTOR, TEXT_VECTOR])
 
 # Tokens.

@@ -37,7 +37,7 @@ def side(group: str, config: SplitConfig) -> str:
 def step(config: SplitConfig) -> Step:
     return Step(
         name="split",
-        inputs=("dedup", "filter"),
+        inputs=("dedup", "screen"),
         settings=config,
         tasks=list_tasks,
         open=lambda: functools.partial(join, config=config),
@@ -54,7 +54,7 @@ def list_tasks(source: Source) -> Sequence[Task]:
                 "groups": (refs.of(source.store, groups[generation(slot)], f"{slot}.parquet"),),
             },
         )
-        for slot, shard in source.artifact("filter").shards.items()
+        for slot, shard in source.artifact("screen").shards.items()
     ]
 
 

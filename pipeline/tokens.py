@@ -24,7 +24,7 @@ from pipeline.captions import CaptionConfig
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
-from tokenizer_service import fit, images, text, vq
+from tokenizer_service import fit, images, sizes, text, vq
 from tokenizer_service.features import Backbone
 from tokenizer_service.fit import VQFitConfig
 
@@ -143,7 +143,7 @@ def training_squares(task: Task, config: ImageConfig) -> NDArray[np.uint8]:
 
 def square(image: bytes, side: int) -> NDArray[np.uint8]:
     """A stored image as [side, side, 3]."""
-    return images.fit_square(images.decode(image), side)
+    return sizes.fit_square(images.decode(image), side)
 
 
 def step(text_config: TextConfig, image_config: ImageConfig) -> Step:

@@ -30,6 +30,8 @@ COMMANDS = (
     "contract template",
     "contract seal",
     "contract example",
+    "filters preview",
+    "filters report",
     "index query",
     "index stats",
     "tokenizer eval",

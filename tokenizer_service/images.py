@@ -6,7 +6,6 @@ fires at 89 MP and belongs to the whole process; our limits are read from the he
 
 from __future__ import annotations
 
-import functools
 import io
 import struct
 import threading
@@ -17,10 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from tokenizer_service import headers
+from tokenizer_service import headers, orientation
 from tokenizer_service.headers import Format
+from tokenizer_service.profiles import in_srgb
 
 # H height, W width
 Pixels = NDArray[np.uint8]
@@ -34,8 +34,6 @@ BAND_PIXELS = 1_000_000
 in bands of 4 MP 64 MB more than in these."""
 MAX_SIDE = 65_500
 """Pixels a side; JPEG itself ends at 65,535."""
-MAX_ENLARGEMENT = 2.0
-"""``fit_square`` refuses to invent more than three of four pixels."""
 
 # Everything that Pillow's three decoders were seen to raise on damaged bytes (tests/tokenizer_service).
 _BROKEN = (
@@ -51,18 +49,6 @@ _BROKEN = (
     zlib.error,
     Image.DecompressionBombError,
 )
-_UNUSABLE = (ImageCms.PyCMSError, OSError, ValueError)
-"""Raised for profiles that are damaged, or made for other pictures."""
-_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    2: lambda stored: stored[:, ::-1],
-    3: lambda stored: stored[::-1, ::-1],
-    4: lambda stored: stored[::-1],
-    5: lambda stored: stored.swapaxes(0, 1),
-    6: lambda stored: stored[::-1].swapaxes(0, 1),
-    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
-    8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
-}
-_ORIENTATION = 0x0112
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -123,54 +109,14 @@ def load(data: bytes, *, at_least: int | None = None) -> ImageFile.ImageFile:
     return picture
 
 
-def lies(picture: ImageFile.ImageFile) -> bool:
-    """Whether a loaded picture is stored on its side, so that its width is the height of its pixels."""
-    return _turn(picture) in (5, 6, 7, 8)
+def turn(picture: ImageFile.ImageFile) -> int:
+    """The EXIF orientation of a loaded picture."""
+    return orientation.turn_of(picture.info.get("exif") or b"")
 
 
 def pixels(picture: ImageFile.ImageFile) -> Pixels:
     """What :func:`decode` promises, of a loaded picture, which is closed."""
     return _taken(picture, _on_white, depth=(3,))
-
-
-def fit_square(image_HWC: Pixels, side: int) -> Pixels:
-    """The centre square, resampled to [side, side, 3].
-
-    Reduced with an antialiasing filter (Hamming: as sharp as bicubic, without its ringing at hard edges).
-    Enlarged bicubically, at most ``MAX_ENLARGEMENT`` times: filter smaller images out before.
-    """
-    height, width = image_HWC.shape[:2]
-    short = min(height, width)
-    if short * MAX_ENLARGEMENT < side:
-        raise ValueError(f"{width}x{height} is too small for {side} px; filter images under {side} px a side")
-    left, top = (width - short) // 2, (height - short) // 2
-    return _resize(image_HWC[top : top + short, left : left + short], (side, side))
-
-
-def shrink(image_HWC: Pixels, max_side: int) -> Pixels:
-    """The same picture with its long side at most ``max_side`` pixels; never enlarged."""
-    height, width = image_HWC.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return image_HWC
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return _resize(image_HWC, size)
-
-
-def encode_jpeg(image_HWC: Pixels, quality: int, *, xmp: bytes | None = None) -> bytes:
-    """Baseline JPEG with full colour resolution (4:4:4); same pixels, same bytes for one libjpeg.
-
-    ``xmp`` is a packet of at most 65,504 bytes, the size of one marker.
-    """
-    if xmp is not None and len(xmp) > 65_504:
-        raise ValueError(f"an XMP packet in a JPEG is at most 65504 bytes, got {len(xmp)}; shorten it")
-    out = io.BytesIO()
-    picture = Image.fromarray(image_HWC)
-    if xmp is None:
-        picture.save(out, "JPEG", quality=quality, subsampling="4:4:4")
-    else:
-        picture.save(out, "JPEG", quality=quality, subsampling="4:4:4", xmp=xmp)
-    return out.getvalue()
 
 
 def _format(data: bytes) -> Format:
@@ -206,16 +152,16 @@ def _taken(
     """What ``take`` makes of (RGB in sRGB, alpha or None), upright. Only a band at a time is converted."""
     width, height = picture.size
     found, rows = np.empty((height, width, *depth), np.uint8), max(1, BAND_PIXELS // width)
-    profile, turn = picture.info.get("icc_profile"), _turn(picture)
+    profile, turned = picture.info.get("icc_profile"), turn(picture)
     try:
         for top in range(0, height, rows):
             band = picture.crop((0, top, width, min(top + rows, height)))
             color, alpha = _split(band)
-            found[top : top + rows] = take(_in_srgb(color, profile), alpha)
+            found[top : top + rows] = take(in_srgb(color, profile), alpha)
     except _BROKEN as error:
         raise Undecodable(f"broken picture: {error}") from error
     picture.close()  # before it is turned, which takes the array once more
-    return np.ascontiguousarray(_UPRIGHT[turn](found)) if turn in _UPRIGHT else found
+    return orientation.upright(found, turned)
 
 
 def _on_white(color: Image.Image, alpha: Image.Image | None) -> Pixels:
@@ -228,22 +174,6 @@ def _on_white(color: Image.Image, alpha: Image.Image | None) -> Pixels:
 
 def _opacity(color: Image.Image, alpha: Image.Image | None) -> Pixels:
     return np.full((color.height, color.width), 255, np.uint8) if alpha is None else np.asarray(alpha)
-
-
-def _turn(picture: ImageFile.ImageFile) -> int:
-    """EXIF tag 0x0112 of the first directory, 1 where it cannot be read: damaged EXIF spoils no picture."""
-    tiff = (picture.info.get("exif") or b"").removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4], "")
-    try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (entries,) = struct.unpack_from(order + "H", tiff, start)
-        for place in range(start + 2, start + 2 + 12 * entries, 12):
-            tag, _kind, _count, value = struct.unpack_from(order + "HHIH", tiff, place)
-            if tag == _ORIENTATION:
-                return int(value)
-    except struct.error:
-        return 1
-    return 1
 
 
 def _split(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -266,28 +196,3 @@ def _from_16_bits(picture: Image.Image) -> tuple[Image.Image, Image.Image | None
     if not isinstance(clear, int):
         return grey, None
     return grey, Image.fromarray(np.where(deep_HW == clear, 0, 255).astype(np.uint8))
-
-
-def _in_srgb(color: Image.Image, profile: bytes | None) -> Image.Image:
-    """Through the embedded profile to sRGB; a profile that cannot be used is ignored, as browsers do."""
-    change = _change(profile, color.mode) if profile else None
-    try:
-        return color.convert("RGB") if change is None else change.apply(color)
-    except _UNUSABLE:
-        return color.convert("RGB")
-
-
-@functools.lru_cache(maxsize=4)
-def _change(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Kept: to make one takes 14 ms, to decode a photograph 20, and those of one camera share theirs."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except _UNUSABLE:
-        return None
-
-
-def _resize(image_HWC: Pixels, size: tuple[int, int]) -> Pixels:
-    reduces = size[0] <= image_HWC.shape[1]
-    how = Image.Resampling.HAMMING if reduces else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(image_HWC).resize(size, how))

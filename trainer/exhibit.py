@@ -24,7 +24,7 @@ from pipeline.split import TRAIN, VALIDATION
 from pipeline.tokenizing import pinned
 from pipeline.tokens import CURVES
 from retrieval import recall
-from tokenizer_service import images, metrics, vq
+from tokenizer_service import images, metrics, sizes, vq
 from trainer import stream, training
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
@@ -86,7 +86,7 @@ def validation_pictures(studio: Studio) -> HeldOut:
     uids = tuple(sorted(found, key=lambda uid: digest("exhibit", uid)))
     originals = emoji.fetched()
     alpha = [images.decode_alpha(originals[uid.partition(":")[2]].webp) for uid in uids]
-    planes = [images.fit_square(np.repeat(one[..., None], 3, axis=2), studio.side)[..., 0] for one in alpha]
+    planes = [sizes.fit_square(np.repeat(one[..., None], 3, axis=2), studio.side)[..., 0] for one in alpha]
     return HeldOut(
         uids=uids,
         pictures=np.stack([studio.picture(uid) for uid in uids]),

@@ -9,6 +9,7 @@ one, which the bytes before them cannot have worn out, and then given up as :cla
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -41,6 +42,9 @@ END_S = 10
 PASSED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 """Of our environment: what is needed to start Python."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""Of glibc: memory of up to 64 MiB is kept for the next item, instead of being given back and zeroed again by
+the kernel, which took 1.5 of the 14 ms of a photograph."""
 SIGNALS = {one.value: one.name for one in signal.Signals}
 
 
@@ -138,7 +142,13 @@ def _process(of: Isolated) -> subprocess.Popen[bytes]:
         start_new_session=True,  # Ctrl-C is for the job; when that ends, so does this
     )
     assert process.stdin is not None  # noqa: S101  # asked for above
+    assert process.stdout is not None  # noqa: S101
     os.set_blocking(process.stdin.fileno(), False)
+    for end in (process.stdin, process.stdout):
+        # 64 KiB at a time, both processes wake up 50 times for a photograph of 3 MB. The kernel lends a user
+        # 64 MiB of pipes in all; with no more to be had they are only slower.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIECE_BYTES)
     return process
 
 
@@ -152,6 +162,7 @@ def environment() -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "LC_ALL": "C.UTF-8",
         **dict.fromkeys(THREADS, "1"),
+        **MALLOC,
     }
 
 

@@ -88,7 +88,8 @@ def sample(at: Delivered, name: str, files: list[DeliveryFile]) -> Sample:
             return whole  # the contract says what is wrong with it
         return {**whole, "file": file_facts(image, pictures[0].sha256, claimed)}
 
-    return described(key, record, parts, delivery=at.delivery, name=f"{name}.json")
+    known = pictures[0].sha256 if len(pictures) == 1 else ""  # compared when it was read
+    return described(key, record, parts, delivery=at.delivery, name=f"{name}.json", sha256=known)
 
 
 def sidecar(parts: Mapping[str, bytes], name: str) -> dict[str, Any]:

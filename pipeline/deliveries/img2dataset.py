@@ -34,6 +34,7 @@ from pipeline.deliveries.sample import (
     Sample,
     Wrong,
     described,
+    faulty,
     file_facts,
     magic,
 )
@@ -80,7 +81,7 @@ def read(at: Delivered, batch: Batch) -> Iterator[Sample]:
         cells = json.loads(line)
         told = agency.plain(f"{cells.get('status')}: {cells.get('error_message', 'no picture in the tar')}")
         fault = Fault(code="no_image", message=f"{rows_file.path}: {key}: {told[:200]!a}")
-        yield Sample(key=key, asset=fault, image=b"", text=None)
+        yield faulty(key, fault)
 
 
 def sample(key: str, parts: Mapping[str, bytes], cells: Cells, delivery: Delivery) -> Sample:

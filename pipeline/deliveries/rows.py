@@ -155,7 +155,7 @@ class Rows:
         key = row["key"] if is_proper(row["key"]) else row["place"]
         unseen = bool(row["uri"]) and image is None and missed is None
         parts = None if unseen else {told: image} if image else {}
-        return described(key, record, parts, delivery=delivery, name=row["place"])
+        return described(key, record, parts, delivery=delivery, name=row["place"], sha256=sha256)
 
 
 def tables(at: Delivered, role: str) -> list[Table]:

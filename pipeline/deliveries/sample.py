@@ -1,7 +1,8 @@
 """One sample of a delivery, whatever its form: a record and an image, checked against each other.
 
-The surprising rule: a sample that is wrong is a :class:`Fault`, alone. Every sample comes out once, as an
-asset or as a fault with its reason.
+The surprising rules: a sample that is wrong is a :class:`Fault`, alone; every sample comes out once, as an
+asset or as a fault with its reason. And a record is judged when it is asked for: who wants nothing but the
+pictures of those that were admitted pays nothing for it.
 """
 
 from __future__ import annotations
@@ -52,11 +53,20 @@ class Sample:
     """One key. ``image`` is empty where the delivery brought none, or several."""
 
     key: str
-    asset: Asset | Fault
+    judge: Callable[[], Asset | Fault]
     image: bytes
-    text: str | None
+    sha256: str = ""
+    """Of the image, where it is known already."""
     packets: tuple[bytes, ...] = ()
     """XMP that was delivered beside the image."""
+
+    @property
+    def asset(self) -> Asset | Fault:
+        """The record, checked against the image: anew each time."""
+        return self.judge()
+
+    def digest(self) -> str:
+        return self.sha256 or hashlib.sha256(self.image).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +101,13 @@ def sample(key: str, parts: Mapping[str, bytes], delivery: Delivery) -> Sample:
 
 
 def described(
-    key: str, record: Record, parts: Mapping[str, bytes] | None, *, delivery: Delivery, name: str
+    key: str,
+    record: Record,
+    parts: Mapping[str, bytes] | None,
+    *,
+    delivery: Delivery,
+    name: str,
+    sha256: str = "",
 ) -> Sample:
     """The sample of a record that stands elsewhere: ``name`` says where, in faults.
 
@@ -101,14 +117,24 @@ def described(
     kinds = [extension for extension in seen if extension in MIME_OF]
     image = seen[kinds[0]] if len(kinds) == 1 else b""
     packets = (seen["xmp"],) if "xmp" in seen else ()
-    try:
-        asset = _asset(key, record, delivery, name)
-        if parts is not None:
-            _check_image(kinds, image, asset, name)
-        text = _text(seen.get("txt"), asset, name)
-    except Wrong as wrong:
-        return Sample(key=key, asset=wrong.fault, image=image, text=None, packets=packets)
-    return Sample(key=key, asset=asset, image=image, text=text, packets=packets)
+
+    def judge() -> Asset | Fault:
+        try:
+            asset = _asset(key, record, delivery, name)
+            if parts is not None:
+                _check_image(kinds, found, asset, name)
+            _check_text(seen.get("txt"), asset, name)
+        except Wrong as wrong:
+            return wrong.fault
+        return asset
+
+    found = Sample(key=key, judge=judge, image=image, sha256=sha256, packets=packets)
+    return found
+
+
+def faulty(key: str, fault: Fault) -> Sample:
+    """A sample of which nothing but the fault is known."""
+    return Sample(key=key, judge=lambda: fault, image=b"")
 
 
 def file_facts(image: bytes, sha256: str, claimed: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,19 +181,18 @@ def _asset(key: str, record: Record, delivery: Delivery, name: str) -> Asset:
     return asset.model_copy(update={"delivery_id": delivery.delivery_id})
 
 
-def _check_image(kinds: list[str], image: bytes, asset: Asset, name: str) -> None:
+def _check_image(kinds: list[str], sample: Sample, asset: Asset, name: str) -> None:
     """Exactly one image, and its bytes, hash and kind are those of the record. Pixels are not looked at."""
     if len(kinds) != 1:
         code = "several_images" if kinds else "no_image"
         raise Wrong(code, f"{name}: {len(kinds)} images under one key; send exactly 1 ({', '.join(MIME_OF)})")
-    file, digest = asset.file, hashlib.sha256(image).hexdigest()
-    kind = magic(image)
+    file, image, kind = asset.file, sample.image, magic(sample.image)
     fix = "correct the record, or send the image again"
     if len(image) != file.bytes:
         raise Wrong(
             "size_mismatch", f"{name}: file.bytes: got {file.bytes}; the image has {len(image)}; {fix}"
         )
-    if digest != file.sha256:
+    if (digest := sample.digest()) != file.sha256:
         raise Wrong(
             "sha256_mismatch", f"{name}: file.sha256: got {file.sha256}; the image has {digest}; {fix}"
         )
@@ -185,10 +210,10 @@ def magic(image: bytes) -> str | None:
     return "image/webp" if image[:4] == b"RIFF" and image[8:12] == b"WEBP" else None
 
 
-def _text(raw: bytes | None, asset: Asset, name: str) -> str | None:
-    """The caption member, which says what the record says, or is not there."""
+def _check_text(raw: bytes | None, asset: Asset, name: str) -> None:
+    """The caption member says what the record says, or is not there."""
     if raw is None:
-        return None
+        return
     if len(raw) > MAX_TEXT_BYTES:
         raise Wrong("invalid_text", f"{name}: over {MAX_TEXT_BYTES} bytes of caption; cut it")
     try:
@@ -201,4 +226,3 @@ def _text(raw: bytes | None, asset: Asset, name: str) -> str | None:
         fix = "make KEY.txt equal to description, or leave it out"
         told = f"got {text[:60]!a}, description is {asset.description[:60]!a}; {fix}"
         raise Wrong("text_mismatch", f"{name}: {told}")
-    return text

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance
 
-from pipeline import candidates, schema
-from pipeline.duplicates import DuplicateConfig, alike, first_seen, group
+from pipeline import candidates, lookalikes, perceptual, schema
+from pipeline.duplicates import DuplicateConfig, alike
+from pipeline.grouping import connected
+from pipeline.lookalikes import Looks
 from pipeline.signatures import Signatures, from_columns
 from pipeline.signatures import measured as signatures
 
@@ -75,9 +77,14 @@ def clock(hour: int) -> Pixels:
     )
 
 
+def looks(pictures: Sequence[Pixels]) -> Looks:
+    hashes_N, mirrored_N = perceptual.hashes(pictures)
+    return Looks(signatures=signatures(pictures), hashes_N=hashes_N, mirrored_N=mirrored_N)
+
+
 def grouped(pictures: Sequence[Pixels], config: DuplicateConfig = CONFIG) -> list[int]:
-    names = [str(place) for place in range(len(pictures))]
-    first: list[int] = group(signatures(pictures), names, config).tolist()
+    """Of each picture the first that it is connected with."""
+    first: list[int] = connected(lookalikes.pairs(looks(pictures), config), len(pictures)).tolist()
     return first
 
 
@@ -236,30 +243,6 @@ def family(rows: list[tuple[int, int]]) -> Signatures:
 STRICT = DuplicateConfig(max_difference=0.02)
 
 
-@pytest.mark.long
-@FEW
-@given(NEAR, st.integers(0, 24))
-def test_what_comes_later_never_changes_a_group(rows: list[tuple[int, int]], seen: int) -> None:
-    seen = min(seen, len(rows))
-    names = [str(place) for place in range(len(rows))]
-    before = group(family(rows)[:seen], names[:seen], STRICT)
-    assert group(family(rows), names, STRICT)[:seen].tolist() == before.tolist()
-
-
-@pytest.mark.long
-@FEW
-@given(NEAR)
-def test_a_row_opens_a_group_exactly_if_nothing_seen_before_is_alike(rows: list[tuple[int, int]]) -> None:
-    found = family(rows)
-    first = group(found, [str(place) for place in range(len(rows))], STRICT)
-    late, early = np.tril_indices(len(rows), -1)
-    like = np.zeros((len(rows), len(rows)), np.bool_)
-    like[late, early] = alike(found, np.stack([late, early], 1), STRICT)
-    for row in range(len(rows)):
-        before = np.flatnonzero(like[row])
-        assert first[row] == (first[before[0]] if len(before) else row)
-
-
 @FEW
 @given(NEAR)
 def test_alike_is_symmetric_and_holds_for_a_picture_and_itself(rows: list[tuple[int, int]]) -> None:
@@ -270,14 +253,9 @@ def test_alike_is_symmetric_and_holds_for_a_picture_and_itself(rows: list[tuple[
     assert there[one == two].all()
 
 
-def test_equal_bytes_are_one_asset_whatever_their_pictures() -> None:
-    found = signatures([ball(SKIN[0]), clock(1), np.asarray(photo(0))])
-    assert group(found, ["a", "b", "a"], CONFIG).tolist() == [0, 1, 0]
-
-
 @given(st.lists(st.sampled_from("abcde")))
 def test_the_first_seen_is_the_first_of_the_equal_ones(values: list[str]) -> None:
-    assert first_seen(np.array(values, np.str_)).tolist() == [values.index(value) for value in values]
+    assert lookalikes.first_seen(np.array(values, np.str_)).tolist() == [values.index(one) for one in values]
 
 
 @pytest.mark.long
@@ -303,7 +281,7 @@ def test_candidates_are_distinct_and_the_later_row_stands_first() -> None:
 def test_no_row_and_one_row_have_no_pairs(num: int) -> None:
     found = signatures([ball(SKIN[0])] * num)
     assert candidates.pairs(found.structure_NGGF).shape == (0, 2)
-    assert group(found, ["a"] * num, CONFIG).tolist() == [0] * num
+    assert grouped([ball(SKIN[0])] * num) == [0] * num
 
 
 def test_alike_pictures_meet_among_thousands_of_others() -> None:
@@ -318,3 +296,26 @@ def test_alike_pictures_meet_among_thousands_of_others() -> None:
     met = sum((3000 + row, row) in found for row in range(500))
     assert met >= 499
     assert len(found) < 1000
+
+
+def test_a_picture_and_its_mirror_image_are_one_only_where_that_is_asked_for() -> None:
+    pictures = [np.asarray(photo(seed)) for seed in range(4)]
+    turned = [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]
+    assert grouped([*pictures, *turned]) == [*range(8)]
+    assert grouped([*pictures, *turned], DuplicateConfig(mirrored=True)) == [*range(4), *range(4)]
+
+
+def test_a_mirror_image_has_the_signature_that_is_derived_for_it() -> None:
+    pictures = [np.asarray(photo(0, width=128, height=64)), hand(SKIN[2])]
+    both = lookalikes.with_mirror_images(signatures(pictures))
+    turned = signatures([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures])
+    structure, tint = both.structure_NGGF[2:].astype(int), both.tint_NGGC[2:].astype(int)
+    assert np.abs(structure - turned.structure_NGGF).max() <= 1  # means are rounded down, not to zero
+    assert np.abs(tint - turned.tint_NGGC).max() <= 1
+
+
+def test_without_variants_only_pictures_with_like_hashes_are_looked_at() -> None:
+    light, dark = hand(SKIN[2]), hand(SKIN[5])  # their hashes differ by 4 bits
+    assert grouped([light, dark, light], DuplicateConfig(variants=False, max_hamming=3)) == [0, 1, 0]
+    assert grouped([light, dark, light], DuplicateConfig(variants=False, max_hamming=4)) == [0, 0, 0]
+    assert grouped([light, dark, light], DuplicateConfig(max_hamming=0)) == [0, 0, 0]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from infra.guarded import blocks
-from pipeline import embedded, ingest, looking, notices
+from pipeline import embedded, looking, notices
 from pipeline.embedded import NOTHING, Extracted, signals
 from pipeline.extract import extract, notices_of
-from pipeline.ingest import IngestConfig
 from pipeline.notices import Notices
+from tokenizer_service import jpegs
 
 from .metadata import (
     NO,
@@ -57,8 +57,7 @@ PLACES: dict[str, Write] = {
 def training_picture(image: bytes) -> bytes:
     """As ingestion makes it; raises for what is no picture."""
     picture = looking.picture(looking.look(image, {"max_side": 64}), 64)
-    columns = ingest.measure(picture, IngestConfig(), packet=notices.packet(notices_of(image)))
-    return bytes(columns[ingest.JPEG])
+    return jpegs.encode(picture.pixels_HWC, 95, xmp=notices.packet(notices_of(image)))
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -21,8 +21,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
+from pipeline import looking
 from pipeline.ingest import IngestConfig
-from tokenizer_service import images
+from tokenizer_service import jpegs
 
 pytestmark = pytest.mark.long
 
@@ -206,9 +207,9 @@ def peer() -> Peer:
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_decoded_and_stored_is_what_a_viewer_shows(case: str) -> None:
     data, reference = CASES[case]()
-    decoded = images.decode(data)
+    decoded = looking.picture(looking.look(data, {"max_side": SIDE}), SIDE).pixels_HWC
     assert distance(decoded, reference) <= DECODED
-    assert distance(shown(images.encode_jpeg(decoded, IngestConfig().quality)), reference) <= STORED
+    assert distance(shown(jpegs.encode(decoded, IngestConfig().quality)), reference) <= STORED
 
 
 @pytest.mark.parametrize("mode", ["no", "keep_ratio"])

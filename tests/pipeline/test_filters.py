@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -5,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline import schema
-from pipeline.filters import READS, FilterRules, judge, stage
+from pipeline.filters import READS, FilterRules, judge, rules_of, stage
 
 RULES = FilterRules(
     min_side=64,
@@ -91,6 +92,94 @@ def test_the_first_broken_rule_is_the_verdict(rows: list[Row]) -> None:
 @given(ROWS)
 def test_judging_rows_together_is_judging_them_alone(rows: list[Row]) -> None:
     assert verdicts(rows) == [verdicts([facts])[0] for facts in rows]
+
+
+FULL = FilterRules(
+    min_sharpness=10.0,
+    ai_generated=("no", "unknown"),
+    moderation={"Violence": 0.5, "Explicit Nudity": 0.25},
+    max_keywords=3,
+    max_keyword_words=2,
+    min_caption_words=1,
+    languages=("en",),
+    min_side=64,
+)
+SPAM = "buy buy buy cheap shoes buy buy now buy"
+
+
+def labels(*scores: tuple[str, float | None]) -> list[dict[str, object]]:
+    return [{"name": name, "score": score} for name, score in scores]
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict"),
+    [
+        ({}, None),
+        ({"sharpness": 10.0}, None),
+        ({"sharpness": 9.5, "image_type": "photo"}, "rejected:blurred: 9.5 < 10.0"),
+        ({"sharpness": 9.5, "image_type": "unknown"}, "rejected:blurred: 9.5 < 10.0"),
+        ({"sharpness": 9.5, "image_type": "vector"}, None),
+        ({"sharpness": 9.5, "image_type": "illustration"}, None),
+        ({"ai_generated": "unknown"}, None),
+        ({"ai_generated": "partial"}, "rejected:ai_generated: partial"),
+        ({"moderation": labels(("violence", 0.5), ("other", 1.0))}, None),
+        ({"moderation": labels(("VIOLENCE", 0.75))}, "rejected:moderation_violence: 0.75 > 0.5"),
+        (
+            {"moderation": labels(("explicit-nudity", 0.125), ("Explicit Nudity", 0.5))},
+            "rejected:moderation_explicit_nudity: 0.5 > 0.25",
+        ),
+        ({"moderation": labels(("violence", None))}, None),
+        ({"description": SPAM}, f"rejected:top_word_share: {6 / 9} > 0.5"),
+        ({"keywords": ["a", "b", "c"]}, None),
+        ({"keywords": ["a", "b", "c", "d"]}, "rejected:max_keywords: 4 > 3"),
+        ({"keywords": ["dog", "dogs", "Dog"]}, f"rejected:keyword_repeats: {1 - 1 / 3} > 0.5"),
+        ({"keywords": ["a dog running"]}, "rejected:keyword_words: 3 > 2"),
+        ({"description": "call 030 1234567"}, "quarantined:pii_phone: 1 > 0"),
+    ],
+)
+def test_each_rule_that_is_on_has_its_own_code_value_and_threshold(facts: Row, verdict: str | None) -> None:
+    told = {"ai_generated": "no", "moderation": [], "keywords": [], "image_type": "photo"}
+    assert verdicts([row() | told | facts], FULL) == [verdict]
+
+
+def test_a_label_without_a_score_is_denied_only_where_that_is_asked_for() -> None:
+    facts = row() | {"moderation": labels(("violence", None), ("violence", 0.1))}
+    assert verdicts([facts], FilterRules(moderation={"violence": 0.5}, min_side=64)) == [None]
+    strict = FilterRules(moderation={"violence": 0.5}, deny_unscored=True, min_side=64)
+    assert verdicts([facts], strict) == ["rejected:moderation_violence: 1 > 0.5"]
+
+
+@pytest.mark.parametrize("names", [("A b", "a-b"), ("!",)])
+def test_labels_that_are_one_or_none_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="labels need letters, and to differ"):
+        FilterRules(moderation=dict.fromkeys(names, 0.5))
+
+
+def test_a_rule_whose_bound_is_none_is_off() -> None:
+    off = FilterRules(
+        min_sharpness=None,
+        max_top_word_share=None,
+        max_repeated_share=None,
+        max_listed_share=None,
+        max_keyword_repeats=None,
+        pii="keep",
+    )
+    facts = row(width=128, height=128, description=f"{SPAM}, a@b.org") | {"sharpness": 0.0}
+    assert verdicts([facts | {"keywords": ["dog", "dog", "dog"]}], off) == [None]
+    assert {rule.code for rule in rules_of(pa.Table.from_pylist([facts], pa.schema(READS)), off)} == {
+        *("min_side", "max_aspect", "blank"),
+        *("min_caption_chars", "max_caption_chars", "min_caption_words", "max_caption_words"),
+    }
+
+
+def test_every_rule_gives_a_number_or_null_for_every_row_and_codes_are_distinct() -> None:
+    table = pa.Table.from_pylist([row(), row(description=SPAM), {"description": "a"}], pa.schema(READS))
+    rules = rules_of(table, FULL)
+    assert len({rule.code for rule in rules}) == len(rules) == 24
+    for rule in rules:
+        assert len(rule.value) == 3
+        assert pa.types.is_integer(rule.value.type) or pa.types.is_floating(rule.value.type)
+        assert np.isfinite(rule.bound)
 
 
 def test_what_nobody_measured_breaks_no_rule() -> None:

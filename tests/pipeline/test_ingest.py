@@ -122,11 +122,11 @@ def test_a_picture_of_another_size_than_its_record_says_is_quarantined(tmp_path:
         file = {**record(key, image, extension)["file"], "width": width, "height": height}
         members |= sample(key, image, extension, file=file)
     found = ingested(tmp_path, members, Inline())
-    for key, (_, _, _, size) in SIZED.items():
+    for key, (_, _, told, size) in SIZED.items():
         row = found[key]
         assert row["outcome"] == ("quarantined" if size is None else "kept"), key
         assert (row["jpeg"] is None) == (size is None)
-        assert (row["width"], row["height"]) == (size or (None, None))
+        assert (row["width"], row["height"]) == (size or told)
     told = (
         "dimensions_mismatch: file.width, file.height: got 320x320; the picture has 32x32; "
         "correct the record, or send the image again"

@@ -1,0 +1,53 @@
+"""The steps that judge by thresholds, each with the rows that came to it and its rules over them.
+
+The surprising rule: thresholds are those asked for now, the rows those of the last build. So a laxer filter
+lets nothing new come to ``screen`` before it is built, and values of models are there for rows that were
+scored then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.corpus import Corpus, Version
+from pipeline import filters, outcomes, refs, schema, screening, tables
+from pipeline.config import PipelineTable
+from pipeline.rules import Rule
+from pipeline.step import ROWS
+
+SLOT = pa.field("slot", pa.string())
+"""Names the shard of a row, where rows of many are one table."""
+SIGNATURES = (schema.STRUCTURE.name, schema.TINT.name)
+"""Columns of 1.5 kB a row that nobody looks at here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    step: str
+    rows: pa.Table
+    rules: tuple[Rule, ...]
+
+
+def gates(corpus: Corpus, version: Version, settings: PipelineTable) -> tuple[Gate, ...]:
+    """``filter``, and ``screen`` where it is built. What rights refused came to neither."""
+    rows = catalog(corpus, version, "images")
+    rows = rows.filter(outcomes.is_kept(rows))
+    found = [Gate(step="filter", rows=rows, rules=filters.rules_of(rows, settings.filters))]
+    if "screen" in version.artifacts:
+        rows = catalog(corpus, version, "screen")
+        rows = rows.filter(pc.or_(outcomes.is_kept(rows), pc.equal(rows[schema.SETTLED_BY.name], "screen")))
+        found.append(Gate(step="screen", rows=rows, rules=screening.rules_of(rows, settings.screen)))
+    return tuple(found)
+
+
+def catalog(corpus: Corpus, version: Version, step: str) -> pa.Table:
+    """All rows of a step, each with its slot and without its signature."""
+    parts = []
+    for slot, shard in sorted(corpus.artifact(version, step).shards.items()):
+        rows = tables.read_parquet(refs.of(corpus.store, shard, ROWS))
+        rows = rows.drop_columns([name for name in SIGNATURES if name in rows.column_names])
+        parts.append(rows.append_column(SLOT, pa.array([slot] * rows.num_rows, SLOT.type)))
+    return pa.concat_tables(parts)

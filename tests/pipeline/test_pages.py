@@ -1,0 +1,123 @@
+"""The page of borderline pictures, from a table of rows: it stands alone, and nothing in it can act."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline import filters, meanings, pages, preview, schema, screening
+from pipeline.filters import FilterRules
+from pipeline.gates import SLOT, Gate
+from pipeline.screening import ScreenRules
+
+HOSTILE = "<script>alert(1)</script>"
+BREAKOUT = '"><img src="https://example.com/x.png">'
+PICTURE = "data:image/jpeg;base64,AAAA"
+RULES = FilterRules(min_side=64, max_caption_words=4)
+COLUMNS = [*filters.READS, schema.UID, schema.KEY, schema.MAY_BE_SHOWN, SLOT]
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    facts = {"width": 64 + number, "height": 100, "pixel_std": 40.0, "ai_generated": "no", "moderation": []}
+    words = {"description": f"apple {number}", "keywords": []}
+    named = {"uid": f"acme:{number}", "key": f"acme_{number}", "may_be_shown": True, "slot": "00000-000000"}
+    return facts | words | named | changes
+
+
+ROWS = [
+    row(-3),
+    row(-2, may_be_shown=False),
+    row(-1, description=HOSTILE),
+    row(0, description=BREAKOUT),
+    row(1, uid=f"acme:{HOSTILE}"),
+    row(2, description="a b c d e"),
+]
+
+
+class Parsed(HTMLParser):
+    """Every element with its attributes, and the text between them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def page(*codes: str) -> Parsed:
+    table = pa.Table.from_pylist(ROWS, pa.schema(COLUMNS))
+    gate = Gate(step="filter", rows=table, rules=filters.rules_of(table, RULES))
+    steps = [preview.measured(gate, preview.asked([gate], codes), count=4)]
+    shown = {("00000-000000", one["key"]): PICTURE for one in ROWS if one["may_be_shown"]}
+    facts = {"corpus": "corpus", "version": 1, "as_of": "2026-06-01T00:00:00+00:00"}
+    return Parsed(pages.rendered("preview.html", **facts, steps=steps, pictures=shown))
+
+
+def test_the_page_needs_no_other_file_and_runs_nothing() -> None:
+    found = page()
+    references = ("src", "srcset", "action", "data", "poster")
+    loaded = [value for _, facts in found.elements for name, value in facts.items() if name in references]
+    assert set(loaded) == {PICTURE}
+    links = [facts["href"] for _, facts in found.elements if "href" in facts]
+    assert all(link and link.startswith("#") for link in links)
+    assert not {"script", "iframe", "object", "embed", "link", "base"} & {tag for tag, _ in found.elements}
+    assert not [name for _, facts in found.elements for name in facts if name.startswith("on")]
+    (policy,) = [facts["content"] for _, facts in found.elements if "http-equiv" in facts]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:")
+
+
+def test_both_sides_show_their_pictures_with_value_uid_and_caption() -> None:
+    found = page("min_side")
+    pictures = [facts for tag, facts in found.elements if tag == "img"]
+    assert len(pictures) == 2 + 3
+    for one in ROWS:
+        assert one["uid"] in found.words
+        assert one["description"] in found.words
+        assert f"{one['width']} " in " ".join(found.words.split())
+
+
+def test_what_may_not_be_shown_is_a_box_with_its_uid() -> None:
+    assert page("min_side").words.count("its licence does not let it be displayed") == 1
+
+
+def test_a_row_that_another_rule_rejects_too_says_so() -> None:
+    assert "also max_caption_words" in page("min_side").words
+
+
+def test_a_rule_that_nobody_has_is_named_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="no rule 'blak' is on; those that are: min_side, max_aspect, blank"):
+        page("blak")
+
+
+@pytest.mark.parametrize("name", ["page.png", "nowhere/page.html"])
+def test_a_place_where_no_page_can_be_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"--out {tmp_path / name}"):
+        pages.place(tmp_path / name)
+
+
+def test_every_rule_has_a_meaning_in_words() -> None:
+    everything = FilterRules(
+        min_sharpness=1,
+        ai_generated=("no",),
+        moderation={"Explicit Nudity": 0.5},
+        max_keywords=1,
+        max_keyword_words=1,
+    )
+    thresholds = {
+        name: 0 if "int" in str(kind.annotation) else 0.5 for name, kind in ScreenRules.model_fields.items()
+    }
+    table = pa.Table.from_pylist(ROWS, pa.schema([*COLUMNS, schema.PEOPLE, *schema.MEASURED]))
+    screens = screening.rules_of(table, ScreenRules(**thresholds | {"max_text_repeats": 1}))
+    for rule in (*filters.rules_of(table, everything), *screens):
+        assert meanings.of(rule.code).told != rule.code.replace("_", " ")
