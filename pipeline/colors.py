@@ -85,7 +85,7 @@ def dominant(image_HWC: Pixels) -> str | None:
     shades_P = (red_P >> shift).astype(np.int32) << BITS | green_P >> shift
     lab_CS, names_S = shades()
     shades_P = (shades_P << BITS | blue_P >> shift)[front]
-    lab_CP, names_P = lab_CS[:, shades_P], names_S[shades_P]
+    lab_CP, names_P = lab_CS.take(shades_P, axis=1), names_S.take(shades_P)
     counts = np.bincount(names_P, minlength=NAMELESS + 1)
     num_colored = int(counts[: len(COLORS)].sum())
     if num_colored >= MIN_SHARE * len(names_P):

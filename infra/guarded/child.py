@@ -1,8 +1,9 @@
 """The process in which ``infra.guarded.isolated`` runs a function; use that instead.
 
-It reads an item from stdin, answers on stdout, and ends with its stdin, so that it never outlives whoever
-asked. The surprising rule: limits are set after the imports and before the first item, so that they are of
-the item alone. Nothing is caught but the end: what the function raises is told by its name, and ends this.
+It learns from stdin how long an item is, reads it from a file in memory, answers on stdout, and ends with its
+stdin, so that it never outlives whoever asked. The surprising rule: limits are set after the imports and
+before the first item, so that they are of the item alone. Nothing is caught but the end: what the function
+raises is told by its name, and ends this.
 """
 
 from __future__ import annotations
@@ -45,6 +46,14 @@ def allow_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime) + seconds, hard))
 
 
+def item(items: int, length: int) -> bytes:
+    """As much as was written; what takes several reads is copied once more."""
+    found = os.pread(items, length, 0)
+    while found and len(found) < length:
+        found += os.pread(items, length - len(found), len(found))
+    return found
+
+
 def own_stdout() -> BinaryIO:
     """Our end of the pipe. Whatever else writes to stdout, such as a library's C code, writes to nowhere."""
     own = os.fdopen(os.dup(1), "wb")
@@ -65,6 +74,7 @@ def answer(sink: BinaryIO, given: Answer) -> None:
 
 def main() -> None:
     name, settings, limits = sys.argv[1], json.loads(sys.argv[2]), Limits(**json.loads(sys.argv[3]))
+    items = int(sys.argv[4])
     source, sink = sys.stdin.buffer, own_stdout()
 
     def tell(kind: type[BaseException], _value: BaseException, _trace: TracebackType | None) -> None:
@@ -78,7 +88,7 @@ def main() -> None:
     sys.excepthook = tell
     while length := source.read(LENGTH.size):
         allow_cpu(limits.cpu_s)
-        answer(sink, work(source.read(*LENGTH.unpack(length)), settings))
+        answer(sink, work(item(items, *LENGTH.unpack(length)), settings))
 
 
 if __name__ == "__main__":

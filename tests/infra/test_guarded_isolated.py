@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.guarded.isolated import LENGTH, Died, Isolated, Limits
+from infra.guarded.isolated import LENGTH, MALLOC, Died, Isolated, Limits
 
 pytestmark = pytest.mark.long
 WORK = '''
@@ -121,7 +121,7 @@ def test_the_environment_holds_no_secret_and_few_files_are_open(monkeypatch: pyt
         told, _ = work.call(b"")
     allowed = {"PATH", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH"}
     threads = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"}
-    assert set(told["environment"]) <= {*allowed, *threads, "PYTHONDONTWRITEBYTECODE"}
+    assert set(told["environment"]) <= {*allowed, *threads, *MALLOC, "PYTHONDONTWRITEBYTECODE"}
     assert told["files"] == [64, 64]
 
 
