@@ -2,7 +2,8 @@
 
 The surprising rule: pixels are all that comes out of that process, and no file. Whoever takes it over can
 draw other pictures, and no more: the JPEGs of the corpus are encoded, and their notices written, outside it,
-so that nothing a delivery brought is decoded a second time. This module is what the process imports.
+so that nothing a delivery brought is decoded a second time, unless ``reencode = "needed"`` says so. This
+module is what the process imports.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Picture:
     width: int
     """Pixels as delivered, upright."""
     height: int
+    is_plain: bool
+    """The file is a JPEG that shows these very pixels, and libjpeg has nothing to say against it."""
 
 
 def decoder(max_side: int) -> Isolated:
@@ -56,19 +59,20 @@ def look(image: bytes, settings: Mapping[str, Any]) -> Answer:
         if quick is None:
             stored = images.load(image, at_least=most)
             del image  # up to 96 MiB, and the pixels take 800
-            turn, pixels_HWC = images.turn(stored), images.pixels(stored)
+            turn, is_plain, pixels_HWC = images.turn(stored), False, images.pixels(stored)
             rows, columns, _ = pixels_HWC.shape
             pixels_HWC = sizes.shrink(pixels_HWC, sizes.shrunk(columns, rows, most))
         else:
-            stored_HWC, turn = quick
-            pixels_HWC = orientation.upright(stored_HWC, turn)
+            turn, is_plain = quick.turn, quick.is_plain
+            pixels_HWC = orientation.upright(quick.pixels_HWC, turn)
     except images.Undecodable as error:
         return {"undecodable": str(error)}, []
     delivered = [header.width, header.height]
     if orientation.lies(turn):
         delivered.reverse()
     rows, columns, _ = pixels_HWC.shape
-    return {"delivered": delivered, "pixels": [columns, rows]}, [pixels_HWC.tobytes()]
+    told = {"delivered": delivered, "pixels": [columns, rows], "plain": is_plain}
+    return told, [pixels_HWC.tobytes()]
 
 
 def picture(told: Answer, max_side: int) -> Picture:
@@ -76,13 +80,13 @@ def picture(told: Answer, max_side: int) -> Picture:
     match told:
         case {"undecodable": str(why)}, []:
             raise images.Undecodable(printable(why)[:MAX_CHARS])
-        case {"delivered": [width, height], "pixels": [columns, rows]}, [raw] if (
+        case {"delivered": [width, height], "pixels": [columns, rows], "plain": bool(plain)}, [raw] if (
             fits(width, height, images.MAX_SIDE)
             and fits(columns, rows, max_side)
             and len(raw) == 3 * columns * rows
         ):
             pixels_HWC = np.frombuffer(raw, np.uint8).reshape(rows, columns, 3)
-            return Picture(pixels_HWC=pixels_HWC, width=width, height=height)
+            return Picture(pixels_HWC=pixels_HWC, width=width, height=height, is_plain=plain)
     raise Died("no answer in form")
 
 

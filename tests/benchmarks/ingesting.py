@@ -67,7 +67,7 @@ def kernel(folder: Path, _out: Path, side: int, quality: int) -> dict[str, Any]:
         for data in files:
             found = jpegs.small(data, side)
             assert found is not None
-            jpegs.encode(found[0], quality)
+            jpegs.encode(found.pixels_HWC, quality)
 
     return {"kernel": spent(work)}
 

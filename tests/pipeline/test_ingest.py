@@ -54,16 +54,19 @@ def hurried(step: Step, cpu_s: int) -> Step:
     def opened() -> Any:
         decoder = looking.decoder(512)
         decoder.limits = replace(decoder.limits, cpu_s=cpu_s, deaths=1)
-        return functools.partial(ingest.ingest, config=ingest.IngestConfig(), decoder=decoder)
+        assert isinstance(step.settings, ingest.IngestConfig)
+        return functools.partial(ingest.ingest, config=step.settings, decoder=decoder)
 
     return replace(step, open=opened)
 
 
-def ingested(root: Path, members: Mapping[str, bytes], engine: Engine) -> dict[str, dict[str, Any]]:
+def ingested(
+    root: Path, members: Mapping[str, bytes], engine: Engine, *settings: str
+) -> dict[str, dict[str, Any]]:
     """The row of every key, with its training image."""
     Parcel(root / "delivery").good(tarred(members), lines(license_()))
     corpus, instant = Corpus(Store.at(root / "corpus")), datetime.fromisoformat(AS_OF)
-    *before, last = plan.ingest_steps(config.load(config.CONFIGS / "node.toml"), instant)
+    *before, last = plan.ingest_steps(config.load(config.CONFIGS / "node.toml", settings), instant)
     with corpus.writing(purpose="test"):
         version = folding.fold(corpus, corpus.head(), [Store.at(root / "delivery").uri])
         version = build.run(corpus, version, [*before, hurried(last, 1)], engine, Log())
@@ -134,7 +137,19 @@ def test_a_picture_of_another_size_than_its_record_says_is_quarantined(tmp_path:
     assert found["larger"]["reasons"] == [told]
 
 
-SOUND = {"delivered": [64, 32], "pixels": [2, 1]}
+SOUND = {"delivered": [64, 32], "pixels": [2, 1], "plain": False}
+
+
+@pytest.mark.plan
+def test_a_jpeg_that_fits_keeps_its_coding_only_where_deliveries_are_trusted(tmp_path: Path) -> None:
+    small, large = encoded(picture(1), "JPEG"), encoded(picture(2).resize((900, 600)), "JPEG")
+    members = {**sample("a-small", small, "jpg"), **sample("b-large", large, "jpg")}
+    trusted = ingested(tmp_path / "trusted", members, Inline(), 'pipeline.ingest.reencode = "needed"')
+    guarded = ingested(tmp_path / "guarded", members, Inline())
+    pixels = small[small.index(b"\xff\xda") :]
+    assert trusted["a-small"]["jpeg"].endswith(pixels)
+    assert not guarded["a-small"]["jpeg"].endswith(pixels)
+    assert trusted["b-large"]["jpeg"] == guarded["b-large"]["jpeg"]
 
 
 def test_pixels_come_back_as_they_were_seen() -> None:
@@ -156,6 +171,7 @@ def test_pixels_come_back_as_they_were_seen() -> None:
         ({**SOUND, "pixels": [2.0, 1]}, [bytes(6)]),
         ({**SOUND, "delivered": [65_501, 1]}, [bytes(6)]),
         ({**SOUND, "delivered": ["64", 32]}, [bytes(6)]),
+        ({**SOUND, "plain": 1}, [bytes(6)]),
         ({"undecodable": 1}, []),
         ({"undecodable": "why"}, [b"x"]),
     ],

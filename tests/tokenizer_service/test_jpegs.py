@@ -55,7 +55,7 @@ def test_a_picture_that_fits_is_bit_equal_to_that_of_the_long_way(mode: str, tur
     data = written(Image.fromarray(SLOPES_HWC).convert(mode), exif=exif, progressive=turn % 2 == 0)
     found = jpegs.small(data, 48)
     assert found is not None
-    assert np.array_equal(orientation.upright(*found), images.decode(data))
+    assert np.array_equal(orientation.upright(found.pixels_HWC, found.turn), images.decode(data))
 
 
 @pytest.mark.parametrize("profile", [None, swapped_profile()])
@@ -67,7 +67,7 @@ def test_a_reduced_picture_is_as_near_to_the_whole_one_as_a_jpeg_is(
     found = jpegs.small(data, 256)
     assert found is not None
     reference = Image.fromarray(images.decode(data)).resize((256, 192), Image.Resampling.LANCZOS)
-    assert metrics.psnr_each(np.asarray(reference)[None], found[0][None])[0] > 38
+    assert metrics.psnr_each(np.asarray(reference)[None], found.pixels_HWC[None])[0] > 38
 
 
 def test_a_profile_may_come_in_several_markers() -> None:
@@ -84,7 +84,7 @@ def test_a_picture_is_decoded_at_no_less_than_twice_its_size(side: int) -> None:
     assert max(decoded.shape) >= min(1200, 2 * side)
     found = jpegs.small(data, side)
     assert found is not None
-    assert max(found[0].shape) == min(1200, side)
+    assert max(found.pixels_HWC.shape) == min(1200, side)
 
 
 def test_cmyk_and_whatever_libjpeg_warns_about_go_the_long_way() -> None:
@@ -94,15 +94,53 @@ def test_cmyk_and_whatever_libjpeg_warns_about_go_the_long_way() -> None:
     assert jpegs.small(b"\xff\xd8\xff", 32) is None
 
 
+def test_a_jpeg_that_fits_is_kept_to_the_pixel_and_without_what_stands_beside_them() -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    data = written(PHOTO, exif=exif, comment=b"secret", subsampling="4:2:0") + b"more"
+    packet = b"<x:xmpmeta/>"
+    found, kept = jpegs.small(data, 1200), jpegs.kept(data, xmp=packet)
+    assert found is not None
+    assert found.is_plain
+    assert kept is not None
+    assert np.array_equal(images.decode(kept), found.pixels_HWC)
+    assert not [word for word in (b"camera", b"secret", b"more") if word in kept]
+    with Image.open(io.BytesIO(kept)) as picture:
+        assert picture.info["xmp"] == packet
+    assert jpegs.kept(kept, xmp=packet) == kept
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 4}])
+def test_only_a_sequential_jpeg_of_one_scan_is_kept(options: dict[str, object]) -> None:
+    kept = jpegs.kept(written(PHOTO, **options))
+    assert (kept is None) == ("progressive" in options)
+
+
+def test_what_is_changed_to_be_shown_is_not_plain() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for data in (
+        written(PHOTO, exif=turned),
+        written(PHOTO, icc_profile=swapped_profile()),
+        written(PHOTO.convert("L")),
+    ):
+        found = jpegs.small(data, 1200)
+        assert found is not None
+        assert not found.is_plain
+    reduced = jpegs.small(written(PHOTO), 600)
+    assert reduced is not None
+    assert not reduced.is_plain
+
+
 @given(place=st.floats(0, 1), value=st.integers(0, 255), side=st.sampled_from([4, 32, 64]))
 def test_a_damaged_byte_gives_an_image_or_the_long_way(place: float, value: int, side: int) -> None:
     data = bytearray(written(Image.fromarray(SLOPES_HWC), icc_profile=swapped_profile()))
     data[min(int(place * len(data)), len(data) - 1)] = value
     found = jpegs.small(bytes(data), side)
     if found is not None:
-        assert found[0].dtype == np.uint8
-        assert found[0].ndim == 3
-        assert max(found[0].shape[:2]) <= side
+        assert found.pixels_HWC.dtype == np.uint8
+        assert found.pixels_HWC.ndim == 3
+        assert max(found.pixels_HWC.shape[:2]) <= side
 
 
 def test_a_written_jpeg_repeats_and_keeps_colour_at_full_resolution() -> None:
