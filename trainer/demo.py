@@ -21,7 +21,7 @@ from infra.options import LAST_DEMO, CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore, Store, cache_folder
 from infra.telemetry import clock, say
 from pipeline import config as configuration
-from pipeline import jobs
+from pipeline import jobs, weights
 from pipeline.deliveries import emoji
 from trainer import exhibit, folder, page, training
 from trainer.config import TrainerConfig
@@ -95,7 +95,7 @@ def demo(
 
 def made(places: Places, options: CorpusOptions, engine: EngineOptions) -> dict[str, Any]:
     """The corpus, the model and what it draws, made or found; all that the page says."""
-    with jobs.job("demo", options, engine) as work:
+    with jobs.job("demo", options, engine, check=weights.check) as work:
         try:
             _, ingested = jobs.ingest_all(work, [str(places.delivery)], AS_OF)
             version, built = jobs.build_all(work)
