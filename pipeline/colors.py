@@ -110,7 +110,8 @@ def with_shades(word: int, names_P: Names, lab_CP: Floats) -> NDArray[np.bool_]:
     """Pixels that have the name, or are close to the mean of those that have it."""
     named_P = names_P == word
     middle_C = lab_CP @ named_P.astype(lab_CP.dtype) / np.count_nonzero(named_P)
-    away_P = ((lab_CP - middle_C[:, None]) ** 2).sum(0)
+    light_P, red_P, yellow_P = (lab_CP - middle_C[:, None]) ** 2
+    away_P = light_P + red_P + yellow_P
     covered_P: NDArray[np.bool_] = named_P | (away_P < SHADE**2)
     return covered_P
 

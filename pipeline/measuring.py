@@ -68,4 +68,4 @@ def sharpness(picture_HWC: Pixels) -> float:
     edges_YX = plane_YX[:-2, 1:-1] + plane_YX[2:, 1:-1] + plane_YX[1:-1, :-2] + plane_YX[1:-1, 2:]
     edges_YX -= 4 * plane_YX[1:-1, 1:-1]
     values = edges_YX.ravel().astype(np.float32)
-    return max(0.0, float(values @ values) / values.size - float(edges_YX.mean()) ** 2)
+    return max(0.0, float(values @ values) / values.size - float(values.mean()) ** 2)

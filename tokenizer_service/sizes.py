@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 from numpy.typing import NDArray
@@ -13,9 +15,13 @@ Pixels = NDArray[np.uint8]
 MAX_ENLARGEMENT = 2.0
 """``fit_square`` refuses to invent more than three of four pixels."""
 OVERSAMPLING = 2
-"""What is averaged in blocks before it is resampled keeps at least twice the wanted size."""
+"""What is decoded at a fraction of its size keeps at least twice the wanted one."""
 MAX_COPIED = 64 << 20
 """Bytes of pixels: the resampler takes two copies of them, which a picture of 120 MP has no room for."""
+BAND_BYTES = 16 << 20
+"""Of pixels resampled at a time, of larger pictures."""
+LOBES = 3
+"""Of the Lanczos filter, on each side."""
 LANCZOS = ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.lanczos3), use_alpha=False)
 BILINEAR = ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear), use_alpha=False)
 PIXELS = {1: PixelType.U8, 3: PixelType.U8x3}
@@ -56,9 +62,9 @@ def shrink(image_HWC: Pixels, size: tuple[int, int]) -> Pixels:
     height, width, _ = image_HWC.shape
     if (width, height) == size:
         return image_HWC
-    if image_HWC.nbytes > MAX_COPIED:
-        return shrink(averaged(image_HWC, size), size)
-    return _resampled(image_HWC, size, LANCZOS)
+    return (
+        in_bands(image_HWC, size) if image_HWC.nbytes > MAX_COPIED else _resampled(image_HWC, size, LANCZOS)
+    )
 
 
 def squeeze(image_HWC: Pixels, side: int) -> Pixels:
@@ -76,8 +82,18 @@ def _resampled(image_HWC: Pixels, size: tuple[int, int], how: ResizeOptions) -> 
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(size[1], size[0], channels)
 
 
-def averaged(image_HWC: Pixels, size: tuple[int, int]) -> Pixels:
-    """Means over blocks of pixels, the largest that leave twice the size; at least 2 pixels a side."""
-    height, width, _ = image_HWC.shape
-    by = max(2, min(width // size[0], height // size[1]) // OVERSAMPLING)
-    return np.asarray(Image.fromarray(image_HWC).reduce(by))
+def in_bands(image_HWC: Pixels, size: tuple[int, int]) -> Pixels:
+    """The same by Pillow, some rows at a time, with as many beside them as the filter reaches: for giants."""
+    height, width, channels = image_HWC.shape
+    scale = height / size[1]
+    reach, rows = math.ceil(LOBES * scale) + 1, max(1, int(BAND_BYTES / (scale * width * channels)))
+    bands = []
+    for top in range(0, size[1], rows):
+        bottom = min(top + rows, size[1])
+        first, last = max(0, int(top * scale) - reach), min(height, math.ceil(bottom * scale) + reach)
+        band = Image.fromarray(
+            image_HWC[first:last].squeeze(axis=2) if channels == 1 else image_HWC[first:last]
+        )
+        box = (0, top * scale - first, width, min(bottom * scale, height) - first)
+        bands.append(np.asarray(band.resize((size[0], bottom - top), Image.Resampling.LANCZOS, box=box)))
+    return np.concatenate(bands).reshape(size[1], size[0], channels)

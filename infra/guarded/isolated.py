@@ -105,8 +105,11 @@ class Isolated:
 
     def _started(self) -> _Child:
         if self._child is None:
-            items = os.memfd_create(self.function)
-            self._child = _Child(_process(self, items), items, self.limits)
+            with contextlib.ExitStack() as unless_started:
+                items = os.memfd_create(self.function)
+                unless_started.callback(os.close, items)
+                self._child = _Child(_process(self, items), items, self.limits)
+                unless_started.pop_all()
             self._end = weakref.finalize(self, self._child.close)
             self._check_ready(self._child)
         return self._child

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tokenizer_service import sizes
 
@@ -43,3 +44,23 @@ def test_shrinking_bounds_the_long_side_and_never_enlarges(height: int, width: i
     seen_h, seen_w, _ = sizes.shrink(image, sizes.shrunk(width, height, max_side)).shape
     assert max(seen_h, seen_w) == min(max_side, max(height, width))
     assert abs(seen_h * width - seen_w * height) <= max(height, width)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (199, 150), (100, 31)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_giant_is_resampled_in_bands_as_it_would_be_whole(
+    size: tuple[int, int], channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (150, 200, channels), np.uint8)
+    whole = Image.fromarray(picture[..., 0] if channels == 1 else picture).resize(
+        size, Image.Resampling.LANCZOS
+    )
+    monkeypatch.setattr(sizes, "BAND_BYTES", 4000)
+    found = sizes.in_bands(picture, size)
+    assert far(found, np.asarray(whole).reshape(found.shape)) <= 1
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+def test_every_way_gives_the_size_that_was_asked_for(height: int, width: int, max_side: int) -> None:
+    picture, size = np.zeros((height, width, 3), np.uint8), sizes.shrunk(width, height, max_side)
+    assert sizes.in_bands(picture, size).shape == sizes.shrink(picture, size).shape
