@@ -157,7 +157,7 @@ def run() -> dict[str, Any]:
     paths = photographs.large(NUM)
     large = compared("large", paths)
     scores = psnr(paths)
-    small = compared("small", photographs.files())
+    small = compared("small", photographs.files(NUM))
     return {
         "unit": "images per CPU second",
         "ours": round(1000 / large["cpu_ms"]["images_step"], 1),

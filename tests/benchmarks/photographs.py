@@ -37,15 +37,13 @@ def small() -> list[bytes]:
     return [drawn(seed) for seed in range(DRAWN)]
 
 
-def files() -> list[Path]:
-    """The small ones, as files."""
-    place = folder() / f"small-{'real' if real() else 'drawn'}"
+def files(num: int) -> list[Path]:
+    """That many small ones, as files: each as often as it takes."""
+    place, sources = folder() / f"small-{'real' if real() else 'drawn'}", small()
     place.mkdir(exist_ok=True)
-    paths = []
-    for number, data in enumerate(small()):
-        path = place / f"{number:05d}.jpg"
-        path.write_bytes(data)
-        paths.append(path)
+    paths = [place / f"{number:05d}.jpg" for number in range(num)]
+    for number, path in enumerate(paths):
+        path.write_bytes(sources[number % len(sources)])
     return paths
 
 
