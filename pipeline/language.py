@@ -27,9 +27,23 @@ WEIGHTS = Weights(
             "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
         )
     },
+    modules=("fasttext",),
+    libraries=("fasttext-predict",),
     get="pip install 'pardalis[filters]'",
 )
-LANGUAGES = 176
+LANGUAGES = tuple(
+    re.findall(
+        r"\w+",
+        "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb "
+        "co cs cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he "
+        "hi hif hr hsb ht hu hy ia id ie ilo io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez "
+        "li lmo lo lrc lt lv mai mg mhr min mk ml mn mr mrj ms mt mwl my myv mzn nah nap nds ne new nl nn "
+        "no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl so sq "
+        "sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo "
+        "yue zh",
+    )
+)
+"""What the model tells apart: ISO 639 codes, but for a few of Wikipedia's own such as ``als``."""
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 """A letter of a script that puts no space between words: Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
 
@@ -56,6 +70,6 @@ def shares(texts: Sequence[str], allowed: Collection[str]) -> NDArray[np.float32
     wanted = {f"__label__{code}" for code in allowed}
     found = np.zeros(len(texts), np.float32)
     for row, text in enumerate(texts):
-        labels, odds = model().predict(" ".join(text.split()), k=LANGUAGES)
+        labels, odds = model().predict(" ".join(text.split()), k=len(LANGUAGES))
         found[row] = sum(odd for label, odd in zip(labels, odds, strict=True) if label in wanted)
     return np.minimum(found, 1)

@@ -26,8 +26,10 @@ def picture(told: str) -> Meaning:
 MEANINGS: Mapping[str, Meaning] = {
     "min_side": picture("the shorter side as delivered, in pixels"),
     "max_aspect": picture("the longer side over the shorter one"),
-    "blank": picture("standard deviation of the training picture, of 255: low where it is blank or flat"),
-    "blurred": picture("variance of the Laplacian of the training picture: low where it is blurred"),
+    "blank": picture(
+        "standard deviation of the channel that varies most, at 64 px, of 255: low where it is flat"
+    ),
+    "blurred": picture("variance of the Laplacian, green channel at 256 px: low where it is blurred"),
     "ai_generated": picture("1 where the record says of AI what may not stand there"),
     "min_caption_chars": words("characters of the caption"),
     "max_caption_chars": words("characters of the caption"),

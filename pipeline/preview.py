@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import borderline, jobs, meanings, pages, schema
+from pipeline import borderline, jobs, meanings, pages, schema, weights
 from pipeline.gates import SLOT, Gate, gates
 from pipeline.histograms import drawn
 from pipeline.rules import Rule
@@ -52,7 +52,9 @@ def preview(
     page = pages.place(out) if out else None
     corpus = options.open()
     version = corpus.newest()
-    found = gates(corpus, version, jobs.load(corpus, options).pipeline)
+    config = jobs.load(corpus, options)
+    weights.check_filters(config)
+    found = gates(corpus, version, config.pipeline)
     steps = [measured(gate, asked(found, rule), count) for gate in found]
     facts = {"corpus": corpus.store.uri, "version": version.number, "as_of": version.as_of, "steps": steps}
     if page:

@@ -1,11 +1,14 @@
 """A rule over a measured column: what it measured, its bound, and the verdict on the rows that break it.
 
 Bounds are inclusive: a row that just meets a rule stays. What nobody measured is null, and breaks nothing.
+
+The surprising rule: a bound is as precise as the column. 0.6 in float32 is over 0.6 in float64, and a score
+that an agency sent as 0.6 just meets a bound of 0.6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +33,9 @@ class Rule:
     @property
     def broken(self) -> pa.ChunkedArray:
         compare = pc.less if self.sign == "<" else pc.greater
-        return pc.fill_null(compare(self.value, self.bound), fill_value=False)
+        kind = self.value.type
+        bound = pa.scalar(self.bound, kind) if pa.types.is_floating(kind) else self.bound
+        return pc.fill_null(compare(self.value, bound), fill_value=False)
 
     @property
     def verdict(self) -> pa.ChunkedArray:
@@ -47,4 +52,15 @@ def verdicts(table: pa.Table, asked: Sequence[Rule]) -> pa.Table:
     if asked:
         broken = pc.make_struct(*(rule.broken for rule in asked))
         found = pc.case_when(broken, *(rule.verdict for rule in asked))
+    return pa.table([found], schema=pa.schema([schema.VERDICT]))
+
+
+def first_verdicts(table: pa.Table, parts: Sequence[Callable[[pa.Table], Iterable[Rule]]]) -> pa.Table:
+    """The same, where a part of the rules measures only the rows that broke none of the parts before it."""
+    found = pa.nulls(table.num_rows, schema.VERDICT.type)
+    for part in parts:
+        left = pc.is_null(found)
+        rows = table.filter(left)
+        judged = verdicts(rows, tuple(part(rows)))[schema.VERDICT.name]
+        found = pc.replace_with_mask(found, left, judged.combine_chunks())
     return pa.table([found], schema=pa.schema([schema.VERDICT]))

@@ -59,10 +59,13 @@ REASONS = column("reasons", pa.list_(pa.string()), "why, most important first: C
 
 # What ingestion saw in the pixels.
 PIXEL_STD = column(
-    "pixel_std", pa.float32(), "standard deviation of the training picture, 0 to 255", optional=True
+    "pixel_std",
+    pa.float32(),
+    "standard deviation of the picture at 64 px, of the channel that varies most",
+    optional=True,
 )
 SHARPNESS = column(
-    "sharpness", pa.float32(), "variance of the Laplacian of the training picture's luma", optional=True
+    "sharpness", pa.float32(), "variance of the Laplacian of the green channel at 256 px", optional=True
 )
 PHASH = column(
     "phash", pa.uint64(), "perceptual hash: signs of the lowest frequencies of the luma", optional=True

@@ -28,7 +28,8 @@ from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned
 from tokenizer_service import features, images
 
 SCORES = "scores.arrow"
-LIBRARIES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "torch")
+LIBRARIES = ("numpy", "torch")
+"""Of every scorer; each has its own beside them."""
 Pictures = Sequence[NDArray[np.uint8]]
 
 
@@ -97,6 +98,8 @@ def missing(config: ScoreConfig, encoder: EncoderConfig) -> list[str]:
     found = {f"pipeline.scores.{name}": SCORERS[name].weights.missing() for name in looking(config)}
     if config.aesthetic is not None:
         found["pipeline.scores.aesthetic"] = unfit(Path(config.aesthetic), encoder)
+    if comparing(config):
+        found["retrieval.encoder.pretrained"] = unknown(encoder)
     return [f"{field}: {why}" for field, why in found.items() if why is not None]
 
 
@@ -110,6 +113,23 @@ def unfit(path: Path, encoder: EncoderConfig) -> str | None:
         return str(error)
     width = image_width(encoder)
     return None if width in (None, head.width) else aesthetic.misfit(head.width, width)
+
+
+def unknown(encoder: EncoderConfig) -> str | None:
+    """Why an encoder has no weights, as far as that is known without a download. What open_clip fetches under
+    other names than its own, such as ``hf-hub:``, is not looked at.
+    """
+    if encoder.kind == "offline" or Path(encoder.pretrained).is_file():
+        return None
+    import open_clip  # noqa: PLC0415
+
+    tags = open_clip.list_pretrained_tags_by_model(encoder.model)
+    if open_clip.get_pretrained_cfg(encoder.model, encoder.pretrained) or ":" in encoder.model:
+        return None
+    return (
+        f"{encoder.pretrained!r} is neither a file nor a tag that open_clip has for {encoder.model}; give "
+        f"the path of a checkpoint, or one of: {', '.join(tags) or 'none'}"
+    )
 
 
 def image_width(encoder: EncoderConfig) -> int | None:
@@ -135,10 +155,18 @@ def step(config: ScoreConfig) -> Step:
         name="scores",
         inputs=("filter", "images", "features") if comparing(config) else ("filter", "images"),
         settings=identities(config),
-        numerics=numerics.profile(threads=1, libraries=LIBRARIES) if config != ScoreConfig() else {},
+        numerics=computing(config) if config != ScoreConfig() else {},
         tasks=functools.partial(list_tasks, config=config),
         open=lambda: functools.partial(score, config=config),
     )
+
+
+def computing(config: ScoreConfig) -> dict[str, object]:
+    """The numerics of the scorers that are on."""
+    libraries = {
+        name: found for on in looking(config) for name, found in SCORERS[on].weights.versions.items()
+    }
+    return {**numerics.profile(threads=1, libraries=LIBRARIES), "scorers": libraries}
 
 
 def list_tasks(source: Source, *, config: ScoreConfig) -> list[Task]:

@@ -10,10 +10,24 @@ from pipeline.config import Config
 
 
 def check(config: Config) -> None:
-    """Raises ValueError with everything that is switched on and has no weights here, and how to get them."""
-    found = scores.missing(config.pipeline.scores, config.retrieval.encoder)
-    if config.pipeline.filters.languages is not None and (why := language.WEIGHTS.missing()):
-        found.append(f"pipeline.filters.languages: {why}")
+    """Raises ValueError with everything that is switched on and has no weights here, or no code to read them,
+    and how to get it.
+    """
+    refuse(scores.missing(config.pipeline.scores, config.retrieval.encoder) + of_filters(config))
+
+
+def check_filters(config: Config) -> None:
+    """The same of the filters alone: a preview runs no other model."""
+    refuse(of_filters(config))
+
+
+def of_filters(config: Config) -> list[str]:
+    asked = config.pipeline.filters.languages is not None
+    why = language.WEIGHTS.missing() if asked else None
+    return [] if why is None else [f"pipeline.filters.languages: {why}"]
+
+
+def refuse(found: list[str]) -> None:
     if found:
         lines = "\n".join(f"  {line}" for line in found)
         raise ValueError(f"weights are missing that the configuration asks for:\n{lines}")

@@ -7,13 +7,21 @@ The surprising rule: a caption too short to judge has no value. Two words that a
 from __future__ import annotations
 
 import collections
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
 
-WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
-"""A word: letters and digits of any script, an apostrophe inside."""
-PART = re.compile(r"\s*[,;|/•·]\s*")
+_CATEGORIES = ((code, unicodedata.category(chr(code))[0]) for code in range(0x300, 0x20000))
+_RUNS = (list(run) for kind, run in itertools.groupby(_CATEGORIES, lambda one: one[1]) if kind == "M")
+MARKS = "".join(f"{chr(run[0][0])}-{chr(run[-1][0])}" for run in _RUNS)
+"""Combining signs, as ranges for a pattern: vowels of Hindi, tones of Thai, points of Arabic, accents."""
+_RUN = rf"(?:[^\W_]++[{MARKS}]*+)++"
+WORD = re.compile(rf"{_RUN}(?:['\u2019]{_RUN})*+")
+"""A word: letters and digits of any script with their combining signs, an apostrophe inside."""
+BETWEEN = re.compile("[,;|/•·]")
+"""What stands between the parts of a list, without the space around it: looked for with it, a caption of
+spaces takes time in the square of their number."""
 PLURAL = re.compile(r"(?<=ch)es$|(?<=sh)es$|(?<=[sxz])es$|(?<=\w{3})(?<!s)s$")
 NGRAM = 3
 MIN_WORDS = 8
@@ -64,17 +72,18 @@ def listed_share(text: str) -> float | None:
     found = words(text)
     if len(found) < MIN_WORDS:
         return None
-    parts = [part for part in PART.split(text) if part]
+    parts = [part for part in BETWEEN.split(text) if part.strip()]
     return len(parts) / len(found) if len(parts) > 1 else 0.0
 
 
 def stem(keyword: str) -> str:
-    """What near repeats share: folded, sorted words, without the plural's ending.
+    """What near repeats share: folded, sorted words, without the plural's ending; a keyword without a word,
+    such as an emoji, is its own.
 
-    >>> stem("Dogs, running") == stem("running dog")
-    True
+    >>> stem("Dogs, running") == stem("running dog"), stem("\N{DOG FACE}")
+    (True, '\N{DOG FACE}')
     """
-    return " ".join(sorted(PLURAL.sub("", word) for word in words(keyword)))
+    return " ".join(sorted(PLURAL.sub("", word) for word in words(keyword))) or keyword.strip()
 
 
 def keyword_repeats(keywords: Sequence[str]) -> float | None:

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ from retrieval.encoders import normalised
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Weight [out, in] and bias [out]."""
+UNREADABLE = (
+    *(SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError, TypeError),
+    *(AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError, struct.error),
+)
+"""What reading bytes that are no weights ends in: a pickle's reader trusts that its opcodes make sense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +89,9 @@ def states(path: Path) -> Mapping[str, Tensor]:
             found = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} holds no weights that can be read safely: {error}") from None
+    except UNREADABLE as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} holds no weights that can be read safely: {why}") from None
     if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
         raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict of tensors; save that")
     return found

@@ -25,8 +25,10 @@ WEIGHTS = Weights(
         "facenet_pytorch/data/rnet.pt": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
         "facenet_pytorch/data/onet.pt": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
     },
+    modules=("facenet_pytorch", "torchvision", "requests", "tqdm"),
+    libraries=("facenet-pytorch", "pillow", "torchvision"),
     # Its metadata asks for torch 2.2 and numpy 1; its networks run with ours.
-    get="pip install --no-deps facenet-pytorch==2.6.0",
+    get="pip install --no-deps facenet-pytorch==2.6.0 && pip install requests tqdm",
 )
 MIN_SIDE = 20
 """Pixels of the smallest face that is looked for."""

@@ -27,6 +27,8 @@ WEIGHTS = Weights(
             "fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8"
         )
     },
+    modules=("onnxruntime",),
+    libraries=("onnxruntime", "pillow"),
     get="pip install 'pardalis[filters]'",
 )
 SIDE, CROP = 256, 224

@@ -13,6 +13,7 @@ Legend: B pictures, H and W pixels.
 
 from __future__ import annotations
 
+import collections
 import difflib
 import logging
 import re
@@ -38,9 +39,14 @@ WEIGHTS = Weights(
             "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b"
         ),
     },
+    modules=("rapidocr_onnxruntime", "onnxruntime", "cv2", "pyclipper", "shapely", "six", "yaml", "tqdm"),
+    libraries=(
+        *("rapidocr-onnxruntime", "onnxruntime", "opencv-python-headless"),
+        *("pillow", "pyclipper", "shapely"),
+    ),
     # Its metadata asks for opencv-python beside the headless one, which owns the same files.
     get="pip install --no-deps rapidocr-onnxruntime==1.4.4 && "
-    "pip install opencv-python-headless pyclipper shapely six PyYAML tqdm",
+    "pip install onnxruntime opencv-python-headless pyclipper shapely six PyYAML tqdm",
 )
 NAMES = (
     *("shutterstock", "istock", "gettyimages", "dreamstime", "alamy", "depositphotos", "123rf", "adobestock"),
@@ -51,6 +57,8 @@ MIN_LETTERS = 4
 """Shorter readings repeat by chance: sizes on labels, prices on shelves."""
 ALIKE = 0.75
 """Share of letters that two readings of one text have in common."""
+MOST_TEXTS = 200
+"""Different texts of a picture that are compared, each with each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +131,22 @@ def folded(text: str) -> str:
 def most_repeated(texts: Sequence[str]) -> int:
     """How many readings are of the commonest text; a reading that holds it twice counts twice.
 
+    Of a page with more different texts than :data:`MOST_TEXTS` the most read are compared, and of those read
+    as often the first.
+
     >>> most_repeated(["stockphoto", "st0ckphoto", "exit", "stockphotostockphot"])
     4
     """
-    long = [text for text in texts if len(text) >= MIN_LETTERS]
-    return max((sum(times(word, text) for text in long) for word in long), default=0)
+    read = collections.Counter(text for text in texts if len(text) >= MIN_LETTERS).most_common(MOST_TEXTS)
+    return max((sum(num * times(word, text) for text, num in read) for word, _ in read), default=0)
 
 
 def times(word: str, text: str) -> int:
     """How often ``text`` says ``word``, give or take misread letters."""
     count = max(round(len(text) / len(word)), 1)
-    alike = difflib.SequenceMatcher(None, word * count, text, autojunk=False).ratio() >= ALIKE
+    pair = difflib.SequenceMatcher(None, word * count, text, autojunk=False)
+    # The first two are bounds from above that cost little: most pairs have few letters in common.
+    alike = all(bound() >= ALIKE for bound in (pair.real_quick_ratio, pair.quick_ratio, pair.ratio))
     return count if alike else 0
 
 

@@ -1,11 +1,14 @@
 """The language of captions, by the model that its package brings; without a network."""
 
+import importlib.metadata
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from pipeline import language
+from pipeline import filters, language
 from pipeline.filters import READS, FilterRules, judge
 from tests.benchmarks.sentences import IN_LANGUAGES
 
@@ -46,6 +49,24 @@ def test_shares_of_more_languages_add_up_and_lines_do_not_matter() -> None:
     assert language.shares([], ["en"]).shape == (0,)
 
 
-def test_what_is_no_code_of_a_language_is_refused() -> None:
-    with pytest.raises(ValidationError, match="'English' is no ISO 639 code"):
-        FilterRules(languages=("English",))
+@pytest.mark.parametrize(
+    ("code", "near"),
+    [("jp", "ja, jbo, jv"), ("English", "el, eml, en, eo, es, et, eu"), ("EN", ", en, "), ("", "af, ")],
+)
+def test_a_code_that_the_model_does_not_know_is_refused_with_those_near_it(code: str, near: str) -> None:
+    with pytest.raises(ValidationError, match=f"languages has '{code}'.* write one of them: .*{near}"):
+        FilterRules(languages=("en", code))
+
+
+def test_the_codes_are_the_labels_in_the_model_s_file() -> None:
+    (path,) = language.WEIGHTS.paths()
+    labels = {label.decode() for label in re.findall(rb"__label__([a-z]+)\0", path.read_bytes())}
+    assert set(language.LANGUAGES) == labels
+    assert len(language.LANGUAGES) == 176
+
+
+def test_a_step_that_judges_languages_is_known_by_the_model_and_by_what_computes_with_it() -> None:
+    numerics = filters.step(ENGLISH).numerics
+    assert set(numerics) == {"language", "libraries"}
+    assert numerics["libraries"] == {"fasttext-predict": importlib.metadata.version("fasttext-predict")}
+    assert filters.step(FilterRules()).numerics == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,11 @@ def test_repeats_count_at_least_the_readings_that_are_one_text(texts: list[str])
     assert watermark.most_repeated(texts[::-1]) == found
 
 
+def test_of_a_page_of_text_the_most_read_is_compared() -> None:
+    page = [f"{place:03d}" + chr(0x4E00 + place) * 4 for place in range(3 * watermark.MOST_TEXTS)]
+    assert watermark.most_repeated([*page, "stockphoto", "stockphoto"]) == 2
+
+
 @pytest.mark.parametrize("name", watermark.NAMES)
 def test_a_name_is_known_inside_a_reading_and_with_a_letter_misread(name: str) -> None:
     assert watermark.names_agency(name)
@@ -132,6 +138,25 @@ def by_torch(state: dict[str, Tensor], features: NDArray[np.float32]) -> NDArray
     for weight, bias in zip(weights, biases, strict=True):
         found = nn.functional.linear(found, weight, bias)
     return found.numpy()[:, 0]
+
+
+@pytest.mark.parametrize(
+    "held", [b"c\xff\n", b"\x80\x02h\x07.", b"\x80\x02X\x01\x00\x00\x00\xff.", b"\x80\x02.", b"("]
+)
+def test_bytes_that_are_no_pickle_are_refused_by_their_path(tmp_path: Path, held: bytes) -> None:
+    path = tmp_path / "head.pth"
+    path.write_bytes(held)
+    with pytest.raises(ValueError, match=r"head\.pth holds no weights that can be read safely: \w+"):
+        aesthetic.Head.load(path)
+
+
+@given(st.binary(max_size=24), st.booleans())
+def test_no_bytes_end_otherwise_than_in_that_error(held: bytes, begun: bool) -> None:  # noqa: FBT001
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "head.pth"
+        path.write_bytes(b"\x80\x02" * begun + held)
+        with pytest.raises(ValueError, match=r"head\.pth holds"):
+            aesthetic.Head.load(path)
 
 
 @pytest.mark.parametrize("state", [linear(), chained()], ids=["linear", "chained"])

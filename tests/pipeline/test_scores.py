@@ -131,6 +131,33 @@ def test_a_step_is_known_by_the_weights_that_are_on_and_never_by_a_path(tmp_path
     assert str(tmp_path) not in str(one)
 
 
+@pytest.mark.parametrize(("name", "library"), [("nsfw", "onnxruntime"), ("faces", "facenet-pytorch")])
+def test_a_step_is_known_by_the_libraries_of_the_scorers_that_are_on(name: str, library: str) -> None:
+    libraries = scores.step(ScoreConfig.model_validate({name: True})).numerics["scorers"]
+    assert isinstance(libraries, dict)
+    assert library in libraries
+    assert "pyclipper" not in libraries
+    read = scores.step(ScoreConfig(watermark=True)).numerics["scorers"]
+    assert isinstance(read, dict)
+    assert {"rapidocr-onnxruntime", "pyclipper", "shapely", "opencv-python-headless"} <= set(read)
+
+
+@pytest.mark.long
+def test_what_open_clip_has_no_weights_for_is_told_before_anything_is_downloaded(tmp_path: Path) -> None:
+    def told(model: str, pretrained: str) -> list[str]:
+        clip = EncoderConfig(kind="open_clip", model=model, pretrained=pretrained)
+        return scores.missing(ScoreConfig(alignment=True), clip)
+
+    (why,) = told("ViT-B-32", "laion3b")
+    assert why.startswith("retrieval.encoder.pretrained: 'laion3b' is neither a file nor a tag")
+    assert "laion2b_s34b_b79k" in why
+    checkpoint = tmp_path / "own.pt"
+    checkpoint.write_bytes(b"")
+    for known in ("openai", "laion2b_s34b_b79k", str(checkpoint)):
+        assert told("ViT-B-32", known) == []
+    assert scores.missing(ScoreConfig(alignment=True), OFFLINE) == []
+
+
 @pytest.mark.long
 def test_a_head_that_is_missing_or_does_not_fit_is_told_before_anything_is_scored(tmp_path: Path) -> None:
     path = tmp_path / "head.pth"

