@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.meetings import Rows, places, ranges
+
 # N images, P pairs, G = 16 cells a side, F = 3 structures of a cell, T hash tables, W 64-bit words
-Rows = NDArray[np.int64]
+Wanted = Callable[[Rows, Rows], NDArray[np.bool_]]
+"""Which pairs of rows are worth a look."""
 
 GRID = 8
 """Cells a side that are hashed: four cells of a signature are one."""
@@ -31,20 +35,32 @@ MEETINGS = 1 << 18
 """Pairs looked at a time: 30 MB of words."""
 
 
-def pairs(structure_NGGF: NDArray[np.int8]) -> Rows:
-    """Pairs (row, row seen before it) [P, 2] that may be alike.
+def everything(late_P: Rows, _early_P: Rows) -> NDArray[np.bool_]:
+    return np.ones(len(late_P), np.bool_)
+
+
+def pairs(
+    structure_NGGF: NDArray[np.int8], wanted: Wanted = everything, counts: Counter[str] | None = None
+) -> Iterator[Rows]:
+    """Pairs (row, row seen before it) [P, 2] that may be alike; each once, some at a time, a row's together.
+    What is not ``wanted`` when it meets is left out.
 
     Random hyperplanes (Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002):
     rows meet if all signs of one table agree. Time N log N a table, plus the pairs that meet.
     """
+    counts = Counter() if counts is None else counts
     words_NW, keys_TN = _hashes(structure_NGGF)
-    met = [np.zeros(0, np.int64)]
-    for keys_N in keys_TN:
-        for late_P, early_P in _meetings(keys_N):
-            apart_P = np.bitwise_count(words_NW[late_P] ^ words_NW[early_P]).sum(1, dtype=np.int64)
-            near_P = apart_P <= MAX_APART
-            met.append(np.unique(late_P[near_P] * len(structure_NGGF) + early_P[near_P]))
-    return np.stack(np.divmod(np.unique(np.concatenate(met)), max(len(structure_NGGF), 1)), 1)
+    for table, keys_N in enumerate(keys_TN):
+        rows_N = keys_N.argsort(kind="stable").astype(np.int64)
+        num_N = places(keys_N[rows_N])
+        firsts_N = np.arange(len(rows_N)) - num_N
+        for late_P, early_P in ranges(firsts_N, num_N, counts, block=MEETINGS):
+            pairs_P2 = np.stack([rows_N[late_P], rows_N[early_P]], 1)
+            pairs_P2 = pairs_P2[wanted(*pairs_P2.T)]
+            apart_P = np.bitwise_count(words_NW[pairs_P2[:, 0]] ^ words_NW[pairs_P2[:, 1]]).sum(1, np.int64)
+            pairs_P2 = pairs_P2[apart_P <= MAX_APART]
+            met_P = (keys_TN[:table, pairs_P2[:, 0]] == keys_TN[:table, pairs_P2[:, 1]]).any(0)
+            yield pairs_P2[~met_P]
 
 
 def _hashes(structure_NGGF: NDArray[np.int8]) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
@@ -58,7 +74,7 @@ def _hashes(structure_NGGF: NDArray[np.int8]) -> tuple[NDArray[np.uint64], NDArr
         bits = cells @ signs > 0
         words.append(np.packbits(bits, axis=1).view(np.uint64))
         keys.append(bits.reshape(-1, TABLES, KEY_BITS) @ weights)
-    return np.concatenate(words), np.concatenate(keys).T
+    return np.concatenate(words), np.ascontiguousarray(np.concatenate(keys).T)
 
 
 @functools.cache
@@ -71,23 +87,3 @@ def _hyperplanes() -> NDArray[np.float32]:
     ranks = noise.reshape(-1, 3, GRID**2).argsort(-1, kind="stable").argsort(-1, kind="stable")
     signs = np.where(ranks < GRID**2 // 2, 1, -1).transpose(2, 1, 0)
     return signs.reshape(3 * GRID**2, -1).astype(np.float32)
-
-
-def _meetings(keys_N: NDArray[np.uint32]) -> Iterator[tuple[Rows, Rows]]:
-    """Each row with every row of its bucket that was seen before it, some at a time."""
-    rows_N = keys_N.argsort(kind="stable").astype(np.int64)
-    num_N = _places(keys_N[rows_N])
-    cuts = np.searchsorted(np.cumsum(num_N), np.arange(MEETINGS, num_N.sum(), MEETINGS))
-    for places in np.split(np.arange(len(rows_N)), cuts):
-        num = num_N[places]
-        offsets = np.arange(num.sum()) - np.repeat(np.cumsum(num) - num, num)
-        yield np.repeat(rows_N[places], num), rows_N[np.repeat(places - num, num) + offsets]
-
-
-def _places(sorted_N: NDArray[np.uint32]) -> Rows:
-    """How many equal values stand before each.
-
-    >>> _places(np.array([3, 3, 5, 5, 5], np.uint32))
-    array([0, 1, 0, 1, 2])
-    """
-    return np.arange(len(sorted_N)) - np.searchsorted(sorted_N, sorted_N)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.artifact import Made
-from pipeline import embed, linking, numerics, outcomes, refs, schema, tables
+from pipeline import embed, linking, numerics, outcomes, refs, schema, semantic, tables
 from pipeline.duplicates import DuplicateConfig
 from pipeline.embed import FEATURES
 from pipeline.linking import Seen
@@ -31,7 +31,8 @@ LINKS = "links.parquet"
 """One for each generation: its rows that are out, and which row each of them repeats."""
 
 
-def step(config: DuplicateConfig) -> Step:
+def step(config: DuplicateConfig, *, few: int = semantic.FEW) -> Step:
+    """``few``: up to so many rows features are compared each with each, without clusters."""
     by_features = config.semantic_threshold is not None
     return Step(
         name="dedup",
@@ -40,7 +41,7 @@ def step(config: DuplicateConfig) -> Step:
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy")) if by_features else {},
         tasks=functools.partial(list_tasks, by_features=by_features),
-        open=lambda: functools.partial(judge, config=config),
+        open=lambda: functools.partial(judge, config=config, few=few),
     )
 
 
@@ -72,7 +73,7 @@ def list_tasks(source: Source, *, by_features: bool) -> Sequence[Task]:
     ]
 
 
-def judge(task: Task, _report: Report, *, config: DuplicateConfig) -> Made:
+def judge(task: Task, _report: Report, *, config: DuplicateConfig, few: int) -> Made:
     names = sorted(role.partition(" ")[2] for role in task.reads if role.startswith("rows "))
     parts = [
         [outcomes.kept(tables.read_parquet(ref, linking.READS)) for ref in task.reads[f"rows {name}"]]
@@ -84,6 +85,7 @@ def judge(task: Task, _report: Report, *, config: DuplicateConfig) -> Made:
         table=table,
         starts=tuple(accumulate((one.num_rows for one in deliveries), initial=0)),
         vectors_ND=features(task, table) if config.semantic_threshold is not None else None,
+        few=few,
     )
     judged, links = linking.judged(seen, config)
     files = {LINKS: tables.to_parquet(links)}
@@ -92,7 +94,7 @@ def judge(task: Task, _report: Report, *, config: DuplicateConfig) -> Made:
         files[f"{slot}.parquet"] = tables.to_parquet(own)
     counts = Counter({KEPT: judged.num_rows - links.num_rows})
     counts.update(f"rejected:{code}" for code in links[schema.FOUND_BY.name].to_pylist())
-    return Made(files=files, counts=counts)
+    return Made(files=files, counts=counts, facts={"comparisons": dict(sorted(seen.counts.items()))})
 
 
 def features(task: Task, table: pa.Table) -> NDArray[np.float32]:

@@ -10,14 +10,17 @@ over sorted keys, it takes 30 s of one.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-# N and M hashes, P pairs
+from pipeline.meetings import CROWD, Rows, ranges
+
+# N hashes, M of them from the start on, P pairs
 Hashes = NDArray[np.uint64]
-Rows = NDArray[np.int64]
 Keys = NDArray[np.int32]
 Pairs = tuple[Rows, Rows]
 
@@ -27,28 +30,49 @@ FEW = 1 << 26
 """So many comparisons are made without keys: in 0.2 s, and the changes of the keys alone take 0.1."""
 MEETINGS = 1 << 19
 """Pairs compared at a time: 30 MB."""
+ROW_BITS = 32
+"""Of a key and a row as one number."""
 
 
-def pairs(hashes_N: Hashes, radius: int) -> Iterator[Pairs]:
-    """Each row with every row before it whose hash is within the radius; each pair once, some at a time."""
-    for late_P, early_P in join(hashes_N, hashes_N, radius):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """Who looks, and for what."""
+
+    start: int = 0
+    """The first row that looks for others before it."""
+    others_N: Hashes | None = None
+    """The hashes that are looked for; None: the rows' own."""
+    few: int = FEW
+    counts: Counter[str] = field(default_factory=Counter)
+    """Filled in place: what a crowd passed over."""
+    crowded: list[Rows] = field(default_factory=list)
+    """Filled in place: rows that have not met all others, as a crowd stood before them."""
+
+
+def pairs(hashes_N: Hashes, radius: int, looked: Looked | None = None) -> Iterator[Pairs]:
+    """Each row with every row before it whose hash is within the radius; each pair once, some at a time, a
+    row's together. None is missed but in a crowd of ``meetings.CROWD`` rows with one key.
+    """
+    looked = Looked() if looked is None else looked
+    others_N = hashes_N if looked.others_N is None else looked.others_N[: len(hashes_N)]
+    for late_P, early_P in _joined(hashes_N, others_N, radius, looked):
         in_order_P = late_P > early_P
         yield late_P[in_order_P], early_P[in_order_P]
 
 
-def join(left_N: Hashes, right_M: Hashes, radius: int) -> Iterator[Pairs]:
-    """All (left row, right row) within the radius; each once, some at a time."""
-    if len(left_N) * len(right_M) <= FEW:
-        yield from _each_with_each(left_N, right_M, radius)
+def _joined(hashes_N: Hashes, others_N: Hashes, radius: int, looked: Looked) -> Iterator[Pairs]:
+    if (len(hashes_N) - looked.start) * len(others_N) <= looked.few:
+        yield from _each_with_each(hashes_N, others_N, radius, looked.start)
         return
     flips = allowed(radius)
     for key in range(len(KEYS)):
-        for left_P, right_P in _meetings(_key(left_N, key), _key(right_M, key), flips[key]):
-            apart_P = left_N[left_P] ^ right_M[right_P]
+        keys = _key(hashes_N, key), _key(others_N, key)
+        for late_P, early_P in _meetings(*keys, flips[key], looked):
+            apart_P = hashes_N[late_P] ^ others_N[early_P]
             near_P = np.bitwise_count(apart_P) <= radius
             for earlier in range(key):  # what met by an earlier key was told there
                 near_P &= np.bitwise_count(_key(apart_P, earlier)) > flips[earlier]
-            yield left_P[near_P], right_P[near_P]
+            yield late_P[near_P], early_P[near_P]
 
 
 def allowed(radius: int) -> tuple[int, ...]:
@@ -63,33 +87,33 @@ def allowed(radius: int) -> tuple[int, ...]:
     return tuple(least + (key < more) for key in range(len(KEYS)))
 
 
-def _each_with_each(left_N: Hashes, right_M: Hashes, radius: int) -> Iterator[Pairs]:
-    step = max(1, MEETINGS // max(1, len(right_M)))
-    for start in range(0, len(left_N), step):
-        apart_NM = np.bitwise_count(left_N[start : start + step, None] ^ right_M)
-        left_P, right_P = np.nonzero(apart_NM <= radius)
-        yield left_P + start, right_P
+def _each_with_each(hashes_N: Hashes, others_N: Hashes, radius: int, start: int) -> Iterator[Pairs]:
+    step = max(1, MEETINGS // max(1, len(others_N)))
+    for first in range(start, len(hashes_N), step):
+        apart_NN = np.bitwise_count(hashes_N[first : first + step, None] ^ others_N)
+        late_P, early_P = np.nonzero(apart_NN <= radius)
+        yield late_P + first, early_P
 
 
-def _meetings(left_N: Keys, right_M: Keys, most: int) -> Iterator[Pairs]:
-    """All (left row, right row) whose keys differ by at most so many bits."""
+def _meetings(keys_N: Keys, others_N: Keys, most: int, looked: Looked) -> Iterator[Pairs]:
+    """All rows from the start on with those whose keys differ by at most so many bits."""
     # In the order of their keys, so that neighbors look into neighboring buckets: they stay in the cache.
-    lefts_N, rights_M = left_N.argsort(kind="stable"), right_M.argsort(kind="stable")
-    left_N = left_N[lefts_N]
-    ends = np.cumsum(np.bincount(right_M, minlength=1 << KEYS[-1][1])).astype(np.int32)
+    late_M = looked.start + keys_N[looked.start :].argsort(kind="stable")
+    early_N = others_N.argsort(kind="stable")
+    ends = np.cumsum(np.bincount(others_N, minlength=1 << KEYS[-1][1])).astype(np.int32)
     starts = np.concatenate([np.zeros(1, np.int32), ends[:-1]])
+    in_order_N = (others_N[early_N].astype(np.int64) << ROW_BITS) + early_N
     for change in _changes(most):
-        bucket_N = left_N ^ change
-        first_N = starts[bucket_N]
-        num_N = ends[bucket_N] - first_N
-        met = np.flatnonzero(num_N)
-        cuts = np.searchsorted(
-            np.cumsum(num_N[met]), np.arange(MEETINGS, num_N.sum(dtype=np.int64), MEETINGS)
-        )
-        for part in np.split(met, cuts):
-            num = num_N[part]
-            offsets = np.arange(num.sum()) - np.repeat(np.cumsum(num) - num, num)
-            yield lefts_N[np.repeat(part, num)], rights_M[np.repeat(first_N[part], num) + offsets]
+        bucket_M = keys_N[late_M] ^ change
+        first_M = starts[bucket_M]
+        num_M = ends[bucket_M] - first_M
+        # What stands before the row may count alone, or a later delivery would change what it meets.
+        crowd = np.flatnonzero(num_M > CROWD)
+        own = (bucket_M[crowd].astype(np.int64) << ROW_BITS) + late_M[crowd]
+        num_M[crowd] = np.searchsorted(in_order_N, own) - first_M[crowd]
+        looked.crowded.append(late_M[crowd[num_M[crowd] > CROWD]])
+        for late_P, early_P in ranges(first_M, num_M, looked.counts, block=MEETINGS):
+            yield late_M[late_P], early_N[early_P]
 
 
 def _key(hashes_N: Hashes, key: int) -> Keys:

@@ -7,8 +7,9 @@ passes, so a picture that was sent ten thousand times is looked at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline import keepers, lookalikes, schema, semantic, tables
 from pipeline.duplicates import DuplicateConfig
 from pipeline.grouping import KEEPER, Groups, grouped, linked_elsewhere
 from pipeline.lookalikes import Looks
+from pipeline.pieces import Pieces
 from pipeline.signatures import Rows
 
 # N rows, P pairs, D features; R rows that are out
@@ -39,6 +41,10 @@ class Seen:
     """The first row of each delivery, then the number of rows."""
     vectors_ND: NDArray[np.float32] | None
     """Features of unit length; None where nothing is judged by them."""
+    few: int = semantic.FEW
+    """Up to so many rows the features of each are compared with those of each."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Filled in place: pairs that were compared, and what crowds passed over."""
 
 
 def judged(seen: Seen, config: DuplicateConfig) -> tuple[pa.Table, pa.Table]:
@@ -82,11 +88,13 @@ def passes_of(seen: Seen, looks: Looks, config: DuplicateConfig) -> list[Rows]:
     first_N = lookalikes.first_seen(np.array(seen.table[schema.SHA256.name].to_pylist(), np.str_))
     is_first_N = first_N == np.arange(len(first_N))
     repeats, distinct = np.flatnonzero(~is_first_N), np.flatnonzero(is_first_N)
-    found = [np.stack([repeats, first_N[repeats]], 1), distinct[lookalikes.pairs(looks[distinct], config)]]
+    starts = np.searchsorted(distinct, seen.starts).tolist()
+    near_P2 = lookalikes.pairs(looks[distinct], config, starts, seen.counts)
+    found = [np.stack([repeats, first_N[repeats]], 1), distinct[near_P2]]
     if seen.vectors_ND is not None and config.semantic_threshold is not None:
-        starts = np.searchsorted(distinct, seen.starts).tolist()
-        pairs_P2 = semantic.pairs(seen.vectors_ND[distinct], starts, config.semantic_threshold)
-        found.append(distinct[pairs_P2])
+        vectors_ND, pieces = seen.vectors_ND[distinct], Pieces.after(starts, near_P2, seen.counts)
+        like_P2 = semantic.pairs(vectors_ND, starts, config.semantic_threshold, pieces=pieces, few=seen.few)
+        found.append(distinct[like_P2])
     return found
 
 

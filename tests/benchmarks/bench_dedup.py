@@ -3,7 +3,8 @@
 Each size runs in a process of its own, so that its peak memory is its own. Ours takes one core, as the step
 does; FAISS compares each with each on two, for a sample of the rows: its time is extrapolated from that, and
 recall is counted on it. Hashes are uniform, vectors lie in 2,000 clouds. A twentieth of the rows are copies:
-changed by 0 to 8 bits, or turned a little.
+changed by 0 to 8 bits, or turned a little. ``series`` and ``alike`` are the worst that can come: copies of
+one picture in other bytes, and features that all point one way.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,13 +23,22 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import hamming, numerics, semantic
+from pipeline import hamming, lookalikes, numerics, perceptual, semantic, signatures
+from pipeline.duplicates import DuplicateConfig
+from pipeline.grouping import connected
 from pipeline.hamming import Hashes
+from pipeline.lookalikes import Looks
+from pipeline.signatures import Signatures
 from retrieval.encoders import normalised
 
 RADIUS, THRESHOLD, WIDTH, CLOUDS = 8, 0.92, 384, 2000
-SIZES = {"hashes": (100_000, 300_000, 1_000_000), "vectors": (50_000, 100_000, 200_000)}
-QUERIES = 2000
+SIZES = {
+    "hashes": (100_000, 300_000, 1_000_000),
+    "vectors": (50_000, 100_000, 200_000),
+    "series": (1000, 3000, 10_000),
+    "alike": (5000, 10_000, 20_000),
+}
+QUERIES, BATCH = 2000, 256
 MULTI_HASH_QUERIES = 20_000
 CORES = 2
 LOADED_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -112,7 +123,44 @@ def of_vectors(num: int) -> dict[str, Any]:
     timed = Clock()
     limits, _, rows = flat.range_search(found_ND[queries], THRESHOLD)
     exact = timed.extrapolated(num, QUERIES)
-    return {**ours, **exact, **recall(set(map(tuple, told.tolist())), met(queries, limits, rows), queries)}
+    wanted, first_N = met(queries, limits, rows), connected(told, num)
+    in_one = {(late, early) for late, early in wanted if first_N[late] == first_N[early]}
+    mine = set(map(tuple, told.tolist())) | in_one
+    return {**ours, **exact, **recall(mine, wanted, queries)}
+
+
+def of_series(num: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 256, (12, 12, 3)), np.ones((6, 6, 1), np.int64))[:64, :64]
+    parts = []
+    for start in range(0, num, BATCH):
+        noise = rng.integers(-9, 10, (min(BATCH, num - start), *picture.shape))
+        copies = list(np.clip(picture + noise, 0, 255).astype(np.uint8))
+        parts.append((signatures.measured(copies), *perceptual.hashes(copies)))
+    measured, upright, mirrored = zip(*parts, strict=True)
+    looks = Looks(
+        signatures=Signatures(
+            structure_NGGF=np.concatenate([one.structure_NGGF for one in measured]),
+            tint_NGGC=np.concatenate([one.tint_NGGC for one in measured]),
+        ),
+        hashes_N=np.concatenate(upright),
+        mirrored_N=np.concatenate(mirrored),
+    )
+    numerics.use_threads(1)
+    counts: Counter[str] = Counter()
+    timed = Clock()
+    told = lookalikes.pairs(looks, DuplicateConfig(), (0, num), counts)
+    return {**timed.read(), "groups": len(set(connected(told, num).tolist())), "pairs": len(told), **counts}
+
+
+def of_alike(num: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    found_ND = rng.normal(size=WIDTH) + rng.normal(0, 0.15, (num, WIDTH))
+    vectors_ND = normalised(found_ND.astype(np.float32))
+    numerics.use_threads(1)
+    timed = Clock()
+    told = semantic.pairs(vectors_ND, (0, num), THRESHOLD)
+    return {**timed.read(), "groups": len(set(connected(told, num).tolist())), "pairs": len(told)}
 
 
 class Clock:
@@ -178,5 +226,7 @@ def run() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    measure = {"hashes": of_hashes, "vectors": of_vectors}[sys.argv[1]]
+    measure = {"hashes": of_hashes, "vectors": of_vectors, "series": of_series, "alike": of_alike}[
+        sys.argv[1]
+    ]
     sys.stdout.write(json.dumps(measure(int(sys.argv[2]))))

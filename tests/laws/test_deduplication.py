@@ -101,7 +101,7 @@ def four_cpus() -> Iterator[None]:
 def test_one_two_and_four_workers_give_the_same_bytes(
     tmp_path: Path, deliveries: Deliveries, built: Build
 ) -> None:
-    """By features too: each worker then has four threads, two, or one."""
+    """By features too, in clusters: each worker then has four threads, two, or one."""
     parts = [world()[place::4] for place in range(4)]
     corpus = Corpus(Store.at(tmp_path / "corpus"))
     version = built(corpus, [deliveries.write(part) for part in parts], Inline(), to="screen")
@@ -111,7 +111,7 @@ def test_one_two_and_four_workers_give_the_same_bytes(
         store = Store.at(tmp_path / name)
         for path in corpus.store.names(""):
             store.write(path, corpus.store.read(path))
-        step = replace(dedup.step(config), workers=Workers(cpus=cpus))
+        step = replace(dedup.step(config, few=16), workers=Workers(cpus=cpus))
         build.run(Corpus(store), version, [step], engine, Log())
         return contents(store, "shards/dedup/", "artifacts/dedup/")
 

@@ -1,4 +1,5 @@
 import io
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance
 
-from pipeline import candidates, lookalikes, perceptual, schema
+from pipeline import candidates, grouping, lookalikes, perceptual, schema
 from pipeline.duplicates import DuplicateConfig, alike
 from pipeline.grouping import connected
 from pipeline.lookalikes import Looks
+from pipeline.pieces import JUDGED
 from pipeline.signatures import Signatures, from_columns
 from pipeline.signatures import measured as signatures
 
@@ -258,21 +260,26 @@ def test_the_first_seen_is_the_first_of_the_equal_ones(values: list[str]) -> Non
     assert lookalikes.first_seen(np.array(values, np.str_)).tolist() == [values.index(one) for one in values]
 
 
+def met(structures: NDArray[np.int8]) -> list[tuple[int, int]]:
+    """Candidates, in the order in which they were told."""
+    return [(late, early) for some in candidates.pairs(structures) for late, early in some.tolist()]
+
+
 @pytest.mark.long
 @FEW
 @given(NEAR, st.integers(0, 2**32))
 def test_candidates_do_not_depend_on_the_order_of_the_rows(rows: list[tuple[int, int]], seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(rows))
     structures = family(rows).structure_NGGF
-    straight = {frozenset(pair) for pair in candidates.pairs(structures).tolist()}
-    shuffled = candidates.pairs(structures[order])
+    straight = {frozenset(pair) for pair in met(structures)}
+    shuffled = np.array(met(structures[order]), np.int64).reshape(-1, 2)
     assert {frozenset(pair) for pair in order[shuffled].tolist()} == straight
 
 
 def test_candidates_are_distinct_and_the_later_row_stands_first() -> None:
     structures = family([(0, 0), (1, 0), (0, 1), (0, 0), (1, 0)]).structure_NGGF
-    pairs = [tuple(pair) for pair in candidates.pairs(structures).tolist()]
-    assert sorted(set(pairs)) == pairs
+    pairs = met(structures)
+    assert len(set(pairs)) == len(pairs)
     assert {(3, 0), (4, 1)} <= set(pairs)
     assert all(late > early for late, early in pairs)
 
@@ -280,7 +287,7 @@ def test_candidates_are_distinct_and_the_later_row_stands_first() -> None:
 @pytest.mark.parametrize("num", [0, 1])
 def test_no_row_and_one_row_have_no_pairs(num: int) -> None:
     found = signatures([ball(SKIN[0])] * num)
-    assert candidates.pairs(found.structure_NGGF).shape == (0, 2)
+    assert met(found.structure_NGGF) == []
     assert grouped([ball(SKIN[0])] * num) == [0] * num
 
 
@@ -292,9 +299,8 @@ def test_alike_pictures_meet_among_thousands_of_others() -> None:
     # A difference of 0.05 of the squares, which the limit of 0.065 still lets pass.
     noise = rng.normal(0, 0.31, structures[:500].shape) * structures[:500].std()
     copies = np.clip(structures[:500] + noise, -127, 127).astype(np.int8)
-    found = {tuple(pair) for pair in candidates.pairs(np.concatenate([structures, copies])).tolist()}
-    met = sum((3000 + row, row) in found for row in range(500))
-    assert met >= 499
+    found = set(met(np.concatenate([structures, copies])))
+    assert sum((3000 + row, row) in found for row in range(500)) >= 499
     assert len(found) < 1000
 
 
@@ -319,3 +325,65 @@ def test_without_variants_only_pictures_with_like_hashes_are_looked_at() -> None
     assert grouped([light, dark, light], DuplicateConfig(variants=False, max_hamming=3)) == [0, 1, 0]
     assert grouped([light, dark, light], DuplicateConfig(variants=False, max_hamming=4)) == [0, 0, 0]
     assert grouped([light, dark, light], DuplicateConfig(max_hamming=0)) == [0, 0, 0]
+
+
+def series(num: int) -> Looks:
+    """So many pictures that differ from one by a little noise, all of them."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(-3, 4, (num, 16, 16, 3))
+    found = Signatures(
+        structure_NGGF=np.clip(PHOTOS[0].structure_NGGF + noise, -127, 127).astype(np.int8),
+        tint_NGGC=np.repeat(PHOTOS[0].tint_NGGC, num, 0),
+    )
+    bits = np.uint64(1) << rng.integers(0, 64, (2, num), dtype=np.uint64)
+    return Looks(signatures=found, hashes_N=bits[0] ^ bits[1], mirrored_N=~bits[0])
+
+
+@pytest.mark.parametrize("starts", [(0, 2000), (0, 700, 1400, 2000)])
+def test_a_series_of_one_picture_is_a_group_after_a_few_comparisons_each(starts: tuple[int, ...]) -> None:
+    counts: Counter[str] = Counter()
+    pairs = lookalikes.pairs(series(2000), CONFIG, starts, counts)
+    assert not connected(pairs, 2000).any()
+    assert counts[JUDGED] <= 2 * 2000 * (len(starts) - 1)
+    assert len(pairs) <= counts[JUDGED]
+
+
+@pytest.mark.long
+@FEW
+@given(NEAR, st.lists(st.integers(0, 24), max_size=3), st.booleans())
+def test_groups_are_those_of_all_pairs_that_are_alike(
+    rows: list[tuple[int, int]],
+    cuts: list[int],
+    variants: bool,  # noqa: FBT001  # drawn
+) -> None:
+    found, num = family(rows), len(rows)
+    hashes_N = np.array([8**which + (1 << far) for which, far in rows], np.uint64)
+    config = DuplicateConfig(max_difference=0.02, max_hamming=2, variants=variants)
+    starts = (0, *sorted(min(cut, num) for cut in cuts), num)
+    late, early = np.tril_indices(num, -1)
+    near = np.bitwise_count(hashes_N[late] ^ hashes_N[early]) <= config.max_hamming
+    all_P2 = np.stack([late, early], 1)
+    structures = set(met(found.structure_NGGF)) if variants else set()
+    looked_at = near | np.array([tuple(pair) in structures for pair in all_P2.tolist()], np.bool_)
+    all_P2 = all_P2[looked_at]
+    exhaustive = first_of_repeats(all_P2[alike(found, all_P2, config)], rows)
+    looks = Looks(signatures=found, hashes_N=hashes_N, mirrored_N=hashes_N)
+    told = lookalikes.pairs(looks, config, starts)
+    assert set(map(tuple, told.tolist())) <= set(map(tuple, exhaustive.tolist()))
+    groups, wanted = (grouping.grouped(starts, [some], np.arange(num)) for some in (told, exhaustive))
+    assert groups.first_N.tolist() == wanted.first_N.tolist()
+    elsewhere = grouping.linked_elsewhere(groups, [told]).tolist()
+    assert elsewhere == grouping.linked_elsewhere(wanted, [exhaustive]).tolist()
+
+
+def first_of_repeats(pairs_P2: NDArray[np.int64], rows: list[tuple[int, int]]) -> NDArray[np.int64]:
+    """Without those of a row that repeats another, but the one with the first."""
+    first = [rows.index(row) for row in rows]
+    return np.array(
+        [
+            (late, early)
+            for late, early in pairs_P2.tolist()
+            if early == first[late] or (late == first[late] and early == first[early])
+        ],
+        np.int64,
+    ).reshape(-1, 2)

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import hamming
-from pipeline.hamming import Hashes, Rows
+from pipeline.hamming import Hashes, Looked, Rows
+from pipeline.meetings import CROWD, FIRST, PASSED_OVER
 
 RADII = (0, 1, 2, 3, 5, 8, 10)
 
@@ -26,17 +27,28 @@ def told(found: list[tuple[Rows, Rows]]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("radius", RADII)
-@pytest.mark.parametrize("block", [50, hamming.MEETINGS])
+@pytest.mark.parametrize("few", [-1, hamming.FEW])
+@pytest.mark.parametrize("start", [0, 333])
 def test_the_keys_find_exactly_what_comparing_each_with_each_finds_and_once(
-    monkeypatch: pytest.MonkeyPatch, radius: int, block: int
+    radius: int, few: int, start: int
 ) -> None:
-    left_N, right_M = near(0, 400), np.concatenate([near(0, 400)[::3], near(1, 50)])
-    apart_NM = np.bitwise_count(left_N[:, None] ^ right_M)
-    wanted = sorted(zip(*(place.tolist() for place in np.nonzero(apart_NM <= radius)), strict=True))
-    monkeypatch.setattr(hamming, "MEETINGS", block)
-    assert sorted(told(list(hamming.join(left_N, right_M, radius)))) == wanted
-    monkeypatch.setattr(hamming, "FEW", -1)
-    assert sorted(told(list(hamming.join(left_N, right_M, radius)))) == wanted
+    hashes_N, others_N = near(0, 400), np.concatenate([near(0, 400)[::3], near(1, 266)])
+    apart_NN = np.tril(np.bitwise_count(hashes_N[:, None] ^ others_N) <= radius, -1)
+    wanted = [(late, early) for late, early in np.argwhere(apart_NN).tolist() if late >= start]
+    looked = Looked(start=start, others_N=others_N, few=few)
+    assert sorted(told(list(hamming.pairs(hashes_N, radius, looked)))) == wanted
+
+
+@pytest.mark.parametrize("before", [CROWD, CROWD + 1, 3 * CROWD])
+def test_of_a_crowd_a_row_meets_the_first_and_the_last_before_it(before: int) -> None:
+    for num in (before + 1, before + 200):
+        looked = Looked(few=-1)
+        pairs = told(list(hamming.pairs(np.zeros(num, np.uint64), 0, looked)))
+        met = sorted(early for late, early in pairs if late == before)
+        assert met == [*range(FIRST), *range(before - CROWD + FIRST, before)]
+        assert (looked.counts[PASSED_OVER] > 0) == (num > CROWD + 1)
+        crowded = np.unique(np.concatenate(looked.crowded)) if looked.crowded else np.zeros(0)
+        assert crowded.tolist() == list(range(CROWD + 1, num))
 
 
 @given(st.lists(st.sampled_from([0, 1, 3, 2**63, 2**64 - 1]), max_size=12), st.integers(0, 10))

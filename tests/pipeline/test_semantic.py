@@ -1,8 +1,12 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pipeline import numerics, semantic
+from pipeline.grouping import connected
+from pipeline.pieces import Pieces
 from retrieval.encoders import normalised
 
 NUM, WIDTH, THRESHOLD = 1500, 24, 0.95
@@ -23,45 +27,66 @@ def exact(vectors_ND: NDArray[np.float32]) -> set[tuple[int, int]]:
     return set(zip(late.tolist(), early.tolist(), strict=True))
 
 
-def found(vectors_ND: NDArray[np.float32], *cuts: int) -> set[tuple[int, int]]:
-    pairs = semantic.pairs(vectors_ND, (0, *cuts, len(vectors_ND)), THRESHOLD)
+def found(vectors_ND: NDArray[np.float32], *cuts: int, few: int = semantic.FEW) -> set[tuple[int, int]]:
+    pairs = semantic.pairs(vectors_ND, (0, *cuts, len(vectors_ND)), THRESHOLD, few=few)
     return {(late, early) for late, early in pairs.tolist()}
 
 
-def test_few_rows_are_compared_each_with_each() -> None:
-    assert found(clustered()) == exact(clustered())
-    assert found(clustered(), 400, 401, 1200) == exact(clustered())
+def firsts(pairs: set[tuple[int, int]], num: int = NUM) -> list[int]:
+    """Of each row the first that it is connected with."""
+    first: list[int] = connected(np.array(sorted(pairs), np.int64).reshape(-1, 2), num).tolist()
+    return first
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few rows are already clustered."""
-    monkeypatch.setattr(semantic, "FEW", 100)
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
     numerics.use_threads(1)
 
 
-@pytest.mark.usefixtures("few")
-def test_within_clusters_nearly_all_pairs_are_found_and_no_other() -> None:
-    for cuts in ((), (300, 700, 1400)):
-        wanted, told = exact(clustered()), found(clustered(), *cuts)
-        assert told <= wanted
-        assert len(told) >= 0.98 * len(wanted) > 100
+@pytest.mark.parametrize("cuts", [(), (400, 401, 1200)])
+def test_few_rows_are_compared_each_with_each(cuts: tuple[int, ...]) -> None:
+    told, wanted = found(clustered(), *cuts), exact(clustered())
+    assert told <= wanted
+    assert firsts(told) == firsts(wanted)
 
 
-@pytest.mark.usefixtures("few")
+CLUSTERED = 100
+"""So few rows are already clustered."""
+
+
+@pytest.mark.parametrize("cuts", [(), (300, 700, 1400)])
+def test_within_clusters_nearly_all_pairs_are_found_and_no_other(cuts: tuple[int, ...]) -> None:
+    wanted, told = exact(clustered()), found(clustered(), *cuts, few=CLUSTERED)
+    assert told <= wanted
+    first = firsts(told)
+    assert sum(first[late] == first[early] for late, early in wanted) >= 0.98 * len(wanted) > 100
+
+
 def test_a_later_delivery_changes_no_pair_found_before_it() -> None:
     vectors_ND = clustered()
-    whole = found(vectors_ND, 200, 300, 900)
+    whole = found(vectors_ND, 200, 300, 900, few=CLUSTERED)
     for stop, cuts in ((200, ()), (300, (200,)), (900, (200, 300))):
-        assert found(vectors_ND[:stop], *cuts) == {pair for pair in whole if pair[0] < stop}
+        told = found(vectors_ND[:stop], *cuts, few=CLUSTERED)
+        assert told == {pair for pair in whole if pair[0] < stop}
 
 
-@pytest.mark.usefixtures("few")
-def test_the_same_rows_give_the_same_pairs_on_one_thread_and_on_two() -> None:
-    once = found(clustered())
-    numerics.use_threads(2)
-    assert found(clustered()) == once
+@pytest.mark.parametrize("threads", [2, 4])
+def test_the_same_rows_give_the_same_pairs_on_any_number_of_threads(threads: int) -> None:
+    once = found(clustered(), 500, few=CLUSTERED)
+    numerics.use_threads(threads)
+    assert found(clustered(), 500, few=CLUSTERED) == once
     numerics.use_threads(1)
+
+
+@pytest.mark.parametrize("few", [CLUSTERED, semantic.FEW])
+def test_of_a_series_of_one_subject_few_rows_are_entered(few: int) -> None:
+    rng = np.random.default_rng(0)
+    vectors_ND = normalised((rng.normal(size=WIDTH) + rng.normal(0, 0.05, (2000, WIDTH))).astype(np.float32))
+    pieces = Pieces.after((0, 2000), np.zeros((0, 2), np.int64), Counter())
+    pairs = semantic.pairs(vectors_ND, (0, 2000), THRESHOLD, pieces=pieces, few=few)
+    assert len(pairs) == 1999
+    assert not connected(pairs, 2000).any()
+    assert pieces.counts[semantic.LEFT_OUT] >= 2000 - 4 * semantic.MOST
 
 
 def test_a_row_without_direction_is_like_nothing() -> None:
