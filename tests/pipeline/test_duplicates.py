@@ -339,6 +339,7 @@ def series(num: int) -> Looks:
     return Looks(signatures=found, hashes_N=bits[0] ^ bits[1], mirrored_N=~bits[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("starts", [(0, 2000), (0, 700, 1400, 2000)])
 def test_a_series_of_one_picture_is_a_group_after_a_few_comparisons_each(starts: tuple[int, ...]) -> None:
     counts: Counter[str] = Counter()

@@ -26,6 +26,7 @@ def told(found: list[tuple[Rows, Rows]]) -> list[tuple[int, int]]:
     return [pair for left, right in found for pair in zip(left.tolist(), right.tolist(), strict=True)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("radius", RADII)
 @pytest.mark.parametrize("few", [-1, hamming.FEW])
 @pytest.mark.parametrize("start", [0, 333])

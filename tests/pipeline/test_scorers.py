@@ -76,6 +76,7 @@ def test_repeats_count_at_least_the_readings_that_are_one_text(texts: list[str])
     assert watermark.most_repeated(texts[::-1]) == found
 
 
+@pytest.mark.long
 def test_of_a_page_of_text_the_most_read_is_compared() -> None:
     page = [f"{place:03d}" + chr(0x4E00 + place) * 4 for place in range(3 * watermark.MOST_TEXTS)]
     assert watermark.most_repeated([*page, "stockphoto", "stockphoto"]) == 2

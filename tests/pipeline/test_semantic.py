@@ -78,6 +78,7 @@ def test_the_same_rows_give_the_same_pairs_on_any_number_of_threads(threads: int
     numerics.use_threads(1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("few", [CLUSTERED, semantic.FEW])
 def test_of_a_series_of_one_subject_few_rows_are_entered(few: int) -> None:
     rng = np.random.default_rng(0)

