@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import composition, outcomes, pages, reasons, schema
+from pipeline import catalogs, composition, outcomes, pages, reasons, schema
 from pipeline.composition import Dimension
-from pipeline.explaining import CATALOGS
 from pipeline.gates import catalog
 
 REMOVING = ("filter", "screen", "dedup")
@@ -67,7 +66,7 @@ def report(*, out: Path | None = None, options: CorpusOptions | None = None) -> 
 def measured(corpus: Corpus, version: Version) -> dict[str, Any]:
     """All that the page shows, as JSON values."""
     corpus.artifact(version, "filter")
-    rows = catalog(corpus, version, next(name for name in CATALOGS if name in version.artifacts))
+    rows = catalog(corpus, version)
     codes = codes_of(rows)
     entered = pc.or_(outcomes.is_kept(rows), pc.is_in(rows[schema.SETTLED_BY.name], pa.array(REMOVING)))
     mask = np.asarray(entered, bool)
@@ -93,7 +92,7 @@ def balance(rows: pa.Table, codes: Sequence[str]) -> list[dict[str, Any]]:
     """Rows by step, outcome and code, in the order of the steps."""
     steps, found = (rows[column.name].to_pylist() for column in (schema.SETTLED_BY, schema.OUTCOME))
     counted = collections.Counter(zip(steps, found, codes, strict=True))
-    order = {name: place for place, name in enumerate((*reversed(CATALOGS), "dedup", ""))}
+    order = {name: place for place, name in enumerate((*reversed(catalogs.STEPS), "dedup", ""))}
     ordered = sorted(counted.items(), key=lambda item: (order.get(item[0][0], -1), -item[1], item[0]))
     return [
         {"step": step, "outcome": outcome, "code": code, "rows": count}

@@ -10,20 +10,19 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import embedded, folding, reasons, refs, schema, tables
+from pipeline import catalogs, embedded, folding, reasons, refs, schema, tables
 from pipeline.contract import Asset, License
 from pipeline.embedded import signals
 from pipeline.grants import Case, Purpose, lacks
 from pipeline.records import RECORDS
 from pipeline.revoked import Revoked
-from pipeline.step import ROWS, generation
+from pipeline.step import generation
 
-CATALOGS = ("split", "screen", "filter", "images", "decide")
-"""Steps whose rows are the catalog, the fullest first."""
 LEFT_OUT = frozenset(
     {
         "record",
@@ -63,19 +62,11 @@ def explain(uid: str, *, options: CorpusOptions | None = None) -> None:
 
 def catalog_rows(corpus: Corpus, version: Version, uid: str) -> list[dict[str, Any]]:
     """The asset's rows in the fullest catalog there is, without the bytes of signatures."""
-    step = next((name for name in CATALOGS if name in version.artifacts), CATALOGS[-1])
-    return rows_of(corpus, version, step, ROWS, uid)
+    return [row for slot, rows in catalogs.fullest(corpus, version) for row in of_asset(rows, slot, uid)]
 
 
-def rows_of(corpus: Corpus, version: Version, step: str, file: str, uid: str) -> list[dict[str, Any]]:
-    found = []
-    signatures = (schema.STRUCTURE.name, schema.TINT.name)
-    for slot, shard in sorted(corpus.artifact(version, step).shards.items()):
-        table = tables.read_parquet(refs.of(corpus.store, shard, file))
-        table = table.drop_columns([name for name in signatures if name in table.column_names])
-        rows = table.filter(pc.equal(table[schema.UID.name], uid)).to_pylist()
-        found += [{**row, "slot": slot} for row in rows]
-    return found
+def of_asset(rows: pa.Table, slot: str, uid: str) -> list[dict[str, Any]]:
+    return [{**row, "slot": slot} for row in rows.filter(pc.equal(rows[schema.UID.name], uid)).to_pylist()]
 
 
 def explained(corpus: Corpus, version: Version, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +94,11 @@ def verdicts(
     corpus: Corpus, version: Version, row: Mapping[str, Any], licenses: Mapping[str, License]
 ) -> dict[str, tuple[str, ...]]:
     """All that each licence lacks by itself; none for a sample that was no asset."""
-    records = rows_of(corpus, version, "records", RECORDS, row["uid"])
+    records = [
+        record
+        for slot, shard in corpus.artifact(version, "records").shards.items()
+        for record in of_asset(tables.read_parquet(refs.of(corpus.store, shard, RECORDS)), slot, row["uid"])
+    ]
     record = next((one for one in records if one["slot"] == row["slot"] and one["record"]), None)
     if record is None:
         return {}

@@ -13,14 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
-from pipeline import filters, outcomes, refs, schema, screening, tables
+from pipeline import catalogs, filters, outcomes, schema, screening
 from pipeline.config import PipelineTable
 from pipeline.rules import Rule
-from pipeline.step import ROWS
 
 SLOT = pa.field("slot", pa.string())
 """Names the shard of a row, where rows of many are one table."""
-SIGNATURES = (schema.STRUCTURE.name, schema.TINT.name)
 """Columns of 1.5 kB a row that nobody looks at here."""
 
 
@@ -43,11 +41,8 @@ def gates(corpus: Corpus, version: Version, settings: PipelineTable) -> tuple[Ga
     return tuple(found)
 
 
-def catalog(corpus: Corpus, version: Version, step: str) -> pa.Table:
-    """All rows of a step, each with its slot and without its signature."""
-    parts = []
-    for slot, shard in sorted(corpus.artifact(version, step).shards.items()):
-        rows = tables.read_parquet(refs.of(corpus.store, shard, ROWS))
-        rows = rows.drop_columns([name for name in SIGNATURES if name in rows.column_names])
-        parts.append(rows.append_column(SLOT, pa.array([slot] * rows.num_rows, SLOT.type)))
+def catalog(corpus: Corpus, version: Version, step: str | None = None) -> pa.Table:
+    """All rows of a step, or of the fullest catalog, each with its slot."""
+    found = catalogs.fullest(corpus, version) if step is None else catalogs.of_step(corpus, version, step)
+    parts = [rows.append_column(SLOT, pa.array([slot] * rows.num_rows, SLOT.type)) for slot, rows in found]
     return pa.concat_tables(parts)

@@ -66,7 +66,7 @@ def test_the_page_holds_pictures_of_what_may_be_shown_and_no_others(
     assert run(["filters", "preview", *LOOK, "--out", str(out), "--corpus", corpus.store.uri]) == 0
     html = out.read_text()
     assert html.count("data:image/jpeg;base64,") == 6
-    assert html.count("its licence does not let it be displayed") == 1
+    assert html.count("no licence grants retrieval_display for it") == 1
     assert "acme:a0000" not in html
     assert HOSTILE not in html
     assert "&lt;script&gt;" in html

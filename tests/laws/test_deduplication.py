@@ -61,6 +61,8 @@ def test_every_cut_of_a_delivery_gives_the_same_groups(tmp_path: Path, built: Bu
         version = built(corpus, [uri], Inline(), to="dedup")
         assert len(corpus.artifact(version, "screen").shards) == ways
         found.append(links(corpus, version))
+        (row,) = catalog_rows(corpus, version, "acme:again")
+        assert row["settled_by"] == "dedup", "told before split writes it"
     assert found[0] == found[1] == found[2]
     assert {(link["uid"], link["keeper"]) for link in found[0]} == {
         *((f"acme:a{number:04d}", f"acme:b{number:04d}") for number in range(NUM)),

@@ -88,7 +88,7 @@ def test_both_sides_show_their_pictures_with_value_uid_and_caption() -> None:
 
 
 def test_what_may_not_be_shown_is_a_box_with_its_uid() -> None:
-    assert page("min_side").words.count("its licence does not let it be displayed") == 1
+    assert page("min_side").words.count("no licence grants retrieval_display for it") == 1
 
 
 def test_a_row_that_another_rule_rejects_too_says_so() -> None:
