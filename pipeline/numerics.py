@@ -46,10 +46,11 @@ def use_threads(count: int) -> None:
 
 
 def keep_memory() -> None:
-    """Let glibc keep up to 64 MiB that are free for the next array, instead of having the kernel take it back
-    and zero it again: pictures come and go, and a measured batch takes a third of the time.
+    """Let glibc keep up to 8 MiB that are free for the next array, instead of having the kernel take it back
+    and zero it again: pictures come and go, and a measured batch takes a third of the time. With 64 MiB the
+    largest deliveries passed a gibibyte.
     """
     with contextlib.suppress(AttributeError):  # another C library has other ways
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(MMAP_THRESHOLD, 16 << 20)
-        mallopt(TRIM_THRESHOLD, 64 << 20)
+        mallopt(MMAP_THRESHOLD, 4 << 20)
+        mallopt(TRIM_THRESHOLD, 8 << 20)
