@@ -61,8 +61,13 @@ class EngineOptions:
 
 def png(out: Path) -> Path:
     """A picture's place, looked at before the work that makes it: a PNG file in a folder that exists."""
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"--out {out} is no name of a PNG file; let it end in .png")
+    return placed(out, "a PNG file", ".png")
+
+
+def placed(out: Path, kind: str, *endings: str) -> Path:
+    """A file of that kind, by its ending, in a folder that exists."""
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"--out {out} is no name of {kind}; let it end in {endings[0]}")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
     return out

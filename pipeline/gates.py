@@ -19,7 +19,6 @@ from pipeline.rules import Rule
 
 SLOT = pa.field("slot", pa.string())
 """Names the shard of a row, where rows of many are one table."""
-"""Columns of 1.5 kB a row that nobody looks at here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

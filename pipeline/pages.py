@@ -10,16 +10,13 @@ from typing import Any
 
 import jinja2
 
+from infra.options import placed
 from infra.storage import LocalStore
 
 
 def place(out: Path) -> Path:
     """A page's place, looked at before the work that makes it: an HTML file in a folder that exists."""
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--out {out} is no name of an HTML file; let it end in .html")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
-    return out
+    return placed(out, "an HTML file", ".html", ".htm")
 
 
 def write(out: Path, template: str, **shown: Any) -> None:

@@ -121,7 +121,6 @@ SEEN = (PIXEL_STD, SHARPNESS, PHASH, PHASH_MIRRORED, STRUCTURE, TINT, COLOR)
 INGESTED = pa.schema([*DECIDED, *SEEN])
 MEASURED = (NSFW, TEXT_SHARE, TEXT_REPEATS, STOCK_MARKS, FACES, FACE_SHARE, ALIGNMENT, AESTHETIC)
 SCORES = pa.schema([UID, REVISION, *MEASURED])
-CATALOG = pa.schema([*INGESTED, *MEASURED, GROUP, SPLIT])
 
 # In memory only, between the stages of one step.
 IMAGE = column("image", pa.binary(), "encoded image", optional=True)
