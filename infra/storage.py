@@ -143,14 +143,19 @@ class LocalStore(Store):
 
     def read(self, name: str, *, at_most: int | None = None) -> bytes:
         with self.open(name) as file:
-            return file.read(-1 if at_most is None else at_most)
+            size = os.fstat(file.fileno()).st_size
+            # In one piece: a buffered read of all grows an array as it goes, which takes three times as long.
+            data = os.read(file.fileno(), size if at_most is None else min(size, at_most))
+            rest = file.read(-1 if at_most is None else at_most - len(data))
+            return data + rest if rest else data
 
     def open(self, name: str) -> BinaryIO:
+        path = f"{self.root}/{name}"
         try:
             # A pipe that nobody writes to would be waited for here, and a device never ends.
-            if not stat.S_ISREG(self._path(name).stat().st_mode):
+            if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # a Path takes as long as the system
                 raise ValueError(f"{ascii(self.where(name))[1:-1]} is no plain file; put one there")
-            return self._path(name).open("rb")
+            return open(path, "rb")  # noqa: PTH123  # likewise
         except ABSENT:
             raise self.missing(name) from None
 

@@ -1,8 +1,9 @@
 """Encoder features, the projection that aligns them, and the vectors that the index holds.
 
-Features are computed once, of all that the filters kept, since scores and duplicates are judged by them; the
-projection is fitted on the training split and pinned; embedding is then one matrix product. An encoder that
-needs no alignment (open_clip) gets the identity.
+Features are computed once, of all that the filters kept, since scores and duplicates are judged by them; and
+with them, while a picture is decoded, what else is compared of it. The projection is fitted on the training
+split and pinned; embedding is then one matrix product. An encoder that needs no alignment (open_clip) gets
+the identity.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from pydantic import Field
 from infra.artifact import Made
 from infra.settings import Section
 from infra.storage import cache_folder
-from pipeline import numerics, refs, rows, schema, tables
+from pipeline import measuring, numerics, refs, rows, schema, tables
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
-from pipeline.tokens import list_column, square
+from pipeline.tokens import list_column
 from retrieval import align, encoders
+from tokenizer_service import images, sizes
 
 FEATURES = "features.arrow"
 PROJECTION = "projection.safetensors"
 EMBEDDINGS = "embeddings.arrow"
-LIBRARIES = ("torch", "numpy", "onnxruntime", "pillow", "timm", "open-clip-torch")
+LIBRARIES = ("torch", "numpy", "onnxruntime", "pillow", "timm", "open-clip-torch", "cykooz.resizer")
 
 
 class EncoderConfig(Section):
@@ -85,7 +87,7 @@ def encoding(config: EncoderConfig) -> Transform:
     stage = Stage(
         name="encode",
         reads=(schema.IMAGE, schema.DESCRIPTION),
-        adds=(schema.IMAGE_FEATURES, schema.TEXT_FEATURES),
+        adds=(schema.IMAGE_FEATURES, schema.TEXT_FEATURES, *schema.LOOKS),
         open=lambda: functools.partial(encode, encoder=load_encoder(config), side=config.side),
         batch_rows=64,
     )
@@ -93,13 +95,17 @@ def encoding(config: EncoderConfig) -> Transform:
 
 
 def encode(batch: pa.Table, *, encoder: encoders.Encoder, side: int) -> pa.Table:
-    pixels = [square(image, side) for image in batch[schema.IMAGE.name].to_pylist()]
-    images_BHWC = np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8)
+    pictures = [images.decode(image) for image in batch[schema.IMAGE.name].to_pylist()]
+    squares = [sizes.fit_square(picture, side) for picture in pictures]
+    images_BHWC = np.stack(squares) if squares else np.zeros((0, side, side, 3), np.uint8)
+    looks = tables.of_rows(measuring.looks(pictures), pa.schema(schema.LOOKS))
     columns = [
         list_column(encoder.image_features(images_BHWC)),
         list_column(encoder.text_features(batch[schema.DESCRIPTION.name].to_pylist())),
+        *looks.columns,
     ]
-    return pa.table(columns, schema=pa.schema([schema.IMAGE_FEATURES, schema.TEXT_FEATURES]))
+    added = (schema.IMAGE_FEATURES, schema.TEXT_FEATURES, *schema.LOOKS)
+    return pa.table(columns, schema=pa.schema(added))
 
 
 def align_step(config: AlignConfig, encoder: EncoderConfig) -> Step:

@@ -38,17 +38,18 @@ from pipeline.deliveries.sample import Sample
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task
 from tokenizer_service import images, jpegs
 
+# H height, W width
+Pixels = NDArray[np.uint8]
+
 JPEG = "jpeg"
+MEASURED_AT_ONCE = 16
+"""Training pictures that wait to be measured: 12 MB of pixels at 512 px a side."""
 Row = Mapping[str, Any]
 """Of the catalog: uid, key, sha256, and the size as delivered."""
 Columns = dict[str, Any]
 """What an image adds: its size, ``schema.SEEN``, its training image and its verdict."""
 ADDED = (schema.WIDTH, schema.HEIGHT, *schema.SEEN, schema.VERDICT)
 UNSEEN: Columns = dict.fromkeys((JPEG, *(column.name for column in ADDED)))
-# H height, W width
-Pixels = NDArray[np.uint8]
-MEASURED_AT_ONCE = 16
-"""Training pictures that wait to be measured: 12 MB of pixels at 512 px a side."""
 LIBRARIES = ("pillow", "numpy", "simplejpeg", "cykooz.resizer")
 
 
@@ -65,7 +66,7 @@ class IngestConfig(Section):
 def step(config: IngestConfig) -> Step:
     return Step(
         name="images",
-        revision=5,
+        revision=6,
         inputs=("decide", "records"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=LIBRARIES),
@@ -115,7 +116,7 @@ def looked(
     waiting: dict[str, Pixels] = {}
 
     def measure() -> None:
-        for key, columns in zip(waiting, measuring.measure(list(waiting.values())), strict=True):
+        for key, columns in zip(waiting, measuring.seen(list(waiting.values())), strict=True):
             seen[key] |= columns
         waiting.clear()
 

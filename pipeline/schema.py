@@ -67,6 +67,8 @@ PIXEL_STD = column(
 SHARPNESS = column(
     "sharpness", pa.float32(), "variance of the Laplacian of the green channel at 256 px", optional=True
 )
+
+# What is compared of pictures, and told of them: of what the filters kept, null for other rows.
 PHASH = column(
     "phash", pa.uint64(), "perceptual hash: signs of the lowest frequencies of the luma", optional=True
 )
@@ -117,7 +119,8 @@ DELIVERED = (
     *(WIDTH, HEIGHT, IMAGE_TYPE, AI_GENERATED, PEOPLE, RELEASE, MODERATION),
 )
 DECIDED = pa.schema([*DELIVERED, *RIGHTS, *SETTLED])
-SEEN = (PIXEL_STD, SHARPNESS, PHASH, PHASH_MIRRORED, STRUCTURE, TINT, COLOR)
+SEEN = (PIXEL_STD, SHARPNESS)
+LOOKS = (PHASH, PHASH_MIRRORED, STRUCTURE, TINT, COLOR)
 INGESTED = pa.schema([*DECIDED, *SEEN])
 MEASURED = (NSFW, TEXT_SHARE, TEXT_REPEATS, STOCK_MARKS, FACES, FACE_SHARE, ALIGNMENT, AESTHETIC)
 SCORES = pa.schema([UID, REVISION, *MEASURED])
@@ -131,12 +134,13 @@ IMAGE_FEATURES = column("image_features", pa.list_(pa.float32()), "raw output of
 TEXT_FEATURES = column("text_features", pa.list_(pa.float32()), "raw output of the text encoder")
 IMAGE_VECTOR = column("image_vector", pa.list_(pa.float16()), "unit length")
 TEXT_VECTOR = column("text_vector", pa.list_(pa.float16()), "unit length")
-FEATURES = pa.schema([UID, REVISION, IMAGE_FEATURES, TEXT_FEATURES])
+FEATURES = pa.schema([UID, REVISION, IMAGE_FEATURES, TEXT_FEATURES, *LOOKS])
 EMBEDDINGS = pa.schema([UID, REVISION, IMAGE_VECTOR, TEXT_VECTOR])
 
 # Tokens.
-CODES = column(
-    "codes", pa.list_(pa.uint16()), "codebook indices, raster order; offsets are added when packing"
+CODES, WIDE_CODES = (
+    column("codes", pa.list_(kind), "codebook indices, raster order; offsets are added when packing")
+    for kind in (pa.uint16(), pa.uint32())
 )
 TEXT = pa.struct(
     [

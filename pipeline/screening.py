@@ -6,7 +6,7 @@ A threshold that is None is off; one that is set asks for its scorer in ``pipeli
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from pydantic import Field
 from infra.artifact import Made
 from infra.settings import Section
 from pipeline import outcomes, schema, tables
+from pipeline.embed import FEATURES
 from pipeline.rules import Rule, verdicts
 from pipeline.scores import SCORES, ScoreConfig
 from pipeline.step import ROWS, Report, Step, Task, aligned
@@ -99,30 +100,36 @@ def rules_of(table: pa.Table, rules: ScreenRules) -> tuple[Rule, ...]:
 def step(rules: ScreenRules) -> Step:
     return Step(
         name="screen",
-        inputs=("filter", "scores"),
+        inputs=("filter", "features", "scores"),
         settings=rules,
-        tasks=lambda source: aligned(source, rows=("filter", ROWS), scores=("scores", SCORES)),
+        tasks=lambda source: aligned(
+            source, rows=("filter", ROWS), features=("features", FEATURES), scores=("scores", SCORES)
+        ),
         open=lambda: functools.partial(screen_shard, rules=rules),
     )
 
 
 def screen_shard(task: Task, _report: Report, *, rules: ScreenRules) -> Made:
-    rows = with_scores(tables.read_parquet(task.only("rows")), tables.read_ipc(task.only("scores")))
+    rows = tables.read_parquet(task.only("rows"))
+    rows = joined(rows, tables.read_ipc(task.only("features")), schema.LOOKS)
+    rows = joined(rows, tables.read_ipc(task.only("scores")), schema.MEASURED)
     judged = judge(outcomes.kept(rows), rules)
     rows = outcomes.settle(rows, judged[schema.VERDICT.name].to_pylist(), "screen")
     return Made(files={ROWS: tables.to_parquet(rows)}, counts=outcomes.counts(rows, "screen"))
 
 
-def with_scores(rows: pa.Table, scores: pa.Table) -> pa.Table:
-    """``scores`` has one row for each kept row of ``rows``, in the same order; the others get nulls.
+def joined(rows: pa.Table, found: pa.Table, columns: Sequence[pa.Field]) -> pa.Table:
+    """With columns of ``found``, which has one row for each kept row of ``rows``, in the same order; the
+    others get nulls.
 
-    Raises ValueError for scores of other rows.
+    Raises ValueError for what is of other rows.
     """
     kept = outcomes.is_kept(rows)
-    if scores[schema.UID.name] != rows[schema.UID.name].filter(kept):
-        raise ValueError("the scores are of other rows than these; score them again")
+    if found[schema.UID.name] != rows[schema.UID.name].filter(kept):
+        names = ", ".join(column.name for column in columns)
+        raise ValueError(f"{names} are of other rows than these; make them again")
     place = pc.subtract(pc.cumulative_sum(pc.cast(kept, pa.int64())), 1)
     at = pc.if_else(kept, place, None)
-    for column in schema.MEASURED:
-        rows = rows.append_column(column, scores[column.name].take(at))
+    for column in columns:
+        rows = rows.append_column(column, found[column.name].take(at))
     return rows

@@ -62,8 +62,7 @@ def find(image: bytes) -> Blocks:
     """The blocks of a file; none for bytes of any other kind. Never raises."""
     blocks = Blocks()
     for number, (kind, body) in enumerate(_walk(image)):
-        packets = max(len(blocks.xmp), len(blocks.iptc), *map(len, blocks.exif.values()))
-        if number >= MAX_WALKED or packets >= MAX_PACKETS or len(blocks.photoshop) > MAX_PHOTOSHOP:
+        if number >= MAX_WALKED or (body and _full(blocks)):
             blocks.unread.append("too_many_blocks")
             break
         if isinstance(kind, int):
@@ -75,6 +74,11 @@ def find(image: bytes) -> Blocks:
         elif kind in _TEXTS:
             _from_text(blocks, kind, body)
     return blocks
+
+
+def _full(blocks: Blocks) -> bool:
+    packets = max(len(blocks.xmp), len(blocks.iptc), *map(len, blocks.exif.values()))
+    return packets >= MAX_PACKETS or len(blocks.photoshop) > MAX_PHOTOSHOP
 
 
 def _walk(image: bytes) -> Iterator[tuple[int | bytes, bytes]]:

@@ -1,9 +1,9 @@
 """The process in which ``infra.guarded.isolated`` runs a function; use that instead.
 
-It learns from stdin how long an item is, reads it from a file in memory, answers on stdout, and ends with its
-stdin, so that it never outlives whoever asked. The surprising rule: limits are set after the imports and
-before the first item, so that they are of the item alone. Nothing is caught but the end: what the function
-raises is told by its name, and ends this.
+It learns from stdin how long an item is, reads it from a file in memory, answers on stdout and in another
+such file, and ends with its stdin, so that it never outlives whoever asked. The surprising rule: limits are
+set after the imports and before the first item, so that they are of the item alone. Nothing is caught but the
+end: what the function raises is told by its name, and ends this.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import importlib
 import json
 import math
+import mmap
 import os
 import resource
 import sys
@@ -61,34 +62,40 @@ def own_stdout() -> BinaryIO:
     return own
 
 
-def send(sink: BinaryIO, head: Mapping[str, Any], parts: list[bytes]) -> None:
+def send(sink: BinaryIO, head: Mapping[str, Any]) -> None:
     raw = json.dumps(head, ensure_ascii=False).encode("utf-8", "replace")
-    sink.writelines((LENGTH.pack(len(raw)), raw, *parts))
+    sink.write(LENGTH.pack(len(raw)) + raw)
     sink.flush()
 
 
-def answer(sink: BinaryIO, given: Answer) -> None:
+def answer(sink: BinaryIO, shared: mmap.mmap, given: Answer) -> None:
+    """The parts one after the other in shared memory, then the JSON."""
     value, parts = given
-    send(sink, {"value": value, "parts": [len(part) for part in parts]}, parts)
+    sizes = [len(part) for part in parts]
+    if sum(sizes) <= len(shared):  # else whoever asked says no to the sizes alone
+        shared.seek(0)
+        for part in parts:
+            shared.write(part)
+    send(sink, {"value": value, "parts": sizes})
 
 
 def main() -> None:
-    name, settings, limits = sys.argv[1], json.loads(sys.argv[2]), Limits(**json.loads(sys.argv[3]))
-    items = int(sys.argv[4])
-    source, sink = sys.stdin.buffer, own_stdout()
+    sink, source = own_stdout(), sys.stdin.buffer
+    module, _, function = sys.argv[1].partition(":")
+    work: Work = getattr(importlib.import_module(module), function)
+    settings, limits = json.loads(sys.argv[2]), Limits(**json.loads(sys.argv[3]))
+    items, shared = int(sys.argv[4]), mmap.mmap(int(sys.argv[5]), 0)
 
     def tell(kind: type[BaseException], _value: BaseException, _trace: TracebackType | None) -> None:
         name = "MemoryError" if issubclass(kind, MemoryError) else kind.__name__  # numpy has its own
-        send(sink, {"raised": name}, [])
+        send(sink, {"raised": name})
 
-    module, _, function = name.partition(":")
-    work: Work = getattr(importlib.import_module(module), function)
     confine(limits.memory_bytes)
-    answer(sink, ({}, []))
+    answer(sink, shared, ({}, []))
     sys.excepthook = tell
     while length := source.read(LENGTH.size):
         allow_cpu(limits.cpu_s)
-        answer(sink, work(item(items, *LENGTH.unpack(length)), settings))
+        answer(sink, shared, work(item(items, *LENGTH.unpack(length)), settings))
 
 
 if __name__ == "__main__":

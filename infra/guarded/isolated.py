@@ -9,7 +9,6 @@ one, which the bytes before them cannot have worn out, and then given up as :cla
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -21,6 +20,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -106,9 +106,11 @@ class Isolated:
     def _started(self) -> _Child:
         if self._child is None:
             with contextlib.ExitStack() as unless_started:
-                items = os.memfd_create(self.function)
+                items, parts = (os.memfd_create(self.function) for _ in range(2))
                 unless_started.callback(os.close, items)
-                self._child = _Child(_process(self, items), items, self.limits)
+                unless_started.callback(os.close, parts)
+                os.ftruncate(parts, max(1, self.limits.answer_bytes))
+                self._child = _Child(_process(self, items, parts), items, parts, self.limits)
                 unless_started.pop_all()
             self._end = weakref.finalize(self, self._child.close)
             self._check_ready(self._child)
@@ -136,9 +138,15 @@ class Isolated:
         self.close()
 
 
-def _process(of: Isolated, items: int) -> subprocess.Popen[bytes]:
-    """``items``: the file in memory through which it gets them."""
-    words = [of.function, json.dumps(dict(of.settings)), json.dumps(asdict(of.limits)), str(items)]
+def _process(of: Isolated, items: int, parts: int) -> subprocess.Popen[bytes]:
+    """``items``, ``parts``: the files in memory through which it gets the one and gives the other."""
+    words = [
+        of.function,
+        json.dumps(dict(of.settings)),
+        json.dumps(asdict(of.limits)),
+        str(items),
+        str(parts),
+    ]
     pipe = subprocess.PIPE
     process = subprocess.Popen(  # noqa: S603  # our own module; the item goes in as bytes on stdin
         [sys.executable, "-m", "infra.guarded.child", *words],
@@ -146,17 +154,13 @@ def _process(of: Isolated, items: int) -> subprocess.Popen[bytes]:
         stdin=pipe,
         stdout=pipe,
         stderr=subprocess.DEVNULL,
-        pass_fds=(items,),
+        pass_fds=(items, parts),
         env=environment(),
         start_new_session=True,  # Ctrl-C is for the job; when that ends, so does this
     )
     assert process.stdin is not None  # noqa: S101  # asked for above
     assert process.stdout is not None  # noqa: S101
     os.set_blocking(process.stdin.fileno(), False)
-    # An answer of 200 KB at once, and not 64 KiB at a time: the kernel lends a user 64 MiB of pipes in all,
-    # and with no more to be had they are only slower.
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIECE_BYTES)
     return process
 
 
@@ -181,6 +185,9 @@ class _Child:
     process: subprocess.Popen[bytes]
     items: int
     """A file in memory: a photograph of 3 MB would go through a pipe in 50 pieces, copied twice."""
+    parts: int
+    """Another, in which the process writes what goes beside the JSON. We read it and never map it: what is
+    cut off under a map ends whoever looks."""
     limits: Limits
 
     def ask(self, data: bytes) -> Answer:
@@ -195,37 +202,49 @@ class _Child:
         return answer
 
     def receive(self, until: float) -> Answer:
-        """An answer: the length of its JSON, the JSON, which says how long the parts are, and the parts."""
-        (length,) = LENGTH.unpack(self._read(LENGTH.size, until))
+        """An answer: the length of its JSON, and the JSON, which says how long the parts are."""
+        raw = self._read(LENGTH.size, b"", until)
+        (length,) = LENGTH.unpack(raw[: LENGTH.size])
         if length > HEAD.max_bytes:
             raise Died("malformed answer")
-        value, lengths = _head(self._read(length, until))
+        end = LENGTH.size + length
+        raw = self._read(end, raw, until)
+        value, lengths = _head(raw[LENGTH.size : end])
         if sum(lengths) > self.limits.answer_bytes:
             raise Died(f"an answer of over {self.limits.answer_bytes} bytes")
-        return value, [self._read(part, until) for part in lengths]
+        if len(raw) > end:  # the answer to something else
+            raise Died("malformed answer")
+        ends = accumulate(lengths)
+        return value, [self._part(end - size, size) for size, end in zip(lengths, ends, strict=True)]
+
+    def _part(self, start: int, size: int) -> bytes:
+        found = os.pread(self.parts, size, start)
+        if len(found) < size:  # up to 2 GiB come at once, unless the file is shorter than we made it
+            raise Died("malformed answer")
+        return found
 
     def _send(self, data: bytes, until: float) -> None:
         assert self.process.stdin is not None  # noqa: S101  # asked for above
         pipe, left = self.process.stdin.fileno(), memoryview(data)
         while left:
-            self._wait(pipe, select.POLLOUT, until)
             try:
-                left = left[os.write(pipe, left[:PIECE_BYTES]) :]
+                left = left[os.write(pipe, left) :]
+            except BlockingIOError:
+                self._wait(pipe, select.POLLOUT, until)
             except BrokenPipeError:
                 self._tell_end()
 
-    def _read(self, length: int, until: float) -> bytes:
+    def _read(self, length: int, found: bytes, until: float) -> bytes:
+        """At least so many bytes of an answer, of which the first are ``found``."""
         assert self.process.stdout is not None  # noqa: S101  # asked for above
-        pipe, found = self.process.stdout.fileno(), bytearray()
+        pipe = self.process.stdout.fileno()
         while len(found) < length:
             self._wait(pipe, select.POLLIN, until)
-            piece = os.read(pipe, min(length - len(found), PIECE_BYTES))
+            piece = os.read(pipe, PIECE_BYTES)
             if not piece:
                 self._tell_end()
-            if len(piece) == length:
-                return piece
             found += piece
-        return bytes(found)
+        return found
 
     def _wait(self, pipe: int, event: int, until: float) -> None:
         poll = select.poll()
@@ -247,6 +266,7 @@ class _Child:
                 pipe.close()
         self.process.wait()
         os.close(self.items)
+        os.close(self.parts)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -257,16 +277,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+SHORT = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def _head(raw: bytes) -> tuple[dict[str, Any], list[int]]:
     """The value of an answer, and the lengths of its parts; raises :class:`Died` for what is none."""
     try:
         # Up to a page nothing can grow, nest too deep or take long; our own reader takes ten times as long.
         short = len(raw) <= SHORT_HEAD
-        found = (
-            json.loads(raw, object_pairs_hook=_once)
-            if short
-            else guarded_json.loads(raw, file="answer", limits=HEAD)
-        )
+        found = SHORT.decode(raw.decode()) if short else guarded_json.loads(raw, file="answer", limits=HEAD)
     except (Refused, ValueError, RecursionError):
         found = None
     match found:

@@ -83,7 +83,7 @@ class Files:
 def seen(files: list[bytes], encoder: OfflineEncoder) -> Files:
     settings = {"max_side": MAX_SIDE}
     pictures = [looking.picture(looking.look(file, settings), MAX_SIDE).pixels_HWC for file in files]
-    rows = tables.of_rows(measuring.measure(pictures), pa.schema(schema.SEEN))
+    rows = tables.of_rows(measuring.looks(pictures), pa.schema(schema.LOOKS))
     squares = [sizes.fit_square(one, SQUARE) for one in pictures]
     starts = range(0, len(squares), BATCH)
     features_ND = np.concatenate(

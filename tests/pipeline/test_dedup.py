@@ -87,7 +87,7 @@ def shelved(root: Path, deliveries: Sequence[Sequence[Sequence[Row]]]) -> Shelf:
             vectors_ND = np.array([FEATURES_OF[int(one["uid"][-1]) % 4] for one in rows]).reshape(-1, 16)
             features = pa.table(
                 [table["uid"], table["revision"], list_column(vectors_ND), list_column(vectors_ND)],
-                schema=schema.FEATURES,
+                schema=pa.schema([field for field in schema.FEATURES if field not in schema.LOOKS]),
             )
             for step, file, data in (
                 ("screen", ROWS, tables.to_parquet(table)),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline import config, schema, screening
 from pipeline.config import CONFIGS, BadConfig
-from pipeline.screening import SCORER_OF, ScreenRules, judge, with_scores
+from pipeline.screening import SCORER_OF, ScreenRules, joined, judge
 
 ROW = pa.schema([schema.PEOPLE, *schema.MEASURED])
 ALL = ScreenRules(
@@ -112,7 +112,7 @@ def scored(uids: list[str]) -> pa.Table:
 def test_every_kept_row_gets_its_own_scores_and_the_others_none(outcomes: list[str]) -> None:
     rows = catalog(outcomes)
     kept = [uid for uid, outcome in zip(rows["uid"].to_pylist(), outcomes, strict=True) if outcome == "kept"]
-    table = with_scores(rows, scored(kept))
+    table = joined(rows, scored(kept), schema.MEASURED)
     assert table.select(rows.column_names) == rows
     assert table.column_names[len(rows.column_names) :] == [column.name for column in schema.MEASURED]
     expected = [place / 64 if outcome == "kept" else None for place, outcome in enumerate(outcomes)]
@@ -120,8 +120,8 @@ def test_every_kept_row_gets_its_own_scores_and_the_others_none(outcomes: list[s
 
 
 def test_scores_of_other_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="scores are of other rows"):
-        with_scores(catalog(["kept", "rejected"]), scored(["a:1"]))
+    with pytest.raises(ValueError, match="nsfw, .* are of other rows"):
+        joined(catalog(["kept", "rejected"]), scored(["a:1"]), schema.MEASURED)
 
 
 def test_every_threshold_names_the_scorer_that_it_needs() -> None:
