@@ -1,4 +1,4 @@
-"""The run record: which corpus version and which packs a training run saw, kept with the corpus.
+"""The run record: which corpus version a training run saw, and which packs or images, kept with the corpus.
 
 It is what answers "which models saw this asset", so it is written before the first step and never changed.
 """
@@ -27,8 +27,12 @@ def folder(path: Path) -> Path:
     return path
 
 
-def record(corpus: Corpus, version: Version, *, identity: str, facts: dict[str, Any]) -> None:
-    """Say that a run starts on a version. The same run again says nothing new."""
+def record(
+    corpus: Corpus, version: Version, *, identity: str, facts: dict[str, Any], saw: str = "pack"
+) -> None:
+    """Say that a run starts on a version and sees what the step ``saw`` made. The same run again says nothing
+    new.
+    """
     name = f"runs/{identity}.json"
-    body = {"identity": identity, "version": version.number, "pack": version.artifacts["pack"], **facts}
+    body = {"identity": identity, "version": version.number, saw: version.artifacts[saw], **facts}
     corpus.store.create(name, pretty(body))

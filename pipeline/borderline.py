@@ -22,7 +22,7 @@ SHARES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 """Of the values, those that another threshold might reject."""
 BINS = 48
 LOGARITHMIC = 30.0
-"""Highest over lowest shown value from which an axis counts in ratios: lengths, areas, aspects."""
+"""Highest over lowest shown value from which an axis counts in ratios: lengths, areas, sharpness."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,8 @@ class Choice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
     edges: NDArray[np.float64]
-    """[BINS + 1]; what lies beyond the first or the last is counted in the bin beside it."""
+    """[BINS + 1]; what lies beyond the first or the last is counted in the bin beside it. Where they count in
+    ratios and some values are 0, the first bin begins there."""
     rejected: NDArray[np.int64]
     kept: NDArray[np.int64]
     logarithmic: bool
@@ -141,21 +142,36 @@ def histogram(rule: Rule) -> Histogram | None:
     values = measured(rule)
     if not values.size:
         return None
-    low, high = np.quantile(values, (0.005, 0.995), method="inverted_cdf")
-    # A threshold that is far off would leave one bar of all the values: then it is marked at the edge.
-    reach = max(high - low, abs(high), 1e-6) * 2
-    low, high = min(low, max(rule.bound, low - reach)), max(high, min(rule.bound, high + reach))
-    logarithmic = bool(low > 0 and high / low > LOGARITHMIC)
-    if high <= low:
-        low, high = low - 0.5, high + 0.5
-    spaced = np.geomspace if logarithmic else np.linspace
-    edges = spaced(low, high, BINS + 1)
+    edges, logarithmic = axis(values, rule.bound)
     broken = np.asarray(rule.broken.filter(pc.is_valid(values_of(rule))), bool)
     rejected, kept = (
         np.histogram(np.clip(side, edges[0], edges[-1]), edges)[0]
         for side in (values[broken], values[~broken])
     )
     return Histogram(edges=edges, rejected=rejected, kept=kept, logarithmic=logarithmic)
+
+
+def axis(values: NDArray[np.float64], bound: float) -> tuple[NDArray[np.float64], bool]:
+    """Edges of the bins, and whether they count in ratios: values over decades that are mostly not 0 do."""
+    above = values[values > 0]
+    ratios = bound > 0 and values.min() >= 0 and 2 * above.size > values.size
+    low, high = ends(above if ratios else values, bound)
+    if ratios and high / low > LOGARITHMIC:
+        if above.size == values.size:
+            return np.geomspace(low, high, BINS + 1), True
+        return np.concatenate([[0.0], np.geomspace(low, high, BINS)]), True
+    low, high = ends(values, bound)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, BINS + 1), False
+
+
+def ends(values: NDArray[np.float64], bound: float) -> tuple[float, float]:
+    """The first and the last value that is shown."""
+    low, high = np.quantile(values, (0.005, 0.995), method="inverted_cdf").tolist()
+    # A threshold that is far off would leave one bar of all the values: then it is marked at the edge.
+    reach = max(high - low, abs(high), 1e-6) * 2
+    return min(low, max(bound, low - reach)), max(high, min(bound, high + reach))
 
 
 def also_broken(rules: Sequence[Rule], rule: Rule, rows: Sequence[int]) -> list[tuple[str, ...]]:

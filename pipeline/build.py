@@ -7,8 +7,9 @@ and a delivery that arrives later costs its own shards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from infra.artifact import Artifact, Shard, find_artifact, find_shard, fingerprint, publish_artifact
 from infra.corpus import Corpus, Version
@@ -16,7 +17,7 @@ from infra.storage import Store
 from infra.telemetry import Log
 from pipeline.engine import Engine
 from pipeline.outcomes import KEPT
-from pipeline.step import Source, Step, Task
+from pipeline.step import OutOfMemory, Source, Step, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def run(corpus: Corpus, version: Version, steps: Sequence[Step], engine: Engine,
 
 def check_pinned(model: Artifact, step: Step) -> None:
     """A model that is pinned was fitted with the settings that are asked for."""
-    asked = step.settings.model_dump(mode="json")
+    asked = settings(step)
     if model.settings != asked:
         names = ", ".join(sorted(name for name in asked if model.settings.get(name) != asked[name]))
         raise ValueError(
@@ -64,6 +65,35 @@ def listing(version: Version, step: Step, artifact: Artifact) -> Version:
 
 
 def run_step(source: Built, step: Step, engine: Engine, log: Log) -> Artifact:
+    """The step's artifact; where a device's memory ran out, in smaller batches.
+
+    All of its shards are then made in these, since the batch decides the last bits of what is made in it.
+    """
+    for tried in batches(source, step):
+        try:
+            return artifact_of(source, tried, engine, log)
+        except OutOfMemory as error:
+            log.event("out_of_memory", step=step.name, settings=settings(tried), error=str(error))
+            if tried.smaller is None:
+                raise
+    raise AssertionError("the last of the batches either was made or raised")
+
+
+def batches(source: Built, step: Step) -> Iterator[Step]:
+    """The step, then in ever smaller batches; beginning with those that the version was last built in."""
+    steps = [step]
+    while (smaller := steps[-1].smaller) is not None:
+        steps.append(smaller())
+    last = find_artifact(source.store, step.name, source.version.artifacts.get(step.name, ""))
+    first = (number for number, one in enumerate(steps) if last and settings(one) == last.settings)
+    yield from steps[next(first, 0) :]
+
+
+def settings(step: Step) -> dict[str, Any]:
+    return step.settings.model_dump(mode="json")
+
+
+def artifact_of(source: Built, step: Step, engine: Engine, log: Log) -> Artifact:
     tasks = step.tasks(source)
     keys = {task.slot: step.key(task) for task in tasks}
     key = fingerprint(step.identity(), keys)
@@ -76,7 +106,7 @@ def run_step(source: Built, step: Step, engine: Engine, log: Log) -> Artifact:
     artifact = Artifact(
         step=step.name,
         key=key,
-        settings=step.settings.model_dump(mode="json"),
+        settings=settings(step),
         inputs=inputs,
         shards=shards,
     )

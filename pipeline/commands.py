@@ -6,8 +6,10 @@ from cyclopts import App
 
 
 def register(app: App) -> None:
-    app.command("pipeline.jobs:ingest", name="ingest", help="Fold deliveries into a corpus; decide rights.")
-    app.command("pipeline.jobs:build", name="build", help="Make whatever is missing, up to token shards.")
+    app.command(
+        "pipeline.writing:ingest", name="ingest", help="Fold deliveries into a corpus; decide rights."
+    )
+    app.command("pipeline.writing:build", name="build", help="Make whatever is missing, up to token shards.")
     app.command("pipeline.status:status", name="status", help="What the newest version holds.")
     app.command("pipeline.explaining:explain", name="explain", help="Why an asset is in or out.")
     contract = App(name="contract", help="The input contract.")
@@ -25,7 +27,9 @@ def register(app: App) -> None:
     index.command("pipeline.query:stats", name="stats", help="Segments and members.")
     app.command(index)
     tokenizer = App(name="tokenizer", help="The fitted tokenizers.")
-    tokenizer.command("pipeline.tokenizing:evaluate", name="eval", help="Measure it on held-out images.")
+    tokenizer.command("pipeline.evaluating:evaluate", name="eval", help="Measure it on held-out images.")
     tokenizer.command("pipeline.tokenizing:encode", name="encode", help="Images or a text to ids.")
     tokenizer.command("pipeline.tokenizing:decode", name="decode", help="Codes back to an image.")
+    tokenizer.command("pipeline.serving:serve", name="serve", help="Encode and decode over HTTP.")
+    tokenizer.command("pipeline.fitting:fit", name="fit", help="Fit one on the corpus's training images.")
     app.command(tokenizer)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import catalogs, composition, outcomes, pages, reasons, schema
+from pipeline import catalogs, composition, meanings, outcomes, pages, reasons, schema
 from pipeline.composition import Dimension
 from pipeline.gates import catalog
 
@@ -27,6 +27,8 @@ REMOVING = ("filter", "screen", "dedup")
 """Steps that take out what rights let in."""
 MOST_VALUES = 12
 """Of a dimension, on the page, beside those that are flagged."""
+POINTS = 0.005
+"""Half a percentage point: a composition that shifts by less is not said to shift."""
 OPAQUE = schema.CONTRIBUTOR.name
 """Its values are ids, thousands of them: all are measured together, and those that are flagged are named."""
 
@@ -58,8 +60,9 @@ def report(*, out: Path | None = None, options: CorpusOptions | None = None) -> 
     version = corpus.newest()
     facts = measured(corpus, version)
     if page:
-        limits = {"most": MOST_VALUES, "enough": composition.ENOUGH}
-        pages.write(page, "curation.html", **facts, **limits, flagged=flagged(facts["cuts"]))
+        limits = {"most": MOST_VALUES, "enough": composition.ENOUGH, "points": POINTS}
+        shown = {"flagged": flagged(facts["cuts"]), "moved": moved(facts["cuts"])}
+        pages.write(page, "curation.html", **facts, **limits, **shown)
     answer(facts, "\n".join(told(facts, page)), json=options.json)
 
 
@@ -95,7 +98,7 @@ def balance(rows: pa.Table, codes: Sequence[str]) -> list[dict[str, Any]]:
     order = {name: place for place, name in enumerate((*reversed(catalogs.STEPS), "dedup", ""))}
     ordered = sorted(counted.items(), key=lambda item: (order.get(item[0][0], -1), -item[1], item[0]))
     return [
-        {"step": step, "outcome": outcome, "code": code, "rows": count}
+        {"step": step, "outcome": outcome, "code": code, "setting": meanings.of(code).setting, "rows": count}
         for (step, outcome, code), count in ordered
     ]
 
@@ -116,12 +119,15 @@ def cuts(rows: pa.Table, codes: Sequence[str]) -> Iterator[Cut]:
 
 def told_cut(cut: Cut, dimensions: Sequence[Dimension]) -> dict[str, Any]:
     total, lost = len(cut.removed), int(cut.removed.sum())
+    found = {one.name: told_dimension(one, cut.removed) for one in dimensions}
     return {
         "step": cut.step,
         "rule": cut.rule,
+        "setting": meanings.of(cut.rule).setting,
         "removed": lost,
         "rate": lost / total if total else 0.0,
-        "dimensions": {one.name: told_dimension(one, cut.removed) for one in dimensions},
+        "notable": [name for name, one in found.items() if one["distance"] >= POINTS or one["flagged"]],
+        "dimensions": found,
     }
 
 
@@ -139,8 +145,20 @@ def told_dimension(dimension: Dimension, removed: NDArray[np.bool_]) -> dict[str
     }
 
 
+def moved(found: Sequence[dict[str, Any]]) -> list[str]:
+    """The dimensions that any cut shifts."""
+    return [
+        name
+        for name in found[0]["dimensions"]
+        if any(cut["dimensions"][name]["distance"] >= POINTS for cut in found)
+    ]
+
+
 def flagged(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Values that a cut hits more or less than the rest, the most removed rows beyond the expected first."""
+    """Values that a cut hits more or less than the rest, the most removed rows beyond the expected first.
+
+    What a rule shows is not said again of its step and of all.
+    """
     rows = [
         {**value, "step": cut["step"], "rule": cut["rule"], "dimension": name, "overall": cut["rate"]}
         for cut in found
@@ -148,17 +166,36 @@ def flagged(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for value in dimension["values"]
         if value["flag"]
     ]
-    return sorted(rows, key=lambda row: -abs(row["removed"] - row["overall"] * row["before"]))
+    said = {(row["step"], *hit(row)) for row in rows if row["rule"]}
+    said |= {("all", *hit(row)) for row in rows if row["step"] != "all"}
+    own = [row for row in rows if row["rule"] or (row["step"], *hit(row)) not in said]
+    return sorted(own, key=lambda row: -abs(row["removed"] - row["overall"] * row["before"]))
+
+
+def hit(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["dimension"], row["value"], row["flag"]
 
 
 def told(facts: dict[str, Any], page: Path | None) -> Iterator[str]:
     yield f"{facts['corpus']}, version {facts['version']}: {facts['before']} of {facts['delivered']} rows"
     yield "  were admitted by rights and decoded; of these left:"
+    quiet = 0
     for cut in facts["cuts"]:
-        name = f"{cut['step']} {cut['rule']}".strip()
-        marks = sum(dimension["flagged"] for dimension in cut["dimensions"].values())
-        far = max(cut["dimensions"].items(), key=lambda item: item[1]["distance"])
-        shift = f"{far[0]} shifts most, by {far[1]['distance']:.3f}"
-        yield f"  {name:<28} {cut['removed']:>8} {cut['rate']:>7.1%}  {marks:>3} values stand out; {shift}"
+        name = f"{cut['step']} {meanings.listed([cut['rule']])}".strip()
+        found = "; ".join(standing_out(cut))
+        quiet += not found
+        yield f"  {name:<40} {cut['removed']:>8} {cut['rate']:>7.1%}  {found}".rstrip()
+    if quiet:
+        whose = "" if quiet == len(facts["cuts"]) else " by the others"
+        yield f"no shift over {100 * POINTS:g} points{whose}"
     if page:
         yield f"page: {page}"
+
+
+def standing_out(cut: dict[str, Any]) -> Iterator[str]:
+    """What is to be said of a cut, if anything is."""
+    name, far = max(cut["dimensions"].items(), key=lambda item: float(item[1]["distance"]))
+    if far["distance"] >= POINTS:
+        yield f"shifts {name} most, by {100 * far['distance']:.1f} points"
+    if marks := sum(dimension["flagged"] for dimension in cut["dimensions"].values()):
+        yield f"{marks} value{' stands' if marks == 1 else 's stand'} out"

@@ -24,7 +24,6 @@ from pipeline import measuring, numerics, refs, rows, schema, tables
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
-from pipeline.tokens import list_column
 from retrieval import align, encoders
 from tokenizer_service import images, sizes
 
@@ -100,8 +99,8 @@ def encode(batch: pa.Table, *, encoder: encoders.Encoder, side: int) -> pa.Table
     images_BHWC = np.stack(squares) if squares else np.zeros((0, side, side, 3), np.uint8)
     looks = tables.of_rows(measuring.looks(pictures), pa.schema(schema.LOOKS))
     columns = [
-        list_column(encoder.image_features(images_BHWC)),
-        list_column(encoder.text_features(batch[schema.DESCRIPTION.name].to_pylist())),
+        tables.list_column(encoder.image_features(images_BHWC)),
+        tables.list_column(encoder.text_features(batch[schema.DESCRIPTION.name].to_pylist())),
         *looks.columns,
     ]
     added = (schema.IMAGE_FEATURES, schema.TEXT_FEATURES, *schema.LOOKS)
@@ -176,7 +175,7 @@ def embed(task: Task, _report: Report) -> Made:
     }
     table = table.select([schema.UID.name, schema.REVISION.name])
     for column, found in vectors.items():
-        table = table.append_column(column, list_column(found.astype(np.float16)))
+        table = table.append_column(column, tables.list_column(found.astype(np.float16)))
     return Made(files={EMBEDDINGS: tables.to_ipc(table)}, counts={KEPT: table.num_rows})
 
 

@@ -104,17 +104,22 @@ class OnRay:
         shared = ray.put(step)
         waiting = list(reversed(tasks))
         running: dict[Any, tuple[ActorHandle[Worker], Task]] = {}
-        while waiting or running:
-            while waiting and idle:
-                worker, task = idle.pop(), waiting.pop()
-                running[worker.run.remote(shared, task, store)] = (worker, task)
-            ready, _ = ray.wait(list(running), timeout=POLL_S)
-            for ref in ready:
-                worker, task = running.pop(ref)
-                yield task.slot, result(ref, step, task)
-                idle.append(worker)
-            if step.fitted and running:
-                watch([worker for worker, _ in running.values()], bar)
+        try:
+            while waiting or running:
+                while waiting and idle:
+                    worker, task = idle.pop(), waiting.pop()
+                    running[worker.run.remote(shared, task, store)] = (worker, task)
+                ready, _ = ray.wait(list(running), timeout=POLL_S)
+                for ref in ready:
+                    worker, task = running[ref]
+                    yield task.slot, result(ref, step, task)
+                    idle.append(worker)
+                    del running[ref]
+                if step.fitted and running:
+                    watch([worker for worker, _ in running.values()], bar)
+        finally:
+            if running:  # a shard failed, and others are at work: another run must not share their memory
+                self.close()
 
     def _workers(self, shape: Workers, wanted: int) -> list[ActorHandle[Worker]]:
         """As many of this shape as the cluster holds and the tasks want; the old pool is let go first."""

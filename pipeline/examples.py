@@ -10,28 +10,25 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
 from infra.artifact import Made, fingerprint
 from infra.settings import Section
-from pipeline import captions, pack, refs, shards, tables
+from pipeline import captions, pack, refs, shards, tables, tokenized
 from pipeline.neighbors import NEIGHBORS
 from pipeline.outcomes import KEPT
 from pipeline.pack import Document, PackConfig, Pair
 from pipeline.packed import Via
 from pipeline.split import TRAIN, VALIDATION
 from pipeline.step import Report, Source, Step, Task, generation
-from pipeline.tokens import BPE, TOKENS, VQ
+from pipeline.tokenized import Ids, Tokenizers, Tokens
 from retrieval import exclude
 from tokenizer_service import text
-
-Ids = NDArray[np.uint16]
 
 KINDS = (TRAIN, VALIDATION, f"{VALIDATION}-alone")
 """Packs for training; held-out targets with neighbors; the same held-out targets without."""
@@ -83,18 +80,6 @@ class ExampleConfig(Section):
 PLAIN = FormWeights(description=1, keyword=0, color=0, long=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
-    """What packing needs of an asset."""
-
-    revision: int
-    codes: Ids
-    texts: tuple[Ids, ...]
-    """The caption's forms, the description first."""
-    kinds: tuple[str, ...]
-    """What each of ``texts`` is."""
-
-
 def step(config: ExampleConfig) -> Step:
     return Step(
         name="pack",
@@ -108,6 +93,8 @@ def step(config: ExampleConfig) -> Step:
 
 def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
     """A task for each generation, kind and group."""
+    from pipeline.tokens import BPE, TOKENS, VQ  # noqa: PLC0415  # settings are read without torch
+
     neighbors, tokens = source.artifact("neighbors").shards, source.artifact("tokenize").shards
     delivered = source.artifact("decide").shards
     tasks = []
@@ -143,13 +130,14 @@ def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
 
 
 def pack_group(task: Task, _report: Report, *, config: ExampleConfig) -> Made:
-    tokens = load_tokens(task.reads["tokens"])
+    made_by = Tokenizers(text=task.only("bpe").sha256, image=task.only("vq").sha256)
+    tokens = load_tokens(task.reads["tokens"], made_by)
     rows = [row for ref in task.reads["neighbors"] for row in tables.read_parquet(ref).to_pylist()]
     targets = [row for row in rows if mine(row, task)]
     documents = [document for row in targets for document in draw(row, task.facts["kind"], tokens, config)]
     bpe = text.from_json(task.only("bpe").read().decode())
     packed = pack.pack(documents, config.rows, cut=bpe.cut_at_word)
-    tokenizers = fingerprint(task.only("bpe").sha256, task.only("vq").sha256)
+    tokenizers = fingerprint(made_by.text, made_by.image)
     files, infos = {}, {}
     for number, (data, info) in enumerate(shards.write(packed.rows(), config.rows, fingerprint=tokenizers)):
         name = f"{number:05d}.arrow"
@@ -172,16 +160,8 @@ def mine(row: Mapping[str, Any], task: Task) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def load_tokens(files: tuple[refs.Ref, ...]) -> dict[str, Tokens]:
-    return {uid: found for ref in files for uid, found in read_tokens(tables.read_ipc(ref))}
-
-
-def read_tokens(table: pa.Table) -> Iterator[tuple[str, Tokens]]:
-    for row in table.to_pylist():
-        texts = tuple(np.asarray(form["ids"], np.uint16) for form in row["texts"])
-        kinds = tuple(form["kind"] for form in row["texts"])
-        codes = np.asarray(row["codes"], np.uint16)
-        yield row["uid"], Tokens(revision=row["revision"], codes=codes, texts=texts, kinds=kinds)
+def load_tokens(files: tuple[refs.Ref, ...], made_by: Tokenizers) -> dict[str, Tokens]:
+    return tokenized.read(files, made_by)
 
 
 def draw(

@@ -1,4 +1,5 @@
-"""Why an asset is in or out: the outcome, the rule behind every reason, and each licence that it names.
+"""Why an asset is in or out: the outcome, the rule behind every reason and what to do about it, and each
+licence that it names.
 
 Nothing is remembered for this. The row is the catalog's, and the licences are weighed again, as they were
 when the rights were decided: same records, same purpose, same instant.
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import catalogs, embedded, folding, reasons, refs, schema, tables
+from pipeline import catalogs, embedded, folding, meanings, reasons, refs, schema, tables
 from pipeline.contract import Asset, License
 from pipeline.embedded import signals
 from pipeline.grants import Case, Purpose, lacks
@@ -30,6 +31,8 @@ LEFT_OUT = frozenset(
         "settled_by",
         "reasons",
         "rules",
+        "settings",
+        "fixes",
         "license_verdicts",
         "license_terms",
         "licenses",
@@ -70,15 +73,17 @@ def of_asset(rows: pa.Table, slot: str, uid: str) -> list[dict[str, Any]]:
 
 
 def explained(corpus: Corpus, version: Version, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row, with the rule behind each reason, the delivery, and what each licence lacks."""
+    """The row, with what is behind each reason, the delivery, and what each licence lacks."""
     delivery = version.deliveries[int(generation(row["slot"]))]
-    rules = {reason: reasons.rule_of(reason) for reason in row["reasons"]}
+    measured = {reason: meanings.of(reasons.code_of(reason)) for reason in row["reasons"]}
     records = folding.licenses(corpus.store, version, row["uid"].partition(":")[0])
     found = verdicts(corpus, version, row, records)
     return {
         **row,
         "delivery": f"{delivery.delivery_id} (number {delivery.sequence} of {delivery.provider})",
-        "rules": rules,
+        "rules": {reason: reasons.rule_of(reason) or one.told or None for reason, one in measured.items()},
+        "settings": {reason: one.setting for reason, one in measured.items() if one.setting},
+        "fixes": {reason: one.fix for reason, one in measured.items() if one.fix},
         "license_verdicts": found,
         "license_terms": {name: term(records[name]) for name in found if name in records},
     }
@@ -125,6 +130,10 @@ def told(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"  because of {reason}"
         if rule is not None:
             yield f"    rule: {rule}"
+        if reason in row["settings"]:
+            yield f"    setting: {row['settings'][reason]}"
+        if reason in row["fixes"]:
+            yield f"    what to do: {row['fixes'][reason]}"
     for name, missing in row["license_verdicts"].items():
         used = " (used)" if name in row["licenses"] else ""
         term = f", {row['license_terms'][name]}" if name in row["license_terms"] else ""

@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
 from pipeline import catalogs, filters, outcomes, schema, screening
-from pipeline.config import PipelineTable
 from pipeline.rules import Rule
+from pipeline.settings import PipelineTable
 
 SLOT = pa.field("slot", pa.string())
 """Names the shard of a row, where rows of many are one table."""
+FACTS = (schema.UID, schema.KEY, schema.DESCRIPTION, schema.MAY_BE_SHOWN, SLOT)
+"""What a page tells of a row, and finds its picture by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

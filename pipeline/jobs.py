@@ -1,30 +1,30 @@
-"""The commands that write a corpus: ``ingest`` and ``build``."""
+"""What the commands do that write a corpus: ``ingest`` and ``build``."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from infra import cluster
 from infra.artifact import pretty
-from infra.corpus import Corpus, Lease, NoCorpus, Version
-from infra.options import CorpusOptions, EngineOptions, answer
+from infra.corpus import Corpus, Lease, Version
+from infra.options import CorpusOptions, EngineOptions
 from infra.telemetry import Log
 from pipeline import build as building
-from pipeline import checking, folding, indexing, plan, weights
-from pipeline import config as configuration
+from pipeline import checking, config, folding, indexing, plan, settings, weights
 from pipeline.config import Config
 from pipeline.engine import Engine, Inline, OnRay
+from pipeline.reading import Told
+from pipeline.settings import CONFIG, Asked
 from pipeline.step import Step
 
-CONFIG = "config.json"
-"""The resolved configuration that the corpus was last written with."""
+Answer = tuple[dict[str, Any], str]
+"""Facts for machines, and lines for people."""
+Balances = dict[str, dict[str, int]]
+"""By step: rows in, and what became of them."""
 
 
 @contextlib.contextmanager
@@ -60,7 +60,7 @@ class Job:
 @contextlib.contextmanager
 def job(
     command: str,
-    options: CorpusOptions,
+    asked: Asked,
     engine_options: EngineOptions,
     *,
     check: Callable[[Config], None] = lambda _: None,
@@ -69,33 +69,24 @@ def job(
 
     ``check`` raises ValueError for a configuration that this job could not be done with.
     """
-    corpus, log = options.open(), Log()
-    config = load(corpus, options)
-    check(config)
+    corpus, found, log = asked.corpus, config.of(asked.told), Log()
+    check(found)
     with corpus.writing(purpose=f"pardalis {command}") as lease:
         try:
-            with engine_of(engine_options) as found:
-                yield Job(corpus=corpus, lease=lease, config=config, engine=found, log=log)
+            with engine_of(engine_options) as engine:
+                yield Job(corpus=corpus, lease=lease, config=found, engine=engine, log=log)
         finally:
             log.save(corpus.store, command)
 
 
 def load(corpus: Corpus, options: CorpusOptions) -> Config:
-    """The file given; else the configuration that the corpus was last written with; else the default one.
-
-    What is used is kept with the corpus, resolved, so that the next command need not be told again.
-    """
-    if options.config is None and corpus.store.exists(CONFIG):
-        values = json.loads(corpus.store.read(CONFIG))
-        values = configuration.overridden(values, options.overrides)
-        return configuration.mine(values, corpus.store.where(CONFIG))
-    return configured(options)
+    """What :func:`settings.told` finds, validated."""
+    return config.of(settings.told(corpus, options))
 
 
 def configured(options: CorpusOptions) -> Config:
     """The file given, else the default one."""
-    path = options.config or configuration.CONFIGS / "node.toml"
-    return configuration.load(path, options.overrides)
+    return config.of(settings.by_file(options))
 
 
 def instant(text: str | None) -> datetime:
@@ -109,52 +100,19 @@ def instant(text: str | None) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def ingest(
-    *delivery: str,
-    check: Annotated[bool, Parameter(negative="")] = False,
-    as_of: str | None = None,
-    options: CorpusOptions | None = None,
-    engine: EngineOptions | None = None,
-) -> None:
-    """Fold deliveries into a corpus: check them, decide rights, and store what is admitted.
-
-    Example: pardalis ingest /data/delivery-0007 --corpus s3://bucket/corpus
-
-    Parameters
-    ----------
-    delivery
-        Folder or s3:// address of a delivery. None decides again, for another instant.
-    check
-        Read and decide everything, tell what would change, and write nothing. Runs in this process.
-    as_of
-        Instant at which licences and revocations are judged, UTC; default now.
-    """
-    options, engine = options or CorpusOptions(), engine or EngineOptions()
-    if check:
-        found = checked(delivery, options, instant(as_of))
-        answer(found, checking.text(found), json=options.json)
-        return
-    if not delivery and not options.open().numbers():
-        raise NoCorpus(f"{options.address()} holds no corpus yet; name a delivery to begin one with")
-    with job("ingest", options, engine) as work:
+def ingest(asked: Asked, deliveries: Sequence[str], as_of: str | None, engine: EngineOptions) -> Answer:
+    with job("ingest", asked, engine) as work:
         before = len(work.corpus.head().deliveries)
-        version, balances = ingest_all(work, delivery, as_of)
+        version, found = ingest_all(work, deliveries, as_of)
         examples = checking.examples(checking.refused(work.corpus, version, before))
-    lines = "\n".join([told(version, balances), *checking.told_examples(examples)])
-    answer({**summary(version, balances), "examples": examples}, lines, json=options.json)
+    lines = [told(version, found), *checking.told_examples(examples)]
+    return {**summary(version, found), "examples": examples}, "\n".join(lines)
 
 
-def checked(deliveries: Sequence[str], options: CorpusOptions, as_of: datetime) -> dict[str, Any]:
+def check(corpus: Corpus | None, found: Told, deliveries: Sequence[str], as_of: str | None) -> Answer:
     """What :func:`ingest` would do; deliveries can be checked before there is any corpus."""
-    try:
-        corpus = options.open()
-    except NoCorpus:
-        if not deliveries:
-            raise
-        return checking.check(None, deliveries, configured(options), as_of)
-    if not deliveries:
-        corpus.newest()
-    return checking.check(corpus, deliveries, load(corpus, options), as_of)
+    facts = checking.check(corpus, deliveries, config.of(found), instant(as_of))
+    return facts, checking.text(facts)
 
 
 def ingest_all(work: Job, deliveries: Sequence[str], as_of: str | None) -> tuple[Version, Balances]:
@@ -176,25 +134,10 @@ def current(version: Version, head: Version, steps: Sequence[Step]) -> Version:
     return version if same else replace(version, artifacts=mine)
 
 
-def build(
-    *,
-    to: str | None = None,
-    options: CorpusOptions | None = None,
-    engine: EngineOptions | None = None,
-) -> None:
-    """Make whatever is missing, from filters to packed token shards.
-
-    Example: pardalis build --to index --corpus s3://bucket/corpus --address 10.0.0.1:6379
-
-    Parameters
-    ----------
-    to
-        Last step to run; default all of them.
-    """
-    options, engine = options or CorpusOptions(), engine or EngineOptions()
-    with job("build", options, engine, check=weights.check) as work:
+def build(asked: Asked, to: str | None, engine: EngineOptions) -> Answer:
+    with job("build", asked, engine, check=weights.check) as work:
         version, found = build_all(work, to)
-    answer(summary(version, found), told(version, found), json=options.json)
+    return summary(version, found), told(version, found)
 
 
 def build_all(work: Job, to: str | None = None) -> tuple[Version, Balances]:
@@ -207,10 +150,6 @@ def build_all(work: Job, to: str | None = None) -> tuple[Version, Balances]:
         version = work.run(version, [step])
     version = work.publish(head, version)
     return version, balances(work.corpus, version, steps)
-
-
-Balances = dict[str, dict[str, int]]
-"""By step: rows in, and what became of them."""
 
 
 def balances(corpus: Corpus, version: Version, steps: Sequence[Step]) -> Balances:

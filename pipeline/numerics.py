@@ -2,6 +2,7 @@
 
 Floating-point sums depend on the device, on a CPU's vector instructions, on the number of threads and on the
 library that adds. Both engines set the same threads. The profile is the driver's: workers are of its kind.
+The libraries are imported where they are asked: settings are read without their three seconds.
 """
 
 from __future__ import annotations
@@ -11,10 +12,6 @@ import ctypes
 import importlib.metadata
 from collections.abc import Sequence
 
-import faiss
-import threadpoolctl
-import torch
-
 from pipeline.step import Workers
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -23,6 +20,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 def profile(*, threads: int, libraries: Sequence[str], device: str = "cpu") -> dict[str, object]:
     """JSON values for a step's key. ``device`` is where its products are made."""
+    import torch  # noqa: PLC0415
+
     versions = {name: importlib.metadata.version(name) for name in libraries}
     instructions = torch.backends.cpu.get_cpu_capability()
     return {"device": device, "instructions": instructions, "threads": threads, "libraries": versions}
@@ -30,6 +29,8 @@ def profile(*, threads: int, libraries: Sequence[str], device: str = "cpu") -> d
 
 def device() -> str:
     """Where a step that can use a GPU computes: on one, if this machine has any."""
+    import torch  # noqa: PLC0415
+
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -40,6 +41,10 @@ def workers(*, cpus: int, gpus: float) -> Workers:
 
 def use_threads(count: int) -> None:
     """Fix the threads of everything in this process that multiplies."""
+    import faiss  # noqa: PLC0415
+    import threadpoolctl  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(count)
     threadpoolctl.threadpool_limits(count)  # numpy's BLAS, which reads the environment once, at import

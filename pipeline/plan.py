@@ -50,7 +50,7 @@ def build_steps(config: Config) -> tuple[Step, ...]:
         split.step(config.pipeline.split),
         tokens.fit_text_step(tokenizer.text),
         tokens.fit_vq_step(tokenizer.image),
-        tokens.step(tokenizer.text, tokenizer.image),
+        tokens.step(tokenizer.text, tokenizer.image, tokenizer.encode),
         embed.align_step(retrieval.align, retrieval.encoder),
         embed.step(),
         indexing.step(retrieval.index),

@@ -6,7 +6,7 @@ The surprising rule: nothing is built. Values are the catalog's, so another thre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pyarrow as pa
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import borderline, jobs, meanings, pages, schema, weights
-from pipeline.gates import SLOT, Gate, gates
+from pipeline import borderline, config, meanings, pages, pairs, schema, weights
+from pipeline.gates import FACTS, SLOT, Gate, gates
 from pipeline.histograms import drawn
+from pipeline.linking import PASSES
 from pipeline.rules import Rule
+from pipeline.settings import Asked
 from pipeline.thumbnails import thumbnails
 
 MOST = 40
@@ -33,12 +35,14 @@ def preview(
 ) -> None:
     """Show what lies on both sides of each threshold, on one HTML page, without building anything.
 
+    Duplicates are shown in pairs, as the last build found them.
+
     Example: pardalis filters preview --rule min_side --set 'pipeline.filters.min_side = 512' --out p.html
 
     Parameters
     ----------
     rule
-        Codes of the rules to show; default all.
+        Rules to show, by their codes or their settings, such as near_duplicate or min_side; default all.
     count
         How many pictures on each side of a threshold, the nearest first.
     out
@@ -50,26 +54,43 @@ def preview(
     if out is None and not options.json:
         out = Path("filters.html")
     page = pages.place(out) if out else None
-    corpus = options.open()
-    version = corpus.newest()
-    config = jobs.load(corpus, options)
-    weights.check_filters(config)
-    found = gates(corpus, version, config.pipeline)
-    steps = [measured(gate, asked(found, rule), count) for gate in found]
-    facts = {"corpus": corpus.store.uri, "version": version.number, "as_of": version.as_of, "steps": steps}
+    question = Asked.of(options)
+    corpus, version = question.corpus, question.corpus.newest()
+    settings = config.of(question.told)
+    weights.check_filters(settings)
+    found = gates(corpus, version, settings.pipeline)
+    codes = asked([*(one.code for gate in found for one in gate.rules), *pairs.there(version)], rule)
+    facts = {
+        "corpus": corpus.store.uri,
+        "version": version.number,
+        "as_of": version.as_of,
+        "objection": weights.objection(settings),
+        "steps": [measured(gate, codes, count) for gate in found],
+        "duplicates": pairs.shown(corpus, version, codes, count),
+    }
     if page:
-        pages.write(page, "preview.html", **facts, pictures=pictured(corpus, version, steps))
-    answer({**facts, "steps": [plain(step) for step in steps]}, told(facts, page), json=options.json)
+        pages.write(page, "preview.html", **facts, pictures=pictured(corpus, version, facts))
+    answer(plain(facts), told(facts, page), json=options.json)
 
 
-def asked(found: Sequence[Gate], codes: Sequence[str]) -> frozenset[str]:
-    there = {rule.code: None for gate in found for rule in gate.rules}
-    if unknown := [code for code in codes if code not in there]:
-        raise ValueError(
-            f"no rule {unknown[0]!r} is on; those that are: {', '.join(there)}. A rule without a threshold "
-            "is off: set it, such as --set 'pipeline.filters.min_sharpness = 50'"
-        )
-    return frozenset(codes or there)
+def asked(there: Sequence[str], names: Sequence[str]) -> frozenset[str]:
+    """The codes of the rules that are named, by code or by setting; all without a name."""
+    for name in names:
+        if not any(meanings.named(code, name) for code in there):
+            raise ValueError(
+                f"no rule {name!r} is on; {advice(name)}those that are: {meanings.listed(there)}"
+            )
+    return frozenset(code for code in there if not names or any(meanings.named(code, name) for name in names))
+
+
+def advice(name: str) -> str:
+    """How a rule that is not on comes onto the page; empty for a name that no rule has."""
+    setting = meanings.setting_called(name)
+    if name in PASSES or setting.startswith(meanings.DUPLICATES):
+        return "duplicates are found by `pardalis build --to dedup`; "
+    if setting.startswith(meanings.SCREEN):
+        return f"set {setting} and its scorer in pipeline.scores, and run `pardalis build --to screen`; "
+    return f"set {setting}, which switches it on; " if setting else ""
 
 
 def measured(gate: Gate, codes: frozenset[str], count: int) -> dict[str, Any]:
@@ -88,6 +109,7 @@ def of_rule(gate: Gate, rule: Rule, count: int) -> dict[str, Any]:
     meaning, level = meanings.of(rule.code), borderline.level(rule, count)
     return {
         "code": rule.code,
+        "setting": meaning.setting,
         "meaning": meaning.told,
         "words": meaning.words,
         "sign": rule.sign,
@@ -104,9 +126,6 @@ def of_rule(gate: Gate, rule: Rule, count: int) -> dict[str, Any]:
     }
 
 
-FACTS = (schema.UID, schema.KEY, schema.DESCRIPTION, schema.MAY_BE_SHOWN, SLOT)
-
-
 def shown(gate: Gate, rule: Rule, rows: Sequence[int]) -> list[dict[str, Any]]:
     """What the page tells of each row; ``also`` are the other rules that it breaks."""
     columns = [column.name for column in FACTS]
@@ -119,32 +138,43 @@ def shown(gate: Gate, rule: Rule, rows: Sequence[int]) -> list[dict[str, Any]]:
     return [{**row, "value": value, "words": told, "also": codes} for row, value, told, codes in found]
 
 
-def sides_of(step: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [one for rule in step["rules"] for one in (*rule["nearest_rejected"], *rule["nearest_kept"])]
+def on_the_page(facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every row that has a place for a picture."""
+    for rule in (rule for step in facts["steps"] for rule in step["rules"]):
+        yield from (*rule["nearest_rejected"], *rule["nearest_kept"])
+    for pair in (pair for found in facts["duplicates"] for pair in found["pairs"]):
+        yield from (pair["out"], pair["stays"])
 
 
-def pictured(
-    corpus: Corpus, version: Version, steps: Sequence[Mapping[str, Any]]
-) -> dict[tuple[str, str], str]:
+def pictured(corpus: Corpus, version: Version, facts: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     """The pictures that may be shown, by slot and key."""
-    rows = [one for step in steps for one in sides_of(step)]
+    rows = on_the_page(facts)
     wanted = {(one[SLOT.name], one[schema.KEY.name]) for one in rows if one[schema.MAY_BE_SHOWN.name]}
     return thumbnails(corpus, version, wanted)
 
 
-def plain(step: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of a step, without what only the page needs."""
+def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers, without what only the page needs."""
+    steps = [{**step, "rules": list(map(plain_rule, step["rules"]))} for step in facts["steps"]]
+    duplicates = [
+        {**found, "pairs": [without(pair, "out", "stays") for pair in found["pairs"]]}
+        for found in facts["duplicates"]
+    ]
+    return {**facts, "steps": steps, "duplicates": duplicates}
+
+
+def plain_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("uid", "value", "also")
-    rules = []
-    for rule in step["rules"]:
-        sides = {
-            name: [{key: one[key] for key in kept} for one in rule[name]]
-            for name in ("nearest_rejected", "nearest_kept")
-        }
-        choices = [{"bound": c.bound, "rejected": c.rejected, "share": c.share} for c in rule["what_if"]]
-        numbers = {name: value for name, value in rule.items() if name not in ("histogram", "words")}
-        rules.append({**numbers, "what_if": choices, **sides})
-    return {**step, "rules": rules}
+    sides = {
+        name: [{key: one[key] for key in kept} for one in rule[name]]
+        for name in ("nearest_rejected", "nearest_kept")
+    }
+    choices = [{"bound": c.bound, "rejected": c.rejected, "share": c.share} for c in rule["what_if"]]
+    return {**without(rule, "histogram", "words"), "what_if": choices, **sides}
+
+
+def without(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name not in names}
 
 
 def told(facts: Mapping[str, Any], page: Path | None) -> str:
@@ -154,5 +184,14 @@ def told(facts: Mapping[str, Any], page: Path | None) -> str:
         for rule in step["rules"]:
             bound = f"{rule['sign']} {rule['bound']:g}"
             alone, first = rule["rejected_alone"], rule["rejected_first"]
-            lines.append(f"    {rule['code']:<20} {bound:>10}  {alone:>7} alone, {first:>7} as first rule")
+            name = meanings.listed([rule["code"]])
+            lines.append(f"    {name:<40} {bound:>10}  {alone:>7} alone, {first:>7} as first rule")
+    if facts["duplicates"]:
+        lines.append("  dedup, as it was built:")
+        lines += [
+            f"    {meanings.listed([one['code']]):<40} {'':>10}  {one['rows']:>7} taken out"
+            for one in facts["duplicates"]
+        ]
+    if facts["objection"]:
+        lines.append(f"a build with these settings would be refused here: {facts['objection']}")
     return "\n".join([*lines, f"page: {page}"] if page else lines)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
 from pipeline import archive, refs, schema, tables
-from pipeline.config import validated
 from pipeline.embed import PROJECTION, EncoderConfig, load_encoder
 from pipeline.indexing import MEMBERS, SEGMENT
+from pipeline.reading import validated
 from pipeline.rows import kept
 from pipeline.step import IMAGES, ROWS
-from pipeline.tokens import square
 from retrieval import align, encoders
 from retrieval.index import Index
+from tokenizer_service import images, sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Library:
         if text is not None:
             vectors.append(self.projection.texts(self.encoder.text_features([text])))
         if image is not None:
-            pixels = square(image, self.side)[None]
+            pixels = sizes.fit_square(images.decode(image), self.side)[None]
             vectors.append(self.projection.images(self.encoder.image_features(pixels)))
         if not vectors:
             raise ValueError("nothing is asked; give --text, --image, or both")

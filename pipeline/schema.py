@@ -150,7 +150,11 @@ TEXT = pa.struct(
     ]
 )
 TEXTS = column("texts", pa.list_(TEXT), "forms of the caption as BPE entries; the plain one is first")
-TOKENS = pa.schema([UID, REVISION, CODES, TEXTS])
+SHARED = pa.dictionary(pa.int8(), pa.string())
+"""A text that all rows of a shard have, at a byte a row."""
+TEXT_TOKENIZER = column("text_tokenizer", SHARED, "sha256 of the BPE that made the entries")
+IMAGE_TOKENIZER = column("image_tokenizer", SHARED, "sha256 of the image tokenizer that made the codes")
+TOKENS = pa.schema([UID, REVISION, CODES, TEXTS, TEXT_TOKENIZER, IMAGE_TOKENIZER])
 
 # The index's members, beside its vectors.
 ID = column("id", pa.int64(), "row of the append-only id table; never reused")

@@ -25,7 +25,7 @@ from pipeline.scorers import aesthetic, alignment, faces, nsfw, watermark
 from pipeline.scorers.installed import Weights
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned
-from tokenizer_service import features, images
+from tokenizer_service import images
 
 SCORES = "scores.arrow"
 LIBRARIES = ("numpy", "torch")
@@ -136,6 +136,7 @@ def image_width(encoder: EncoderConfig) -> int | None:
     """Image features of an encoder, without its weights; None where only they tell."""
     if encoder.kind == "offline":
         from retrieval import offline  # noqa: PLC0415  # 5 s of libraries, for those who ask
+        from tokenizer_service import features  # noqa: PLC0415
 
         return features.WIDTH + offline.TEXT_WIDTH
     import open_clip  # noqa: PLC0415

@@ -47,6 +47,10 @@ class Task:
 Do = Callable[[Task, Report], Made]
 
 
+class OutOfMemory(RuntimeError):
+    """A batch did not fit the device; the step is done again as ``Step.smaller`` says."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
     """What one worker reserves. Its threads are set to its CPUs, by every engine: sums depend on it."""
@@ -82,6 +86,8 @@ class Step:
     workers: Workers = field(default_factory=Workers)
     fitted: bool = False
     """A model: fitted once, then pinned by the version."""
+    smaller: Callable[[], Step] | None = None
+    """The same step in smaller batches; none where it has no batches, or they are of one row."""
 
     def identity(self) -> list[Any]:
         return [self.name, self.revision, self.settings.model_dump(mode="json"), dict(self.numerics)]

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline import refs
 
@@ -83,3 +85,10 @@ def read_ipc(ref: refs.Ref) -> pa.Table:
 def typed(columns: dict[str, object], kind: pa.Schema) -> pa.Table:
     """Columns in the order and the types of ``kind``; a missing or a superfluous one is an error."""
     return pa.table([pa.array(columns[field.name], field.type) for field in kind], schema=kind)
+
+
+def list_column(values_BT: NDArray[Any]) -> pa.ListArray:
+    """A rectangular array as a list column, without a loop over rows."""
+    B, T = values_BT.shape
+    offsets = pa.array(np.arange(B + 1, dtype=np.int32) * T)
+    return pa.ListArray.from_arrays(offsets, pa.array(values_BT.ravel()))

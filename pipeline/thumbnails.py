@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import tarfile
 from collections.abc import Collection, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from infra.corpus import Corpus, Version
 from pipeline.step import IMAGES
@@ -48,3 +53,10 @@ def address(jpeg: bytes) -> str:
     height, width = pixels_HWC.shape[:2]
     small_HWC = sizes.shrink(pixels_HWC, sizes.shrunk(width, height, SIDE))
     return "data:image/jpeg;base64," + base64.b64encode(jpegs.encode(small_HWC, QUALITY)).decode()
+
+
+def png(pixels_HWC: NDArray[np.uint8]) -> str:
+    """Pixels as they are, as a data address."""
+    sink = io.BytesIO()
+    Image.fromarray(pixels_HWC).save(sink, "PNG")
+    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Use the corpus's tokenizers by hand: measure, encode, decode."""
+"""Use the corpus's tokenizers by hand: encode, decode."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer, png
-from pipeline import refs, rows, schema
-from pipeline.split import VALIDATION
-from pipeline.step import IMAGES, ROWS
-from pipeline.tokens import BPE, VQ, square
-from tokenizer_service import metrics, text, vq
+from pipeline import refs
+from pipeline.encoding import square
+from pipeline.tokens import BPE, VQ
+from tokenizer_service import coding, text, vq
 
 
 def pinned(corpus: Corpus, version: Version, step: str, file: str) -> bytes:
@@ -34,47 +32,6 @@ def load_bpe(corpus: Corpus, version: Version) -> text.TextTokenizer:
 def image_side(corpus: Corpus, version: Version) -> int:
     """Pixels a side of what the image tokenizer was fitted on, whatever the configuration says now."""
     return int(corpus.artifact(version, "vq").settings["side"])
-
-
-def evaluate(*, options: CorpusOptions | None = None) -> None:
-    """Measure the image tokenizer on the held-out images.
-
-    Example: pardalis tokenizer eval --corpus demo/corpus --json
-    """
-    options = options or CorpusOptions()
-    corpus = options.open()
-    version = corpus.newest()
-    side = image_side(corpus, version)
-    model = load_vq(corpus, version)
-    images = corpus.artifact(version, "images").shards
-    held_out = [
-        square(image, side)
-        for slot, shard in sorted(corpus.artifact(version, "split").shards.items())
-        for image in held_out_images(
-            refs.of(corpus.store, shard, ROWS), refs.of(corpus.store, images[slot], IMAGES)
-        )
-    ]
-    if not held_out:
-        raise ValueError("no image is held out; raise pipeline.split.validation and build again")
-    true = np.stack(held_out)
-    codes = vq.encode_images(model, true)
-    seen = vq.decode_codes(model, codes)
-    found = {
-        "images": len(true),
-        "side": side,
-        "psnr_mean_db": float(metrics.psnr_each(true, seen).mean()),
-        "psnr_pooled_db": metrics.pooled_psnr(true, seen),
-        "ssim": float(metrics.ssim_each(true, seen).mean()),
-        "codes_used_here": metrics.codebook_use(codes, model.config.codebook_size).used,
-    }
-    answer(found, "\n".join(f"{name}: {value}" for name, value in found.items()), json=options.json)
-
-
-def held_out_images(table: refs.Ref, tar: refs.Ref) -> list[bytes]:
-    kept = rows.with_images(rows.kept(table), tar)
-    mask = pa.compute.equal(kept[schema.SPLIT.name], VALIDATION)
-    found: list[bytes] = kept.filter(mask)[schema.IMAGE.name].to_pylist()
-    return found
 
 
 def encode(
@@ -96,8 +53,9 @@ def encode(
     version = corpus.newest()
     found: dict[str, list[int]] = {}
     if image is not None:
-        pixels = square(image.read_bytes(), image_side(corpus, version))
-        found["codes"] = vq.encode_images(load_vq(corpus, version), pixels[None])[0].tolist()
+        model = load_vq(corpus, version)
+        pixels = square(image.read_bytes(), image_side(corpus, version), model.config.preprocessing)
+        found["codes"] = coding.encode_images(model, pixels[None])[0].tolist()
     if words is not None:
         found["entries"] = load_bpe(corpus, version).encode([words])[0].tolist()
     if not found:
@@ -120,7 +78,7 @@ def decode(codes: Path, *, out: Path, options: CorpusOptions | None = None) -> N
     values, out = codes_of(codes), png(out)
     options = options or CorpusOptions()
     corpus = options.open()
-    (picture,) = vq.decode_codes(load_vq(corpus, corpus.newest()), np.asarray([values]))
+    (picture,) = coding.decode_codes(load_vq(corpus, corpus.newest()), np.asarray([values]))
     Image.fromarray(picture).save(out)
     answer({"out": str(out)}, str(out), json=options.json)
 

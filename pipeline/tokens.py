@@ -7,8 +7,10 @@ added when sequences are packed, so tokens survive a change of the id layout.
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import json
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,20 +21,31 @@ from pydantic import Field
 from infra.artifact import Made
 from infra.settings import Section
 from infra.storage import cache_folder
-from pipeline import captions, numerics, refs, rows, schema, tables
+from pipeline import captions, encoding, given, numerics, refs, rows, schema, tables, tokenized
 from pipeline.captions import CaptionConfig
+from pipeline.encoding import square
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
-from tokenizer_service import fit, images, sizes, text, vq
-from tokenizer_service.features import Backbone
-from tokenizer_service.fit import VQFitConfig
+from pipeline.tokenized import Tokenizers
+from tokenizer_service import coding, fit, text, vq
+from tokenizer_service import perceptual as judges
+from tokenizer_service.coding import Numerics
+from tokenizer_service.perceptual import Perceptual
+from tokenizer_service.recipe import VQFitConfig
 
 TOKENS = "tokens.arrow"
 BPE = "bpe.json"
 VQ = "vq.safetensors"
 CURVES = "curves.json"
 LIBRARIES = ("torch", "numpy", "pillow", "timm")
+TEXT_NUMERICS = {
+    "tokenizers": importlib.metadata.version("tokenizers"),
+    "unicode": unicodedata.unidata_version,
+}
+"""What cuts texts, and what says which characters are composed."""
+WHOLE_SHARD = 1 << 30
+"""Rows: batches of images are made within the stage, so that it need not wait for the first of each."""
 FORM_COLUMNS = (schema.UID, schema.DESCRIPTION, schema.KEYWORDS, schema.COLOR, schema.MAY_DERIVE)
 
 
@@ -50,6 +63,12 @@ class ImageConfig(Section):
     threads: int = Field(2, ge=1)
     """CPUs of the fit. Sums depend on it, so it is part of the model's identity."""
     fit: VQFitConfig = VQFitConfig()
+    model: str | None = None
+    """Path of a ``vq.safetensors`` that ``pardalis tokenizer fit`` made, to take instead of fitting one."""
+
+    def by_content(self) -> ImageConfig:
+        """Without paths: what an identity may depend on."""
+        return self.model_copy(update={"fit": self.fit.by_content()})
 
 
 class TokensConfig(Section):
@@ -57,13 +76,19 @@ class TokensConfig(Section):
 
     side: int
     captions: CaptionConfig
+    encode: Numerics
+    """As it was asked for."""
+    batch_images: int
+    """As it was done: less where the device had no room."""
 
 
 def fit_text_step(config: TextConfig) -> Step:
     return Step(
         name="bpe",
+        revision=2,
         inputs=("split",),
         settings=config,
+        numerics=TEXT_NUMERICS,
         tasks=lambda source: [gathered(source, "all", rows=("split", ROWS))],
         open=lambda: functools.partial(fit_text, config=config),
         fitted=True,
@@ -71,12 +96,15 @@ def fit_text_step(config: TextConfig) -> Step:
 
 
 def fit_text(task: Task, _report: Report, *, config: TextConfig) -> Made:
-    def every_form() -> Iterator[str]:
+    """The forms that are drawn of each caption, and the keywords that are in none of them alone."""
+
+    def every_text() -> Iterator[str]:
         for ref in task.reads["rows"]:
             for row in rows.training(ref).select([column.name for column in FORM_COLUMNS]).to_pylist():
-                yield from (form.text for form in forms(row, config.captions))
+                drawn = [form.text for form in forms(row, config.captions)]
+                yield from dict.fromkeys([*drawn, *row[schema.KEYWORDS.name]])
 
-    model = text.fit(every_form(), entries=config.entries)
+    model = text.fit(every_text(), entries=config.entries)
     return Made(files={BPE: model.to_json().encode()}, facts={"entries": model.num_entries})
 
 
@@ -92,10 +120,13 @@ def forms(row: dict[str, Any], config: CaptionConfig) -> list[captions.Form]:
 
 
 def fit_vq_step(config: ImageConfig) -> Step:
+    """Fit a model, or take the one that the settings name."""
+    if config.model is not None:
+        return given.step(config.model, side=config.side, files=(VQ, CURVES))
     return Step(
         name="vq",
         inputs=("split", "images"),
-        settings=config,
+        settings=config.by_content(),
         numerics=numerics.profile(threads=config.threads, libraries=LIBRARIES, device=numerics.device()),
         tasks=lambda source: [gathered(source, "all", rows=("split", ROWS), images=("images", IMAGES))],
         open=lambda: functools.partial(fit_vq, config=config),
@@ -121,11 +152,11 @@ def fit_vq(task: Task, report: Report, *, config: ImageConfig) -> Made:
     return Made(files=files, facts={"images": len(images_NHWC), "codebook": config.fit.vq.codebook_size})
 
 
-def perceptual(config: VQFitConfig) -> fit.Perceptual | None:
-    """How differently EfficientNet-Lite0 sees the drawn and the true images; none where it has no weight."""
-    if not config.perceptual_weight:
+def perceptual(config: VQFitConfig) -> Perceptual | None:
+    """What judges the drawn images beside the true ones; none where it has no weight."""
+    if not config.compares:
         return None
-    return Backbone.load(cache_folder() / "weights", device=numerics.device()).distance
+    return judges.load(config.lpips, cache=cache_folder() / "weights", device=numerics.device())
 
 
 def training_squares(task: Task, config: ImageConfig) -> NDArray[np.uint8]:
@@ -134,50 +165,70 @@ def training_squares(task: Task, config: ImageConfig) -> NDArray[np.uint8]:
     for ref, tar in zip(task.reads["rows"], task.reads["images"], strict=True):
         table = rows.with_images(rows.training(ref), tar)
         for uid, image in zip(table["uid"].to_pylist(), table["image"].to_pylist(), strict=True):
-            found.append((captions.digest("vq", uid), square(image, config.side)))
+            found.append(
+                (captions.digest("vq", uid), square(image, config.side, config.fit.vq.preprocessing))
+            )
     found.sort(key=lambda pair: pair[0])
     if not found:
         raise ValueError("no training image is left to fit the image tokenizer on; see `pardalis status`")
     return np.stack([pixels for _, pixels in found[: config.max_images]])
 
 
-def square(image: bytes, side: int) -> NDArray[np.uint8]:
-    """A stored image as [side, side, 3]."""
-    return sizes.fit_square(images.decode(image), side)
+def step(text_config: TextConfig, image_config: ImageConfig, encode: Numerics) -> Step:
+    config = TokensConfig(
+        side=image_config.side,
+        captions=text_config.captions,
+        encode=encode,
+        batch_images=encode.batch_images,
+    )
+    return step_of(config)
 
 
-def step(text_config: TextConfig, image_config: ImageConfig) -> Step:
-    config = TokensConfig(side=image_config.side, captions=text_config.captions)
+def step_of(config: TokensConfig) -> Step:
+    device = numerics.device()
+    workers = numerics.workers(cpus=1 if device == "cpu" else encoding.GPU_THREADS, gpus=0.25)
+    half = config.model_copy(update={"batch_images": config.batch_images // 2})
     return Step(
         name="tokenize",
+        revision=2,
         inputs=("split", "images", "bpe", "vq"),
         settings=config,
-        numerics=numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device()),
-        workers=numerics.workers(cpus=1, gpus=0.25),
+        numerics={
+            **numerics.profile(threads=workers.cpus, libraries=LIBRARIES, device=device),
+            **TEXT_NUMERICS,
+        },
+        workers=workers,
         tasks=lambda source: aligned(
             source, rows=("split", ROWS), images=("images", IMAGES), bpe=("bpe", BPE), vq=("vq", VQ)
         ),
-        open=lambda: functools.partial(tokenize, config=config),
+        open=lambda: functools.partial(tokenize, config=config, threads=workers.cpus),
+        smaller=functools.partial(step_of, half) if half.batch_images else None,
     )
 
 
-def tokenize(task: Task, _report: Report, *, config: TokensConfig) -> Made:
+def tokenize(task: Task, _report: Report, *, config: TokensConfig, threads: int) -> Made:
     table = rows.with_images(rows.kept(task.only("rows")), task.only("images"))
-    run = stages(task.only("bpe"), task.only("vq"), config)
-    tokens = run(table).select(schema.TOKENS.names)
-    return Made(files={TOKENS: tables.to_ipc(tokens)}, counts={KEPT: tokens.num_rows})
+    made_by = Tokenizers(text=task.only("bpe").sha256, image=task.only("vq").sha256)
+    found = stages(task.only("bpe"), task.only("vq"), config, threads)(table)
+    tokens = tokenized.signed(found, made_by).select(schema.TOKENS.names)
+    return Made(
+        files={TOKENS: tables.to_ipc(tokens)},
+        counts={KEPT: tokens.num_rows},
+        facts={"text_tokenizer": made_by.text, "image_tokenizer": made_by.image},
+    )
 
 
 @functools.lru_cache(maxsize=1)
-def stages(bpe: refs.Ref, vq_ref: refs.Ref, config: TokensConfig) -> Transform:
+def stages(bpe: refs.Ref, vq_ref: refs.Ref, config: TokensConfig, threads: int) -> Transform:
     """The two stages, opened once a worker: weights are read once, however many shards follow."""
+    model = vq.load(vq_ref.read()).to(numerics.device())
+    codes = schema.CODES if coding.code_dtype(model) is np.uint16 else schema.WIDE_CODES
     image = Stage(
         name="image codes",
         reads=(schema.IMAGE,),
-        adds=(schema.CODES,),
-        open=lambda: functools.partial(
-            encode_images, model=vq.load(vq_ref.read()).to(numerics.device()), side=config.side
-        ),
+        adds=(codes,),
+        open=lambda: functools.partial(encode_images, model=model, config=config, threads=threads),
+        batch_rows=WHOLE_SHARD,
     )
     words = Stage(
         name="caption forms",
@@ -190,11 +241,16 @@ def stages(bpe: refs.Ref, vq_ref: refs.Ref, config: TokensConfig) -> Transform:
     return opened([image, words])
 
 
-def encode_images(batch: pa.Table, *, model: vq.VQ, side: int) -> pa.Table:
-    pixels = [square(image, side) for image in batch[schema.IMAGE.name].to_pylist()]
-    shape = (0, side, side, 3)
-    codes_BT = vq.encode_images(model, np.stack(pixels) if pixels else np.zeros(shape, np.uint8))
-    return pa.table([list_column(codes_BT)], schema=pa.schema([schema.CODES]))
+def encode_images(batch: pa.Table, *, model: vq.VQ, config: TokensConfig, threads: int) -> pa.Table:
+    codes_BT = encoding.codes(
+        batch[schema.IMAGE.name].to_pylist(),
+        model=model,
+        side=config.side,
+        numerics=config.encode.model_copy(update={"batch_images": config.batch_images}),
+        threads=threads,
+    )
+    field = schema.CODES if codes_BT.dtype == np.uint16 else schema.WIDE_CODES
+    return pa.table([list_column(codes_BT)], schema=pa.schema([field]))
 
 
 def list_column(values_BT: NDArray[Any]) -> pa.ListArray:
@@ -205,13 +261,10 @@ def list_column(values_BT: NDArray[Any]) -> pa.ListArray:
 
 
 def encode_texts(batch: pa.Table, *, model: text.TextTokenizer, config: TokensConfig) -> pa.Table:
-    encoded = [encode_forms(forms(row, config.captions), model) for row in batch.to_pylist()]
-    return pa.table([pa.array(encoded, schema.TEXTS.type)], schema=pa.schema([schema.TEXTS]))
-
-
-def encode_forms(found: Sequence[captions.Form], model: text.TextTokenizer) -> list[dict[str, Any]]:
-    ids = model.encode([form.text for form in found])
-    return [
-        {"kind": form.kind, "origin": form.origin, "ids": entries.astype(np.uint16)}
-        for form, entries in zip(found, ids, strict=True)
+    """The forms of every caption, in one call of the tokenizer: a call a row takes four times as long."""
+    found = [forms(row, config.captions) for row in batch.to_pylist()]
+    ids = iter(model.encode([form.text for those in found for form in those]))
+    encoded = [
+        [{"kind": form.kind, "origin": form.origin, "ids": next(ids)} for form in those] for those in found
     ]
+    return pa.table([pa.array(encoded, schema.TEXTS.type)], schema=pa.schema([schema.TEXTS]))

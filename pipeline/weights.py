@@ -5,7 +5,7 @@ The surprising rule: they are looked for on the machine that starts the build. W
 
 from __future__ import annotations
 
-from pipeline import language, scores
+from pipeline import given, language, scores
 from pipeline.config import Config
 
 
@@ -13,7 +13,19 @@ def check(config: Config) -> None:
     """Raises ValueError with everything that is switched on and has no weights here, or no code to read them,
     and how to get it.
     """
-    refuse(scores.missing(config.pipeline.scores, config.retrieval.encoder) + of_filters(config))
+    missing = scores.missing(config.pipeline.scores, config.retrieval.encoder)
+    refuse(missing + of_filters(config) + of_tokenizer(config))
+    if config.tokenizer.image.model is not None:
+        given.refuse(config.tokenizer.image.model, commercial=config.pipeline.purpose.commercial)
+
+
+def objection(config: Config) -> str | None:
+    """What :func:`check` would say, told by who only looks."""
+    try:
+        check(config)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def check_filters(config: Config) -> None:
@@ -25,6 +37,11 @@ def of_filters(config: Config) -> list[str]:
     asked = config.pipeline.filters.languages is not None
     why = language.WEIGHTS.missing() if asked else None
     return [] if why is None else [f"pipeline.filters.languages: {why}"]
+
+
+def of_tokenizer(config: Config) -> list[str]:
+    files = config.tokenizer.image.fit.lpips
+    return [] if files is None else [f"tokenizer.image.fit.lpips: {why}" for why in files.missing()]
 
 
 def refuse(found: list[str]) -> None:

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms import InterpolationMode  # type: ignore[import-untyped]  # ships no types
-from torchvision.transforms.v2 import functional as v2  # type: ignore[import-untyped]  # ships no types
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as v2
 
 from tokenizer_service import features
 

@@ -13,9 +13,9 @@ from infra.artifact import Artifact, Made, publish_artifact, publish_shard
 from infra.cli import MISTAKE, run
 from infra.corpus import EMPTY, Corpus
 from infra.storage import Store
-from pipeline import config, schema, tables
-from pipeline.config import CONFIGS, BadConfig
+from pipeline import config, reading, schema, tables
 from pipeline.outcomes import KEPT
+from pipeline.reading import CONFIGS, BadConfig
 from pipeline.step import ROWS
 from trainer.config import TrainerConfig
 
@@ -52,7 +52,7 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
 def test_every_shipped_configuration_parses(path: Path) -> None:
     found = config.load(path)
-    trainer = config.validated(TrainerConfig, config.read(path).get("trainer", {}), str(path))
+    trainer = reading.validated(TrainerConfig, reading.read(path).values.get("trainer", {}), str(path))
     assert trainer.masking.max_spans <= found.pipeline.examples.rows.max_spans
 
 

@@ -1,65 +1,33 @@
 """Fit the image tokenizer: counted in steps, never in seconds, so that it repeats byte for byte.
 
-Surprising rule: the codebook has no gradient. Each code follows the moving average of the vectors that chose
-it, and a code that nothing chooses is moved onto a vector of the current batch (VQ-VAE-2, arXiv 1906.00446,
-appendix A.1; Jukebox, arXiv 2005.00341, section 3.1). The text tokenizer's fit is :func:`text.fit`.
+Here it begins, and here it runs on images that fit in memory; :mod:`tokenizer_service.descent` has the step,
+and a corpus too large for memory comes as another stream of the same batches. The text tokenizer's fit is
+:func:`text.fit`.
+
+Surprising rule: a codebook without gradient moves after each step, in ``Quantizer.settle``.
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor
-from torch.nn import functional
-from torch.nn.utils import clip_grad_norm_
 
-from infra.settings import Section
-from tokenizer_service import vq
-from tokenizer_service.vq import VQ, Pixels, VQConfig
+from tokenizer_service import discriminator, vq
+from tokenizer_service.adversary import Adversary
+from tokenizer_service.coding import Pixels
+from tokenizer_service.descent import Batch, Descent
+from tokenizer_service.perceptual import Perceptual
+from tokenizer_service.recipe import VQFitConfig
+from tokenizer_service.vq import VQ
 
-# B images, C channels, H height, W width, D code dimensions, K codebook size, N vectors, h x w grid
+# B images, C channels, H height, W width, N images in all
+WATCHED = 64
+"""Images of a fit in memory by which the adversary is guarded."""
 
 Report = Callable[[int, dict[str, float]], None]
 """Called with the number of finished steps and what they measured."""
-Perceptual = Callable[[Tensor, Tensor], Tensor]
-"""A scalar from drawn and true images [B, 3, H, W] in [-1, 1]."""
-
-
-class VQFitConfig(Section):
-    """How the image tokenizer is fitted. The defaults suit some thousand images of 64 px on two CPU cores."""
-
-    vq: VQConfig = VQConfig()
-    seed: int = 0
-    steps: int = Field(1400, ge=1)
-    batch_images: int = Field(32, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    """The peak, reached after ``warmup_steps``; half a cosine brings it to zero."""
-    warmup_steps: int = Field(50, ge=0)
-    weight_decay: float = Field(0.02, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    mse_weight: float = Field(1.0, ge=0)
-    l1_weight: float = Field(0.0, ge=0)
-    perceptual_weight: float = Field(0.0, ge=0)
-    commitment_weight: float = Field(0.25, ge=0)
-    """Pulls vectors towards the code they chose."""
-    code_decay: float = Field(0.95, ge=0, lt=1)
-    """Of the moving averages behind the codebook. At 0.99 a code takes 350 steps to be found dead."""
-    dead_share: float = Field(0.03, ge=0, lt=1)
-    """A code chosen less often than this share of the mean is dead."""
-    revive_until: float = Field(0.8, ge=0, le=1)
-    """Share of the steps after which dead codes stay where they are, so that the decoder can settle."""
-    average_decay: float = Field(0.99, ge=0, lt=1)
-    """Of the moving average of the weights, which is what is kept."""
-    flip_share: float = Field(0.5, ge=0, le=1)
-    """Images mirrored left to right in training."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    report_every: int = Field(50, ge=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,24 +35,6 @@ class Fitted:
     model: VQ
     curves: tuple[dict[str, float], ...]
     """What was reported, with its ``step``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Choices:
-    """Moving averages, a step, of what chose each code: how many vectors [K], and their sum [K, D]."""
-
-    counts: Tensor
-    sums: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pass:
-    """One batch through the model: its losses, and which of its vectors [N, D] chose which code [N]."""
-
-    loss: Tensor
-    mse: Tensor
-    vectors: Tensor
-    codes: Tensor
 
 
 def fit_vq(
@@ -101,126 +51,85 @@ def fit_vq(
 
     ``report`` is called every ``report_every`` steps and after the last.
     """
-    _check(images_NHWC, config, perceptual)
-    generator = torch.Generator().manual_seed(config.seed)
-    batches = (batch_BCHW.to(device) for batch_BCHW in _batches(images_NHWC, config, generator))
-    model = vq.new(config.vq, generator).to(device)
-    average, optimizer = copy.deepcopy(model), _optimizer(model, config)
-    choices = _first_choices(model, next(batches), generator)
+    check(images_NHWC, config, perceptual)
+    if config.crops is not None:
+        raise ValueError("fit.crops looks at boxes, which only `pardalis tokenizer fit` finds; leave it out")
+    batches = Squares(images_NHWC, config)
+    descent = begin(config, next(batches), perceptual=perceptual, device=device)
     curves: list[dict[str, float]] = []
-    for step in range(1, config.steps + 1):
-        done = _forward(model, next(batches), config, perceptual)
-        rate = _descend(model, optimizer, done.loss, step=step, config=config)
-        choices = _move_codes(model, choices, done, step=step, config=config, generator=generator)
-        _follow(average, model, min(config.average_decay, step / (step + 9)))
-        if step % config.report_every == 0 or step == config.steps:
-            curves.append({"step": step, "rate": rate, **_facts(done, choices)})
-            report(step, curves[-1])
-    return Fitted(model=average.eval().requires_grad_(requires_grad=False), curves=tuple(curves))
+    while descent.step < config.steps:
+        descent.advance(next(batches))
+        if descent.step % config.report_every == 0 or descent.step == config.steps:
+            curves.append(descent.facts())
+            if config.gan is not None:
+                curves[-1] |= descent.watch(images_NHWC[:WATCHED])
+            report(descent.step, curves[-1])
+    return Fitted(model=descent.average, curves=tuple(curves))
 
 
-def _check(images_NHWC: Pixels, config: VQFitConfig, perceptual: Perceptual | None) -> None:
+def check(images_NHWC: Pixels, config: VQFitConfig, perceptual: Perceptual | None) -> None:
+    """Refuse images that the settings cannot be fitted on."""
     f, shape = config.vq.downsample, images_NHWC.shape
     if not shape[0] or shape[3] != 3 or shape[1] % f or shape[2] % f:
         raise ValueError(f"images must be [N, H, W, 3] with sides that are multiples of {f}, got {shape}")
-    if config.perceptual_weight and perceptual is None:
-        raise ValueError(f"perceptual_weight is {config.perceptual_weight} but no perceptual loss was given")
+    if config.compares and perceptual is None:
+        weight = config.perceptual_weight
+        raise ValueError(f"perceptual_weight is {weight} but no perceptual loss was given")
+    if config.gan is not None and min(shape[1:3]) < (least := discriminator.smallest_side(config.gan)):
+        raise ValueError(
+            f"gan.layers = {config.gan.layers} judges patches of images of at least {least} px, got {shape}; "
+            "lower it"
+        )
 
 
-def _batches(images_NHWC: Pixels, config: VQFitConfig, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless batches [B, 3, H, W]: every image once in a random order, then again in another."""
-    images_NCHW = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).contiguous()
-    waiting_N = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(waiting_N) < config.batch_images:
-            waiting_N = torch.cat([waiting_N, torch.randperm(len(images_NCHW), generator=generator)])
-        now_B, waiting_N = waiting_N[: config.batch_images], waiting_N[config.batch_images :]
-        batch_BCHW = images_NCHW[now_B]
-        flips_B = torch.rand(config.batch_images, generator=generator) < config.flip_share
-        batch_BCHW[flips_B] = batch_BCHW[flips_B].flip(-1)
-        yield batch_BCHW.float() / 127.5 - 1
+def begin(
+    config: VQFitConfig,
+    first: Batch,
+    *,
+    perceptual: Perceptual | None,
+    device: str,
+    init: VQ | None = None,
+) -> Descent:
+    """A fit that has taken no step; the ``first`` batch seeds the codebook, or weighs that of ``init``."""
+    generator = torch.Generator().manual_seed(config.seed)
+    model = vq.new(config.vq, generator) if init is None else init.requires_grad_()
+    # Tensor cores read channels last; kernels in another layout would be turned around in every step.
+    layout = torch.channels_last if device != "cpu" else torch.preserve_format
+    model = model.to(device).to(memory_format=layout)
+    descent = Descent(
+        model,
+        config,
+        perceptual=perceptual,
+        adversary=adversary(config, device),
+        generator=generator,
+    )
+    descent.seed(first, keep=init is not None)
+    return descent
 
 
-def _optimizer(model: VQ, config: VQFitConfig) -> torch.optim.AdamW:
-    kernels = [weight for weight in model.parameters() if weight.ndim == 4]
-    others = [weight for weight in model.parameters() if weight.ndim != 4]
-    groups: list[dict[str, Any]] = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), weight_decay=config.weight_decay)
+def adversary(config: VQFitConfig, device: str) -> Adversary | None:
+    """From a generator of its own: until its weight grows, the fit is the same as without it."""
+    if config.gan is None:
+        return None
+    generator = torch.Generator().manual_seed(config.seed)
+    return Adversary(discriminator.new(config.gan, generator).to(device), config.gan)
 
 
-def _forward(model: VQ, true_BCHW: Tensor, config: VQFitConfig, perceptual: Perceptual | None) -> _Pass:
-    with torch.autocast(true_BCHW.device.type, dtype=torch.bfloat16, enabled=config.dtype == "bfloat16"):
-        vectors_BDhw = model.embed(true_BCHW)
-        B, D, h, w = vectors_BDhw.shape
-        vectors_ND = vq.rows(vectors_BDhw)
-        codes_N = model.nearest(vectors_ND.detach())
-        chosen_ND = model.codebook_KD[codes_N]
-        # The straight-through estimator: forward the code, backward as if it were the vector.
-        passed_ND = vectors_ND + (chosen_ND - vectors_ND).detach()
-        drawn_BCHW = model.draw(passed_ND.view(B, h, w, D).permute(0, 3, 1, 2))
-    mse = functional.mse_loss(drawn_BCHW, true_BCHW)
-    loss = config.mse_weight * mse + config.l1_weight * functional.l1_loss(drawn_BCHW, true_BCHW)
-    loss = loss + config.commitment_weight * (vectors_ND - chosen_ND).square().sum(dim=1).mean()
-    if perceptual is not None:
-        loss = loss + config.perceptual_weight * perceptual(drawn_BCHW, true_BCHW)
-    return _Pass(loss=loss, mse=mse.detach(), vectors=vectors_ND.detach(), codes=codes_N)
+class Squares:
+    """Endless batches of images in memory: every one once in a random order, then again in another."""
 
+    def __init__(self, images_NHWC: Pixels, config: VQFitConfig) -> None:
+        self.images_NHWC, self.config = images_NHWC, config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.waiting_N = torch.empty(0, dtype=torch.long)
 
-def _descend(
-    model: VQ, optimizer: torch.optim.Optimizer, loss: Tensor, *, step: int, config: VQFitConfig
-) -> float:
-    """One step of AdamW, in place; the learning rate that it used."""
-    rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / config.steps))
-    rate *= min(1.0, step / max(1, config.warmup_steps))
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
-    clip_grad_norm_(model.parameters(), config.clip_norm)
-    optimizer.step()
-    return rate
-
-
-@torch.no_grad()
-def _first_choices(model: VQ, true_BCHW: Tensor, generator: torch.Generator) -> _Choices:
-    """Begin with codes that are vectors of the first batch; those left over keep their random place."""
-    vectors_ND = vq.rows(model.embed(true_BCHW))
-    picked_N = torch.randperm(len(vectors_ND), generator=generator)[: len(model.codebook_KD)]
-    model.codebook_KD[: len(picked_N)] = vectors_ND[picked_N]
-    mean = len(vectors_ND) / len(model.codebook_KD)
-    counts_K = torch.full_like(model.codebook_KD[:, 0], mean)
-    return _Choices(counts=counts_K, sums=mean * model.codebook_KD)
-
-
-@torch.no_grad()
-def _move_codes(
-    model: VQ, before: _Choices, done: _Pass, *, step: int, config: VQFitConfig, generator: torch.Generator
-) -> _Choices:
-    """Move each code to the mean of what chose it, and the dead ones onto vectors of this batch."""
-    K = len(model.codebook_KD)
-    counts_K = torch.bincount(done.codes, minlength=K).float()
-    sums_KD = torch.zeros_like(before.sums).index_add_(0, done.codes, done.vectors)
-    counts_K = before.counts.lerp(counts_K, 1 - config.code_decay)
-    sums_KD = before.sums.lerp(sums_KD, 1 - config.code_decay)
-    mean = len(done.codes) / K
-    dead_K = counts_K < config.dead_share * mean
-    if step <= config.revive_until * config.steps and dead_K.any():
-        picked = torch.randint(len(done.vectors), (int(dead_K.sum()),), generator=generator)
-        sums_KD[dead_K] = mean * done.vectors[picked]
-        counts_K[dead_K] = mean
-    model.codebook_KD.copy_(functional.normalize(sums_KD, dim=1))
-    return _Choices(counts=counts_K, sums=sums_KD)
-
-
-@torch.no_grad()
-def _follow(average: VQ, model: VQ, decay: float) -> None:
-    for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(weight, 1 - decay)
-    average.codebook_KD.copy_(model.codebook_KD)
-
-
-def _facts(done: _Pass, choices: _Choices) -> dict[str, float]:
-    """``psnr`` is that of this training batch, in dB; ``used`` the share of codes lately chosen."""
-    psnr = 10 * math.log10(4 / max(done.mse.item(), 1e-12))
-    used = (choices.counts > 0.1 * choices.counts.mean()).float().mean().item()
-    return {"loss": done.loss.item(), "psnr": psnr, "used": used}
+    def __next__(self) -> Batch:
+        size = self.config.batch_images
+        while len(self.waiting_N) < size:
+            order_N = torch.randperm(len(self.images_NHWC), generator=self.generator)
+            self.waiting_N = torch.cat([self.waiting_N, order_N])
+        now_B, self.waiting_N = self.waiting_N[:size], self.waiting_N[size:]
+        flips_B = torch.rand(size, generator=self.generator) < self.config.flip_share
+        batch_BHWC = self.images_NHWC[now_B.numpy()]
+        batch_BHWC[flips_B.numpy()] = batch_BHWC[flips_B.numpy(), :, ::-1]
+        return Batch(images_BHWC=batch_BHWC)

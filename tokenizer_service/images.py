@@ -56,6 +56,10 @@ class Undecodable(ValueError):
     """The bytes are no image that we accept; the message says why."""
 
 
+class OtherFormat(Undecodable):
+    """They do not begin as a JPEG, PNG or WebP file does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     format: Format
@@ -126,7 +130,7 @@ def _format(data: bytes) -> Format:
         return "PNG"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    raise Undecodable(f"not a JPEG, PNG or WebP file: it begins with {data[:12]!r}")
+    raise OtherFormat(f"not a JPEG, PNG or WebP file: it begins with {data[:12]!r}")
 
 
 def _open(stream: io.BytesIO, kind: Format) -> ImageFile.ImageFile:

@@ -1,4 +1,4 @@
-"""How good a tokenizer is: PSNR, SSIM, use of the codebook, Fréchet distance.
+"""How good a tokenizer is: PSNR, SSIM, use of the codebook. :mod:`tokenizer_service.frechet` has the rest.
 
 Surprising rule: a PSNR over several images has two usual meanings, the mean over images and that of the mean
 error; they differ by a decibel here, so each has its own function.
@@ -7,15 +7,17 @@ error; they differ by a decibel here, so each has its own function.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-# B images, H height, W width, C channels, N rows, D features, T codes
+# B images, H height, W width, C channels, T codes, K codebook size
 Pixels = NDArray[np.uint8]
 
 PEAK = 255.0
+MAX_PSNR_DB = 100.0
+"""What an image without any error counts for in a mean."""
 _WINDOW = 11
 _SIGMA = 1.5
 
@@ -60,7 +62,7 @@ def ssim_each(true_BHWC: Pixels, seen_BHWC: Pixels) -> NDArray[np.float64]:
 
 
 def _ssim(true_HWC: Pixels, seen_HWC: Pixels) -> float:
-    x, y = true_HWC.astype(np.float64), seen_HWC.astype(np.float64)
+    x, y = (image_HWC.transpose(2, 0, 1).astype(np.float64) for image_HWC in (true_HWC, seen_HWC))
     mean_x, mean_y = _blur(x), _blur(y)
     var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
     shared = _blur(x * y) - mean_x * mean_y
@@ -69,12 +71,19 @@ def _ssim(true_HWC: Pixels, seen_HWC: Pixels) -> float:
     return float((light * (2 * shared + c2) / (var_x + var_y + c2)).mean())
 
 
-def _blur(plane_HWC: NDArray[np.float64]) -> NDArray[np.float64]:
-    away = np.arange(_WINDOW) - _WINDOW // 2
-    weights = np.exp(-(away**2) / (2 * _SIGMA**2))
-    weights /= weights.sum()
-    rows = sliding_window_view(plane_HWC, _WINDOW, axis=0) @ weights
-    return np.asarray(sliding_window_view(rows, _WINDOW, axis=1) @ weights)
+def _blur(planes_CHW: NDArray[np.float64]) -> NDArray[np.float64]:
+    blurred: NDArray[np.float64] = (
+        _windows(planes_CHW.shape[1]) @ planes_CHW @ _windows(planes_CHW.shape[2]).T
+    )
+    return blurred
+
+
+@lru_cache(maxsize=8)
+def _windows(length: int) -> NDArray[np.float64]:
+    """Each row weighs a window [length - 10, length]: products are quicker than views."""
+    away = np.arange(length) - _WINDOW // 2 - np.arange(length - _WINDOW + 1)[:, None]
+    weights = np.where(abs(away) <= _WINDOW // 2, np.exp(-(away**2) / (2 * _SIGMA**2)), 0.0)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,31 +100,46 @@ def codebook_use(codes: NDArray[np.integer], size: int) -> CodebookUse:
     >>> codebook_use(np.array([0, 0, 3, 3]), 4)
     CodebookUse(used=0.5, perplexity=2.0)
     """
-    if not codes.size or codes.min() < 0 or codes.max() >= size:
-        raise ValueError(f"codes must be in [0, {size}) and at least one; got {codes.size} of them")
-    counts = np.bincount(codes.reshape(-1), minlength=size)
-    share = counts[counts > 0] / counts.sum()
+    return use_of(code_counts(codes, size))
+
+
+def code_counts(codes: NDArray[np.integer], size: int) -> NDArray[np.int64]:
+    """How often each code occurs [K]; counts of several arrays may be added."""
+    if codes.size and (codes.min() < 0 or codes.max() >= size):
+        raise ValueError(f"codes must be in [0, {size}), got [{codes.min()}, {codes.max()}]")
+    return np.bincount(codes.reshape(-1).astype(np.int64), minlength=size)
+
+
+def use_of(counts_K: NDArray[np.int64]) -> CodebookUse:
+    if not counts_K.any():
+        raise ValueError("no code was counted, so there is no use to tell; give at least one image")
+    share = counts_K[counts_K > 0] / counts_K.sum()
     entropy = -(share * np.log2(share)).sum()
-    return CodebookUse(used=share.size / size, perplexity=float(2**entropy))
+    return CodebookUse(used=share.size / len(counts_K), perplexity=float(2**entropy))
 
 
-def frechet_distance(first_ND: NDArray[np.floating], second_ND: NDArray[np.floating]) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to two sets of features (Heusel et al., 1706.08500).
+@dataclass(slots=True)
+class Tally:
+    """Quality of the images seen so far, all of one size: sums alone are kept."""
 
-    tr (A B)^1/2 of two covariances A = X'X and B = Y'Y is the sum of the singular values of X Y'. So no
-    matrix is squared and none needs a root: the result is exact for fewer rows than features as well.
-    """
-    if first_ND.shape[1:] != second_ND.shape[1:] or min(len(first_ND), len(second_ND)) < 2:
-        raise ValueError(f"two sets of at least 2 equal vectors, got {first_ND.shape}, {second_ND.shape}")
-    first, second = first_ND.astype(np.float64), second_ND.astype(np.float64)
-    x, y = _root(first), _root(second)
-    cross = np.linalg.svd(x @ y.T, compute_uv=False).sum()
-    means = np.square(first.mean(axis=0) - second.mean(axis=0)).sum()
-    return max(0.0, float(means + np.square(x).sum() + np.square(y).sum() - 2 * cross))
+    images: int = 0
+    psnr: float = 0.0
+    ssim: float = 0.0
+    error: float = 0.0
+    """Sums over the images; the error is the mean square of each."""
 
+    def add(self, psnr_B: NDArray[np.float64], ssim_B: NDArray[np.float64]) -> None:
+        """PSNR in dB, as :func:`psnr_each` gives it."""
+        self.images += len(psnr_B)
+        self.error += float((PEAK**2 * 10 ** (-psnr_B / 10)).sum())
+        self.psnr += float(np.minimum(psnr_B, MAX_PSNR_DB).sum())
+        self.ssim += float(ssim_B.sum())
 
-def _root(rows_ND: NDArray[np.float64]) -> NDArray[np.float64]:
-    """X, at most [D, D], with X'X the covariance of the rows."""
-    centered_ND = (rows_ND - rows_ND.mean(axis=0)) / np.sqrt(len(rows_ND) - 1)
-    root: NDArray[np.float64] = np.linalg.qr(centered_ND).R
-    return root
+    def means(self) -> dict[str, float]:
+        """Mean PSNR over images, PSNR of the mean error, mean SSIM; of at least one image."""
+        pooled = float(_decibels(np.asarray(self.error / self.images)))
+        return {
+            "psnr_mean_db": self.psnr / self.images,
+            "psnr_pooled_db": min(pooled, MAX_PSNR_DB),
+            "ssim": self.ssim / self.images,
+        }

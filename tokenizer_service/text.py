@@ -1,7 +1,8 @@
 """Text to entries and back: byte-level BPE with single digits, as in CM3's tokenizers.
 
-Surprising rule: text is brought to Unicode NFC once, at this door; what comes back is the NFC form, exactly.
-A space goes before it, and comes off on the way back, so that a word has the same entries first in a text as
+Surprising rule: text is brought to Unicode NFC once, at this door; what comes back is the NFC form, exactly,
+whatever it holds: spaces at its ends, NUL, line ends of any system, code points that nobody has assigned. A
+space goes before it, and comes off on the way back, so that a word has the same entries first in a text as
 after another word; GPT-2's BPE has two for each. Entries count from 0; ``vocabulary.from_text`` makes ids of
 them.
 """
@@ -35,8 +36,9 @@ _SPACES = " \t\n\r"
 def fit(texts: Iterable[str], *, entries: int) -> TextTokenizer:
     """Byte pair encoding (Sennrich et al., arXiv 1508.07909) over bytes, with at most ``entries`` entries.
 
-    A small corpus runs out of pairs and yields fewer. The same texts, in whatever order, give the same
-    tokenizer.
+    A small corpus runs out of pairs and yields fewer. Texts are read one after the other: what is held are
+    the distinct words and how often each was seen. So the same texts, in whatever order and with however many
+    threads, give the same bytes; of pairs that are as frequent, the one of the older entries goes first.
     """
     if not MIN_ENTRIES <= entries <= vocabulary.MAX_TEXT:
         raise ValueError(f"entries must be in [{MIN_ENTRIES}, {vocabulary.MAX_TEXT}], got {entries}")
@@ -117,7 +119,7 @@ class TextTokenizer:
 
 
 def _normal(text: str) -> str:
-    normal = unicodedata.normalize("NFC", f" {text}" if text else "")
+    normal = f" {unicodedata.normalize('NFC', text)}" if text else ""
     if not normal.isascii():
         try:
             normal.encode()

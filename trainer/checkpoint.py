@@ -1,14 +1,11 @@
 """Save and resume a run: safetensors for arrays, JSON for the rest, never pickle.
 
-The surprising rule: a checkpoint is a folder that appears whole. It is written beside its place, flushed and
-renamed; a folder under its final name is complete, and a failure leaves the one before.
+The surprising rule: a checkpoint is a folder that appears whole, see :mod:`infra.checkpoints`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from infra import checkpoints
 from infra.artifact import Corrupt
 from tokenizer_service.vocabulary import Live
 from trainer.model import ModelSection, Transformer
@@ -53,25 +51,11 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, st
     """
     if folder.exists():
         return folder
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, aside / MODEL)
-    save_file(_optimizer_arrays(optimizer) | {RNG: torch.get_rng_state()}, aside / OPTIMIZER)
-    (aside / STATE).write_text(json.dumps(_to_json(state), indent=1, sort_keys=True) + "\n")
-    for path in (*aside.iterdir(), aside):
-        _flush(path)
-    aside.rename(folder)
-    _flush(folder.parent)
+    with checkpoints.whole(folder) as aside:
+        save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, aside / MODEL)
+        save_file(_optimizer_arrays(optimizer) | {RNG: torch.get_rng_state()}, aside / OPTIMIZER)
+        (aside / STATE).write_text(json.dumps(_to_json(state), indent=1, sort_keys=True) + "\n")
     return folder
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -166,18 +150,15 @@ class Checkpoints:
     def _save(
         self, kind: str, model: nn.Module, optimizer: torch.optim.Optimizer, *, state: State, keep: int
     ) -> Path:
-        saved = save(self.folder / f"{kind}-{state.step:08d}", model, optimizer, state=state)
-        for old in self._complete(kind)[:-keep]:
-            shutil.rmtree(old)
+        place = checkpoints.place(self.folder, kind, state.step)
+        saved = save(place, model, optimizer, state=state)
+        checkpoints.prune(self.folder, kind, keep=keep)
         return saved
-
-    def _complete(self, kind: str) -> list[Path]:
-        return sorted(self.folder.glob(f"{kind}-*"))
 
     def latest(self) -> Path | None:
         """Where to resume."""
-        return next(reversed(self._complete("step")), None)
+        return checkpoints.latest(self.folder, "step")
 
     def best(self) -> Path | None:
         """The lowest validation loss; without validation, the latest."""
-        return next(reversed(self._complete("best")), None) or self.latest()
+        return checkpoints.latest(self.folder, "best") or self.latest()

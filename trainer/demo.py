@@ -20,13 +20,13 @@ from infra.corpus import Version
 from infra.options import LAST_DEMO, CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore, Store, cache_folder
 from infra.telemetry import clock, say
-from pipeline import config as configuration
-from pipeline import jobs, weights
+from pipeline import jobs, reading, weights
 from pipeline.deliveries import emoji
+from pipeline.settings import Asked
 from trainer import exhibit, folder, page, training
 from trainer.config import TrainerConfig
 
-CONFIG = configuration.CONFIGS / "demo.toml"
+CONFIG = reading.CONFIGS / "demo.toml"
 AS_OF = "2026-11-22T00:00:00Z"
 """Rights are judged at this instant, so that every run of the demo decides alike."""
 SUMMARY = "summary.json"
@@ -95,7 +95,7 @@ def demo(
 
 def made(places: Places, options: CorpusOptions, engine: EngineOptions) -> dict[str, Any]:
     """The corpus, the model and what it draws, made or found; all that the page says."""
-    with jobs.job("demo", options, engine, check=weights.check) as work:
+    with jobs.job("demo", Asked.of(options), engine, check=weights.check) as work:
         try:
             _, ingested = jobs.ingest_all(work, [str(places.delivery)], AS_OF)
             version, built = jobs.build_all(work)

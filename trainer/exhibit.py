@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
 
 from infra.corpus import Corpus, Version
 from pipeline import embed, refs, schema, tables
@@ -21,10 +18,11 @@ from pipeline.captions import digest
 from pipeline.deliveries import emoji
 from pipeline.query import Found
 from pipeline.split import TRAIN, VALIDATION
+from pipeline.thumbnails import png
 from pipeline.tokenizing import pinned
 from pipeline.tokens import CURVES
 from retrieval import recall
-from tokenizer_service import images, metrics, sizes, vq
+from tokenizer_service import coding, images, metrics, sizes
 from trainer import stream, training
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
@@ -107,7 +105,7 @@ def model(studio: Studio) -> dict[str, Any]:
 
 def redrawn(studio: Studio, pictures: Pixels) -> Pixels:
     """Through the tokenizer and back."""
-    return vq.decode_codes(studio.vq, vq.encode_images(studio.vq, pictures))
+    return coding.decode_codes(studio.vq, coding.encode_images(studio.vq, pictures))
 
 
 def tokenizer(studio: Studio, held_out: HeldOut) -> dict[str, Any]:
@@ -203,10 +201,3 @@ def captions(studio: Studio, recipe: TrainerConfig, held_out: HeldOut) -> list[d
 def reconstructions(studio: Studio, held_out: HeldOut) -> list[dict[str, str]]:
     true = held_out.pictures[:NUM_RECONSTRUCTIONS]
     return [{"true": png(a), "seen": png(b)} for a, b in zip(true, redrawn(studio, true), strict=True)]
-
-
-def png(picture: Pixels) -> str:
-    """A data address, so that the page needs no other file."""
-    sink = io.BytesIO()
-    Image.fromarray(picture).save(sink, "PNG")
-    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()

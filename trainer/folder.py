@@ -16,7 +16,7 @@ from infra.artifact import fingerprint, pretty
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions
 from infra.storage import LocalStore
-from pipeline import config as configuration
+from pipeline import reading
 from pipeline.shards import ShardInfo
 from trainer import order, stream
 from trainer.checkpoint import Checkpoints, read_state
@@ -54,18 +54,12 @@ def settings(run: Path, options: CorpusOptions, packs: Sequence[ShardInfo] = ())
     """
     path = options.config or run / RUN
     if options.config:
-        told = configuration.read(options.config).get("trainer", {})
+        held = reading.read(options.config).values.get("trainer", {})
     else:
-        told = json.loads(path.read_text())["config"] if path.exists() else {}
-    values = configuration.merged({"trainer": fitting(packs)}, {"trainer": told})
-    values = configuration.overridden(values, options.overrides)
-    unknown = sorted(set(values) - set(configuration.TABLES))
-    if unknown:
-        raise configuration.BadConfig(
-            f"--set names the unknown table {unknown[0]!r}; the tables are {', '.join(configuration.TABLES)}"
-        )
-    where = str(path) if told else "the trainer's settings"
-    return configuration.validated(TrainerConfig, values["trainer"], where)
+        held = json.loads(path.read_text())["config"] if path.exists() else {}
+    values = reading.merged({"trainer": fitting(packs)}, {"trainer": held})
+    where = str(path) if held else "the trainer's settings"
+    return reading.of_table(TrainerConfig, reading.told(values, where, options.overrides), "trainer")
 
 
 def fitting(packs: Sequence[ShardInfo]) -> dict[str, Any]:

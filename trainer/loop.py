@@ -8,7 +8,6 @@ Shapes: B rows, T tokens.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -263,26 +262,6 @@ def _save(run: _Run, checkpoints: Checkpoints, *, validated: bool) -> Path | Non
     if run.finished or run.step % run.recipe.loop.checkpoint_every == 0:
         return checkpoints.save(run.model, run.optimizer, state=run.state())
     return None
-
-
-def journal(path: Path, *, step: int) -> Report:
-    """Report to a JSONL file; lines behind ``step``, left by a run that died, are dropped first."""
-    kept = [line for line in lines(path) if json.loads(line)["step"] <= step]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(kept))
-
-    def write(metrics: Mapping[str, float], _: Path | None) -> None:
-        with path.open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
-
-    return write
-
-
-def lines(path: Path) -> list[str]:
-    """Whole lines; the last may have been cut short."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def to_ray(metrics: Mapping[str, float]) -> None:

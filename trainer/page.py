@@ -18,11 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from infra.storage import LocalStore
 from pipeline import build
+from pipeline.plots import plot, series
 
-WIDTH, HEIGHT, MARGIN = 420, 180, 34
 TILE, LABEL = 128, 24
 """Pixels of a drawn picture, twice its own, and of the words below it."""
-COLORS = ("#1f6feb", "#d1242f", "#2da44e", "#8250df")
 
 
 def write(path: Path, summary: Mapping[str, Any]) -> None:
@@ -73,29 +72,6 @@ def plots(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
             },
         ),
     ]
-
-
-def series(lines: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
-    return [(line["step"], line[name]) for line in lines if name in line]
-
-
-def plot(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> dict[str, Any]:
-    points = [point for line in lines.values() for point in line]
-    if not points:
-        return {"title": title, "lines": [], "top": 0, "bottom": 0, "right": 0}
-    right = max(x for x, _ in points)
-    bottom, top = min(y for _, y in points), max(y for _, y in points)
-    span = max(top - bottom, 1e-9)
-
-    def place(x: float, y: float) -> str:
-        across = MARGIN + (WIDTH - 2 * MARGIN) * x / max(right, 1)
-        return f"{across:.1f},{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (y - bottom) / span:.1f}"
-
-    polylines = [
-        {"name": name, "color": color, "points": " ".join(place(*point) for point in line)}
-        for (name, line), color in zip(lines.items(), COLORS, strict=False)
-    ]
-    return {"title": title, "lines": polylines, "top": top, "bottom": bottom, "right": right}
 
 
 def text(summary: Mapping[str, Any], path: Path) -> str:

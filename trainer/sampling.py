@@ -15,7 +15,6 @@ from PIL import Image, PngImagePlugin
 from infra import runs
 from infra.options import CorpusOptions, answer, png
 from pipeline.query import Found
-from pipeline.tokens import square
 from trainer import folder
 from trainer.sampler import SamplerSection
 from trainer.studio import Pixels, open_studio
@@ -105,7 +104,7 @@ def caption(run: Path, image: Path, drawing: DrawOptions, options: CorpusOptions
     section = folder.settings(run, options).sampler
     corpus = options.open()
     studio = open_studio(corpus, corpus.newest(), run)
-    (words,) = studio.caption([square(image.read_bytes(), studio.side)], section, seed=drawing.seed)
+    (words,) = studio.caption([studio.square(image.read_bytes())], section, seed=drawing.seed)
     answer({"caption": words}, words, json=options.json)
 
 

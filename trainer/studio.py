@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
-from pipeline import refs, schema, tables
-from pipeline.examples import Tokens, read_tokens
+from pipeline import encoding, refs, schema, tokenized
 from pipeline.query import Found, Library, open_library
 from pipeline.split import TRAIN
+from pipeline.tokenized import Tokenizers, Tokens
 from pipeline.tokenizing import image_side, load_bpe, load_vq
-from pipeline.tokens import TOKENS, square
-from tokenizer_service import text, vocabulary, vq
+from pipeline.tokens import BPE, TOKENS, VQ
+from tokenizer_service import coding, text, vocabulary, vq
 from trainer import sampler
 from trainer.checkpoint import Checkpoints, load_model
 from trainer.folder import check_tokenizers
@@ -85,18 +85,22 @@ class Studio:
             for prompt, found in zip(prompts, neighbors, strict=True)
         ]
         codes_BT = sampler.draw_images(self.model, rows, section, num_tokens=self.num_codes, seed=seed)
-        return list(vq.decode_codes(self.vq, codes_BT.astype(np.uint16)))
+        return list(coding.decode_codes(self.vq, codes_BT.astype(np.uint16)))
 
     def caption(self, images: Sequence[Pixels], section: SamplerSection, *, seed: int) -> list[str]:
         """Words for each picture [side, side, 3], without neighbors."""
-        codes_BT = vq.encode_images(self.vq, np.stack(images))
+        codes_BT = coding.encode_images(self.vq, np.stack(images))
         rows = [sampler.caption_prompt(vocabulary.from_codes(codes).tolist()) for codes in codes_BT]
         drawn = sampler.draw_texts(self.model, rows, section, seed=seed)
         return [self.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64))) for ids in drawn]
 
     def picture(self, uid: str) -> Pixels:
         """The asset's training image, as the model sees it before the tokenizer."""
-        return square(self.library.image(uid), self.side)
+        return self.square(self.library.image(uid))
+
+    def square(self, image: bytes) -> Pixels:
+        """Any image as the tokenizer takes it."""
+        return encoding.square(image, self.side, self.vq.config.preprocessing)
 
 
 def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
@@ -107,11 +111,12 @@ def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
     if last is None:
         raise ValueError(f"{run} holds no checkpoint; run `pardalis train --run {run}` first")
     check_tokenizers(run, corpus, version)
-    tokens = {
-        uid: found
-        for shard in corpus.artifact(version, "tokenize").shards.values()
-        for uid, found in read_tokens(tables.read_ipc(refs.of(corpus.store, shard, TOKENS)))
-    }
+    shards = corpus.artifact(version, "tokenize").shards.values()
+    made_by = Tokenizers(
+        text=corpus.artifact(version, "bpe").only.sha256(BPE),
+        image=corpus.artifact(version, "vq").only.sha256(VQ),
+    )
+    tokens = tokenized.read([refs.of(corpus.store, shard, TOKENS) for shard in shards], made_by)
     return Studio(
         library=open_library(corpus, version),
         tokens=tokens,

@@ -6,10 +6,7 @@ identity (settings, packs); what it holds is resumed, never mixed with another's
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +15,12 @@ from typing import Any
 import torch
 from torch import distributed
 
-from infra import cluster, launch, runs
+from infra import cluster, journal, launch, runs
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore, Store
-from infra.telemetry import Bar, Log
-from pipeline import config as configuration
+from infra.telemetry import Log
+from pipeline import reading
 from pipeline.examples import KINDS, kind_of
 from pipeline.shards import ShardInfo
 from pipeline.split import TRAIN
@@ -63,7 +60,7 @@ class Plan:
 
     @staticmethod
     def of(value: Mapping[str, Any]) -> Plan:
-        config = configuration.validated(TrainerConfig, value["config"], "the run's configuration")
+        config = reading.validated(TrainerConfig, value["config"], "the run's configuration")
         return Plan(corpus=value["corpus"], version=value["version"], folder=value["folder"], config=config)
 
 
@@ -142,11 +139,11 @@ def unmasked(shards: list[stream.Shard], batch_rows: int) -> Iterable[Batch]:
 
 def on_a_rank(config: dict[str, Any]) -> None:
     """What Ray Train runs in every worker of the group."""
-    write = loop.journal(Path(config["folder"]) / METRICS, step=resumed_step(Path(config["folder"])))
+    write = opened(Path(config["folder"]))
 
-    def report(metrics: Mapping[str, float], folder: Path | None) -> None:
+    def report(metrics: Mapping[str, float], _: Path | None) -> None:
         if not distributed.is_initialized() or distributed.get_rank() == 0:
-            write(metrics, folder)
+            write(metrics)
         loop.to_ray(metrics)
 
     execute(config, report=report)
@@ -157,35 +154,14 @@ def resumed_step(folder: Path) -> int:
     return 0 if latest is None else read_state(latest).step
 
 
-@contextmanager
-def watched(folder: Path, total: int, log: Log) -> Iterator[Bar]:
-    """Show how far a run is by the metrics that it writes, whoever writes them."""
-    done = threading.Event()
-    with log.bar("train", total=total, unit="steps") as bar:
-
-        def follow() -> None:
-            while not done.wait(1.0):
-                show(bar, folder)
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield bar
-        finally:
-            done.set()
-            thread.join()
-            show(bar, folder)
-
-
-def show(bar: Bar, folder: Path) -> None:
-    lines = metrics(folder)
-    if lines:
-        bar.at(int(lines[-1]["step"]), f"loss {lines[-1]['loss']:.3f}")
+def opened(folder: Path) -> journal.Write:
+    """The run's journal, from its last checkpoint on."""
+    return journal.opened(folder / METRICS, step=resumed_step(folder))
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """Every report of the run, oldest first."""
-    return [json.loads(line) for line in loop.lines(folder / METRICS)]
+    return journal.read(folder / METRICS)
 
 
 def train(
@@ -241,7 +217,7 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
     log.event("run", folder=str(folder), identity=name, version=version.number, ranks=ranks)
     plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)
     if not ended(folder):
-        with watched(folder, config.optimizer.num_steps, log):
+        with journal.watched(folder / METRICS, "train", total=config.optimizer.num_steps, log=log):
             run_plan(plan, workers=workers, engine=engine)
         LocalStore(str(folder)).write(DONE, name.encode())
     best = Checkpoints(folder=folder).best()
@@ -258,8 +234,8 @@ def ended(folder: Path) -> bool:
 
 def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
     if engine.engine == "inline":
-        folder = Path(plan.folder)
-        execute(plan.json(), report=loop.journal(folder / METRICS, step=resumed_step(folder)))
+        write = opened(Path(plan.folder))
+        execute(plan.json(), report=lambda metrics, _: write(metrics))
         return
     with cluster.joined(engine.cluster()):
         launch.launch(

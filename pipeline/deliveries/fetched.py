@@ -11,8 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import webdataset
-
 from infra.artifact import canonical
 from infra.guarded import tar
 from infra.guarded.https import Unreachable
@@ -63,6 +61,8 @@ NOT_FOLLOWED = Answers()
 
 def files(images: Mapping[int, bytes], missed: Mapping[int, Missed]) -> dict[str, bytes]:
     """One try as files; the same answers are the same bytes."""
+    import webdataset  # noqa: PLC0415  # it imports torch, and this module is read to explain an asset
+
     sink = io.BytesIO()
     with webdataset.TarWriter(sink, mtime=0, user="pardalis", group="pardalis", encoder=False) as archive:
         for number, image in sorted(images.items()):

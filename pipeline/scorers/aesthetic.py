@@ -20,11 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from retrieval.encoders import normalised
 
@@ -81,8 +78,11 @@ def misfit(asked: int, got: int) -> str:
     )
 
 
-def states(path: Path) -> Mapping[str, Tensor]:
+def states(path: Path) -> Mapping[str, Any]:
     """The tensors of a file, by name."""
+    import torch  # noqa: PLC0415  # the scorers are listed without their libraries
+    from safetensors.torch import load_file  # noqa: PLC0415
+
     found: Any
     try:
         if path.suffix == ".safetensors":
@@ -92,7 +92,7 @@ def states(path: Path) -> Mapping[str, Tensor]:
     except UNREADABLE as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} holds no weights that can be read safely: {why}") from None
-    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
         raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict of tensors; save that")
     return found
 
@@ -109,7 +109,7 @@ def _place(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _layer(state: Mapping[str, Tensor], name: str, path: Path) -> Layer:
+def _layer(state: Mapping[str, Any], name: str, path: Path) -> Layer:
     weight, bias = state[name], state.get(name.removesuffix("weight") + "bias")
     if bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
         raise ValueError(f"{path}: {name} is no linear layer with a bias; give LAION's head")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.scorers.installed import Weights
@@ -46,6 +45,7 @@ class Faces:
 
     @classmethod
     def load(cls) -> Faces:
+        import torch  # noqa: PLC0415  # the scorers are listed without their libraries
         from facenet_pytorch.models import mtcnn  # noqa: PLC0415  # no extra has it
 
         networks = []
@@ -68,6 +68,7 @@ class Faces:
 
     def boxes(self, picture_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """[N, 5]: left, top, right, bottom in pixels, and how sure."""
+        import torch  # noqa: PLC0415
         from facenet_pytorch.models.utils import detect_face  # noqa: PLC0415
 
         if min(picture_HWC.shape[:2]) < MIN_SIDE:

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizer_service.features import installed_file
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
@@ -30,6 +28,8 @@ class Weights:
 
     def paths(self) -> list[Path]:
         """The files, checked. Raises ModuleNotFoundError without the package, ValueError for other bytes."""
+        from tokenizer_service.features import installed_file  # noqa: PLC0415  # torch stands beside it
+
         return [installed_file(self.package, path, sha256=sha256) for path, sha256 in self.files.items()]
 
     @property

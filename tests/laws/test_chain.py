@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from infra.artifact import Made, publish_artifact, publish_shard
 from infra.cli import MISTAKE, run
 from infra.corpus import Corpus
 from infra.storage import Store
+from pipeline import refs, tables, tokenized
+from pipeline.step import ROWS
+from pipeline.tokenized import Tokenizers
+from pipeline.tokens import TOKENS, VQ
 
 from .conftest import TINY, Deliveries, sample
 
@@ -177,6 +183,44 @@ def test_codes_and_back(corpus: list[str], tmp_path: Path, capsys: pytest.Captur
     assert run(["tokenizer", "decode", str(codes), "--out", str(again), *corpus]) == 0
     with Image.open(again) as picture:
         assert np.asarray(picture).shape == (32, 32, 3)
+
+
+def test_the_image_tokenizer_is_measured_on_what_was_held_out_at_its_own_side(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run(["tokenizer", "eval", *corpus, "--out", str(tmp_path / "page"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    opened = Corpus(Store.at(corpus[1]))
+    shards = opened.artifact(opened.newest(), "split").shards.values()
+    tables_ = [tables.read_parquet(refs.of(opened.store, shard, ROWS)).to_pylist() for shard in shards]
+    held_out = {row["uid"] for rows in tables_ for row in rows if row["split"] == "validation"}
+    assert (found["images"], found["side"]) == (len(held_out), 32)
+    assert {one["name"] for one in found["worst"]} <= held_out
+    assert sum(one["images"] for one in found["categories"]) >= len(held_out)
+    assert (tmp_path / "page" / "index.html").exists()
+    assert run(["tokenizer", "eval", *corpus, "--side", "64", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["side"] == 64
+
+
+def test_tokens_of_another_tokenizer_are_refused_by_those_who_read_them(
+    corpus: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody put the shards of another corpus in place of these."""
+    store = Store.at(corpus[1])
+    opened = Corpus(store)
+    artifact = opened.artifact(opened.newest(), "tokenize")
+    made_by = {shard.facts["image_tokenizer"] for shard in artifact.shards.values()}
+    assert made_by == {opened.artifact(opened.newest(), "vq").only.sha256(VQ)}
+    (shard, *_) = artifact.shards.values()
+    table = tables.read_ipc(refs.of(store, shard, TOKENS)).drop_columns(["text_tokenizer", "image_tokenizer"])
+    other = tables.to_ipc(tokenized.signed(table, Tokenizers(text="a" * 64, image="b" * 64)))
+    swapped = publish_shard(store, "tokenize", "swapped", Made(files={TOKENS: other}, counts=shard.counts))
+    shards = {slot: swapped if one == shard else one for slot, one in artifact.shards.items()}
+    publish_artifact(store, replace(artifact, shards=shards))
+    capsys.readouterr()
+    assert run(["build", *corpus, "--set", "pipeline.examples.seed = 1", "--engine", "inline"]) == MISTAKE
+    assert "a mixed cache" in capsys.readouterr().err
 
 
 def test_explain_says_why_an_asset_is_in(corpus: list[str], capsys: pytest.CaptureFixture[str]) -> None:

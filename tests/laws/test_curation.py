@@ -12,6 +12,7 @@ from infra.cli import run
 from infra.corpus import Corpus
 from infra.ending import MISTAKE
 from infra.storage import Store
+from pipeline.curation import POINTS
 from pipeline.engine import Inline
 
 from .conftest import Build, Deliveries, license_, sample
@@ -85,7 +86,21 @@ def test_the_report_accounts_for_every_row(
     assert everything["removed"] == 7 - kept == sum(cut["removed"] for cut in rest if cut["rule"])
     people = {one["value"]: one["before"] for one in everything["dimensions"]["gender"]["values"]}
     assert people == {"women": 1, "(none)": 6}
-    assert "min_caption_chars" in out.read_text()
+    html = out.read_text()
+    assert "pipeline.filters.min_caption_chars" in html
+    assert "0.000" not in html
+
+
+def test_what_shifts_nothing_is_said_once(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["filters", "report", "--corpus", corpus.store.uri, "--json"]) == 0
+    cuts = json.loads(capsys.readouterr().out)["cuts"]
+    still = [cut for cut in cuts if max(one["distance"] for one in cut["dimensions"].values()) < POINTS]
+    assert (
+        run(["filters", "report", "--corpus", corpus.store.uri, "--out", corpus.store.where("r.html")]) == 0
+    )
+    said = capsys.readouterr().out
+    assert said.count("no shift") == bool(still)
+    assert said.count("points") == len(cuts) - len(still) + bool(still)
 
 
 def test_a_corpus_without_filters_says_what_makes_them(

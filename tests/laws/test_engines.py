@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import signal
@@ -22,7 +23,7 @@ from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import build, refs
 from pipeline.engine import Inline, JobFailed, OnRay
-from pipeline.step import Report, Source, Step, Task
+from pipeline.step import OutOfMemory, Report, Source, Step, Task
 
 from .conftest import TINY, Build, Deliveries, sample
 from .test_build import contents
@@ -94,6 +95,37 @@ def test_a_shard_that_kills_every_worker_fails_the_job_by_its_name(on_ray: OnRay
         run_fragile(tmp_path, on_ray, deaths=100)
     assert not Corpus(Store.at(tmp_path / "corpus")).store.names("artifacts/")
     on_ray.close()
+
+
+class Images(Section):
+    images: int
+
+
+def hungry_step(images: int) -> Step:
+    """A batch of more than two images is too large for the last shard, and the others take their time."""
+
+    def do(task: Task, _report: Report) -> Made:
+        if task.slot == "5" and images > 2:
+            raise OutOfMemory(f"{images} images do not fit")
+        time.sleep(0.05)
+        return Made(files={"out": bytes([images])}, counts={"kept": 1})
+
+    smaller = functools.partial(hungry_step, images // 2) if images > 1 else None
+    return Step(
+        name="hungry", settings=Images(images=images), tasks=numbered, open=lambda: do, smaller=smaller
+    )
+
+
+def test_a_device_that_is_full_makes_all_workers_begin_again_with_smaller_batches(
+    on_ray: OnRay, tmp_path: Path
+) -> None:
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    for number in range(6):
+        corpus.store.write(str(number), str(number).encode())
+    source = build.Built(corpus=corpus, version=corpus.head())
+    artifact = build.run_step(source, hungry_step(8), on_ray, Log())
+    assert artifact.settings == {"images": 2}
+    assert {corpus.store.read(shard.name("out")) for shard in artifact.shards.values()} == {b"\2"}
 
 
 def pardalis(*words: str) -> list[str]:

@@ -36,6 +36,7 @@ def corpus(tmp_path: Path, deliveries: Deliveries, built: Build) -> Corpus:
         sample(0, license_ids=["late", "acme-data-2026"]),
         sample(1, license_ids=["late", "nl", "nobody"]),
         sample(3, is_adult=True),
+        sample(4, description="write to jane.doe@example.org for prints"),
     ]
     built(found, [deliveries.write(first, LICENSES)], Inline(), to="filter")
     built(found, [deliveries.write([sample(0, asset_revision=1)], LICENSES)], Inline(), to="filter")
@@ -72,6 +73,21 @@ def test_a_person_is_told_the_rule_in_words(corpus: Corpus, capsys: pytest.Captu
     assert "because of adult" in said
     assert RULES["adult"] in said
     assert "licence acme-data-2026, valid from 2020-01-01 on: admits every use that is needed" in said
+
+
+def test_a_row_that_a_filter_took_out_is_told_the_rule_its_setting_and_what_to_do(
+    corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = explained(corpus, capsys, "acme:a0004")
+    (reason,) = row["reasons"]
+    assert reason == "pii_email: 1 > 0"
+    assert row["settings"] == {reason: "pipeline.filters.pii"}
+    assert run(["explain", "acme:a0004", "--corpus", corpus.store.uri]) == 0
+    said = capsys.readouterr().out
+    assert "quarantined by filter" in said
+    assert "rule: personal data of this kind in caption and keywords" in said
+    assert "setting: pipeline.filters.pii" in said
+    assert 'pipeline.filters.pii = "redact", or have the words corrected and sent with a higher' in said
 
 
 def test_an_asset_that_nobody_delivered_is_the_users_mistake(corpus: Corpus) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import borderline, filters, schema
+from pipeline import borderline, filters, histograms, schema
 from pipeline.borderline import BINS
 from pipeline.filters import FilterRules
 from pipeline.rules import Rule
@@ -79,11 +79,41 @@ def test_every_measured_row_stands_in_one_bar_of_its_side(
     assert found.kept.sum() + found.rejected.sum() == len(there)
 
 
-def test_an_axis_over_decades_counts_in_ratios_and_one_with_zero_does_not() -> None:
-    far, near = borderline.histogram(rule([1.0, 10.0, 1000.0])), borderline.histogram(rule([0.0, 1000.0]))
-    assert far is not None
-    assert near is not None
-    assert (far.logarithmic, near.logarithmic) == (True, False)
+@pytest.mark.parametrize(
+    ("values", "bound", "first"),
+    [
+        ([1.0, 10.0, 1000.0], 2.0, 1.0),
+        ([0.0, 1.0, 10.0, 1000.0], 2.0, 0.0),
+        ([0.0, 0.0, 0.0, 1.0, 1000.0], 2.0, None),
+        ([-1.0, 1.0, 10.0, 1000.0], 2.0, None),
+        ([1.0, 10.0, 1000.0], 0.0, None),
+        ([1.0, 2.0, 20.0], 2.0, None),
+    ],
+)
+def test_an_axis_counts_in_ratios_where_values_span_decades_and_most_are_above_zero(
+    values: list[float | None], bound: float, first: float | None
+) -> None:
+    found = borderline.histogram(rule(values, bound=bound))
+    assert found is not None
+    assert (found.edges[0] if found.logarithmic else None) == first
+
+
+@given(VALUES, SIGNS, BOUNDS)
+def test_every_axis_has_labels_at_round_values_in_their_places(
+    values: list[float | None], sign: Sign, bound: float
+) -> None:
+    drawing, found = (
+        histograms.drawn(rule(values, sign, bound)),
+        borderline.histogram(rule(values, sign, bound)),
+    )
+    if drawing is None or found is None:
+        return
+    places, labels = zip(*drawing.ticks, strict=True)
+    assert 3 <= len(labels) <= 10
+    assert all(found.edges[0] <= label <= found.edges[-1] for label in labels)
+    assert list(places) == sorted(places)
+    assert 0 <= places[0] <= places[-1] <= histograms.WIDTH
+    assert all(f"{label:.3g}" == f"{label:.15g}" or label >= 1000 for label in labels)
 
 
 def test_quantiles_are_values_that_are_there() -> None:

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from pipeline import captions, examples
 from pipeline.captions import COLOR, DESCRIPTION, KEYWORD, KINDS, LONG, CaptionConfig
-from pipeline.examples import PLAIN, FormWeights, Tokens
+from pipeline.examples import PLAIN, FormWeights
+from pipeline.tokenized import Tokens
 
 TOKENS = Tokens(
     revision=0,

@@ -18,7 +18,7 @@ from infra.corpus import Corpus
 from infra.guarded.isolated import Died
 from infra.storage import Store
 from infra.telemetry import Log
-from pipeline import archive, build, config, folding, ingest, looking, plan, refs, tables
+from pipeline import archive, build, config, folding, ingest, looking, plan, reading, refs, tables
 from pipeline.engine import Engine, Inline, OnRay
 from pipeline.step import IMAGES, ROWS, Step
 from tests.hostile.made import AS_OF, Parcel, encoded, license_, lines, picture, record, sample, tarred
@@ -66,7 +66,7 @@ def ingested(
     """The row of every key, with its training image."""
     Parcel(root / "delivery").good(tarred(members), lines(license_()))
     corpus, instant = Corpus(Store.at(root / "corpus")), datetime.fromisoformat(AS_OF)
-    *before, last = plan.ingest_steps(config.load(config.CONFIGS / "node.toml", settings), instant)
+    *before, last = plan.ingest_steps(config.load(reading.CONFIGS / "node.toml", settings), instant)
     with corpus.writing(purpose="test"):
         version = folding.fold(corpus, corpus.head(), [Store.at(root / "delivery").uri])
         version = build.run(corpus, version, [*before, hurried(last, 1)], engine, Log())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import config, schema, screening
-from pipeline.config import CONFIGS, BadConfig
+from pipeline.reading import CONFIGS, BadConfig
 from pipeline.screening import SCORER_OF, ScreenRules, joined, judge
 
 ROW = pa.schema([schema.PEOPLE, *schema.MEASURED])
@@ -120,7 +120,7 @@ def test_every_kept_row_gets_its_own_scores_and_the_others_none(outcomes: list[s
 
 
 def test_scores_of_other_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="nsfw, .* are of other rows"):
+    with pytest.raises(ValueError, match=r"nsfw, .* are of other rows"):
         joined(catalog(["kept", "rejected"]), scored(["a:1"]), schema.MEASURED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from infra.cli import run
 from infra.corpus import Corpus
 from infra.ending import MISTAKE
 from infra.storage import Store
-from pipeline import config, language, weights
+from pipeline import config, language, reading, weights
 from tests.hostile.made import Parcel, license_, lines, sample, tarred
 
 CODE = ("fasttext",)
@@ -113,6 +114,29 @@ def test_a_head_that_is_missing_ends_a_build_before_it_begins(
     assert not Corpus(Store.at(corpus)).newest().models
 
 
+@pytest.mark.long
+@pytest.mark.plan
+def test_a_preview_shows_what_it_can_and_says_what_a_build_would_be_refused_for(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = "pipeline.scores.aesthetic = '/nowhere/head.pth'"
+    command = ["filters", "preview", "--corpus", str(corpus), "--set", head, "--json"]
+    capsys.readouterr()
+    assert run(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "pipeline.scores.aesthetic: /nowhere/head.pth is no file" in found["objection"]
+    assert found["steps"][0]["rows"] == 1
+
+
 def test_what_we_ship_asks_for_no_weights() -> None:
     for name in ("demo", "node"):
-        weights.check(config.load(config.CONFIGS / f"{name}.toml"))
+        weights.check(config.load(reading.CONFIGS / f"{name}.toml"))
+
+
+def test_files_of_a_perceptual_loss_that_are_not_there_are_missing(tmp_path: Path) -> None:
+    lpips = {"vgg": str(tmp_path / "vgg.pth"), "heads": str(tmp_path / "heads.pth")}
+    values = {"tokenizer": {"image": {"fit": {"perceptual_weight": 1.0, "lpips": lpips}}}}
+    found = weights.of_tokenizer(config.of(reading.told(values, "a test")))
+    assert [why.split(" is no file")[0] for why in found] == [
+        f"tokenizer.image.fit.lpips: {path}" for path in lpips.values()
+    ]

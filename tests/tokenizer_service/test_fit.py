@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from tokenizer_service import fit, metrics, vq
-from tokenizer_service.fit import Fitted, VQFitConfig
+from tokenizer_service import coding, fit, metrics, vq
+from tokenizer_service.crops import CropConfig
+from tokenizer_service.descent import Batch, Descent, Diverged
+from tokenizer_service.fit import Fitted
+from tokenizer_service.recipe import VQFitConfig
 
 pytestmark = pytest.mark.long
 
 RNG = np.random.default_rng(0)
 TINY = {
-    "vq": {"codebook_size": 32, "code_dim": 8, "widths": [16, 16], "decoder_blocks": 1},
+    "vq": {
+        "codebook_size": 32,
+        "quantizer": {"kind": "unit", "dim": 8},
+        "body": {"kind": "folded", "widths": [16, 16], "decoder_blocks": 1},
+    },
     "steps": 150,
     "batch_images": 16,
     "warmup_steps": 5,
@@ -54,9 +61,9 @@ def test_another_seed_gives_other_bytes() -> None:
 
 
 def test_images_that_were_not_seen_come_back_recognisable(first: Fitted) -> None:
-    codes_BT = vq.encode_images(first.model, HELD_NHWC)
+    codes_BT = coding.encode_images(first.model, HELD_NHWC)
     mean = np.broadcast_to(TRAIN_NHWC.mean(axis=(0, 1, 2)), HELD_NHWC.shape).astype(np.uint8)
-    seen = metrics.pooled_psnr(HELD_NHWC, vq.decode_codes(first.model, codes_BT))
+    seen = metrics.pooled_psnr(HELD_NHWC, coding.decode_codes(first.model, codes_BT))
     assert seen > metrics.pooled_psnr(HELD_NHWC, mean) + 6
 
 
@@ -77,19 +84,19 @@ def test_the_images_are_left_as_they_were() -> None:
 
 
 def test_the_codebook_is_made_of_unit_vectors(first: Fitted) -> None:
-    assert torch.allclose(first.model.codebook_KD.norm(dim=1), torch.ones(32), atol=1e-5)
+    assert torch.allclose(first.model.quantizer.codebook_KD.norm(dim=1), torch.ones(32), atol=1e-5)
 
 
 def test_codes_that_nothing_chooses_are_revived() -> None:
-    noise = RNG.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
-    steps = TINY | {"steps": 80, "code_decay": 0.8}
-    alive = VQFitConfig.model_validate(steps)
-    left = VQFitConfig.model_validate(steps | {"dead_share": 0.0})
+    noise = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
     used = {}
-    for name, config in {"alive": alive, "left": left}.items():
+    for name, share in {"alive": 0.1, "left": 0.0}.items():
+        quantizer = {"kind": "unit", "dim": 8, "decay": 0.8, "dead_share": share}
+        shape = TINY["vq"] | {"codebook_size": 128, "quantizer": quantizer}
+        config = VQFitConfig.model_validate(TINY | {"steps": 80, "vq": shape})
         model = fit.fit_vq(noise, config, report=lambda _step, _facts: None).model
-        used[name] = metrics.codebook_use(vq.encode_images(model, noise), 32).used
-    assert used["alive"] > used["left"]
+        used[name] = metrics.codebook_use(coding.encode_images(model, noise), 128).used
+    assert used["alive"] > used["left"] + 0.1
 
 
 def test_a_perceptual_loss_is_given_the_drawn_and_the_true_images() -> None:
@@ -111,3 +118,81 @@ def test_a_perceptual_loss_is_given_the_drawn_and_the_true_images() -> None:
 def test_images_that_cannot_be_fitted_are_refused(images_NHWC: np.ndarray) -> None:
     with pytest.raises(ValueError, match="multiples of 8"):
         fit.fit_vq(images_NHWC, VQFitConfig.model_validate(TINY), report=lambda _step, _facts: None)
+
+
+KINDS = {
+    "unit": {"dim": 8},
+    "unit, learnt": {"kind": "unit", "dim": 8, "codebook": "learnt"},
+    "ema": {"dim": 8},
+    "lookup": {"dim": 8},
+    "simvq": {"dim": 8},
+    "ibq": {"dim": 8},
+    "fsq": {"levels": [4, 3, 3]},
+    "gumbel": {"dim": 8},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_quantiser_learns_and_tells_how_its_codes_are_used(name: str) -> None:
+    shape = TINY["vq"] | {"codebook_size": 36, "quantizer": {"kind": name, **KINDS[name]}}
+    done = fitted(vq=shape, steps=60)
+    first, *_, last = done.curves
+    assert last["psnr"] > first["psnr"] + 0.3
+    assert 0 < last["used"] <= 1
+    assert 1 < last["perplexity"] <= 36 + 1e-6
+    assert np.isfinite([value for line in done.curves for value in line.values()]).all()
+
+
+def test_a_fit_that_diverges_names_its_step_its_losses_and_what_to_lower() -> None:
+    with pytest.raises(
+        Diverged, match=r"^step \d+: the gradient is (nan|inf) \(losses: mse .*lower learning_rate"
+    ):
+        fitted(learning_rate=1e18, clip_norm=1e18, warmup_steps=0)
+
+
+def test_boxes_add_a_loss_of_their_own() -> None:
+    config = VQFitConfig.model_validate(
+        TINY | {"crops": CropConfig(side=16, perceptual_weight=0.0).model_dump()}
+    )
+    images_BHWC = TRAIN_NHWC[:4]
+    found = []
+    for boxes_N5 in (np.zeros((0, 5), np.float32), np.array([[1, 2, 2, 12, 12]], np.float32)):
+        descent = fit.begin(config, Batch(images_BHWC=images_BHWC), perceptual=None, device="cpu")
+        descent.advance(Batch(images_BHWC=images_BHWC, boxes_N5=boxes_N5))
+        found.append(descent.facts())
+    assert found[0]["crops_loss"] == 0.0
+    assert found[1]["loss"] == pytest.approx(found[0]["loss"] + found[1]["crops_loss"], rel=1e-5)
+
+
+def test_half_precision_fits_nearly_the_same_and_the_weights_stay_whole() -> None:
+    whole, half = (fitted(steps=20, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    assert half.curves[-1]["loss"] == pytest.approx(whole.curves[-1]["loss"], rel=0.1)
+    assert half.curves != whole.curves
+    assert {weight.dtype for weight in half.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch looks there as it compiles
+def test_compiled_it_takes_the_same_steps_with_a_gan_too() -> None:
+    gan = {"begin": 1, "alone_steps": 1, "ramp_steps": 2, "channels": 8, "layers": 1}
+    eager, compiled = (fitted(steps=6, engine=engine, gan=gan) for engine in ("eager", "compile"))
+    assert compiled.curves[-1]["loss"] == pytest.approx(eager.curves[-1]["loss"], rel=1e-2)
+
+
+def test_weights_that_a_fit_begins_with_keep_their_codebook(first: Fitted) -> None:
+    start = vq.load(vq.save(first.model))
+    config = VQFitConfig.model_validate(TINY)
+    batch = Batch(images_BHWC=TRAIN_NHWC[:16])
+    descent = fit.begin(config, batch, perceptual=None, device="cpu", init=start)
+    assert torch.equal(descent.model.quantizer.codebook_KD, first.model.quantizer.codebook_KD)
+    psnr = descent.watch(HELD_NHWC)["watched_psnr"]
+    assert psnr == pytest.approx(watched(first, config, batch), abs=1e-4)
+    descent.advance(batch)
+    assert not torch.equal(descent.model.decoder[0].weight, first.model.decoder[0].weight)
+
+
+def watched(done: Fitted, config: VQFitConfig, batch: Batch) -> float:
+    again: Descent = fit.begin(
+        config, batch, perceptual=None, device="cpu", init=vq.load(vq.save(done.model))
+    )
+    return again.watch(HELD_NHWC)["watched_psnr"]

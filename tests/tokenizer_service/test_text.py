@@ -1,11 +1,16 @@
 """The byte-level BPE: any text comes back, a fit repeats, a cut ends with a word."""
 
+import itertools
 import json
+import os
+import random
+import subprocess
+import sys
 import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tokenizer_service import text, vocabulary
@@ -18,12 +23,57 @@ CORPUS = [
     "the cat is on the mat, the dog is on the log",
 ] * 3
 FITTED = text.fit(CORPUS, entries=400)
+MILLION, TOGETHER = 1_000_000, 200
+TIED = ["".join(letters) for letters in itertools.product("abcdef\u00e9", repeat=3)]
+"""Words in which every pair of letters is as frequent as every other."""
+
+AWKWARD = [
+    *" \t\n\0\u0301\u00a0\ufeff\u200d\u0378\uffff\ue000\u212b\u0120\ufffd\u0663\u00bd\U000e0001\U0010ffff"
+]
+AWKWARD += [
+    "",
+    "  ",
+    " a",
+    "a ",
+    "\r\n",
+    "e\u0301",
+    " \u0308",
+    "\u1e9b\u0323",
+    "\u0f71\u0f74",
+    "\u1100\u1161",
+]
+AWKWARD += ["<s>", "[UNK]", "12", "\U0001f468\u200d\U0001f469"]
+PIECES = [*AWKWARD, "red", " apple", "caf\u00e9"]
+TEXTS = st.text() | st.lists(st.sampled_from(PIECES) | st.text(max_size=2)).map("".join)
 
 
-@given(st.text())
+def came_back(model: text.TextTokenizer, samples: list[str]) -> None:
+    for sample, entries in zip(samples, model.encode(samples), strict=True):
+        assert model.decode(entries) == unicodedata.normalize("NFC", sample)
+
+
+@given(TEXTS)
 def test_any_text_comes_back_in_its_normal_form(sample: str) -> None:
-    (entries,) = FITTED.encode([sample])
-    assert FITTED.decode(entries) == unicodedata.normalize("NFC", sample)
+    came_back(FITTED, [sample])
+
+
+@pytest.mark.parametrize("after", AWKWARD)
+def test_awkward_texts_come_back_alone_and_beside_each_other(after: str) -> None:
+    came_back(FITTED, [before + after for before in AWKWARD])
+
+
+@settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.text() | st.text("".join(PIECES)), min_size=TOGETHER, max_size=TOGETHER))
+def many_come_back(samples: list[str]) -> None:
+    came_back(FITTED, samples)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(MILLION // TOGETHER // 100))
+def test_a_million_texts_come_back(part: int) -> None:
+    """In parts: hypothesis remembers all that it drew, which was 3 GB."""
+    seed(part)(many_come_back)()
 
 
 @given(st.lists(st.text(), max_size=4))
@@ -59,6 +109,42 @@ def test_a_word_has_the_same_entries_wherever_it_stands() -> None:
 @given(st.permutations(CORPUS))
 def test_a_fit_does_not_depend_on_the_order_of_the_texts(corpus: list[str]) -> None:
     assert text.fit(corpus, entries=400) == FITTED
+
+
+@pytest.mark.parametrize("threads", [1, 2, pytest.param(4, marks=pytest.mark.long)])
+def test_ties_are_settled_alike_in_any_order_and_with_any_number_of_threads(threads: int) -> None:
+    words = random.Random(threads).sample(TIED, len(TIED))  # noqa: S311  # an order, no secret
+    program = (
+        "import sys; from tokenizer_service import text; "
+        "print(text.fit(sys.argv[1:], entries=280).fingerprint)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == text.fit(TIED, entries=280).fingerprint
+    assert text.fit(TIED, entries=vocabulary.MAX_TEXT).num_entries > 280
+
+
+@pytest.mark.long
+def test_a_fit_does_not_hold_its_texts() -> None:
+    """100 MB of texts over 200 words, in a process that may grow by 32 MiB."""
+    program = """
+import resource
+from tokenizer_service import text
+
+def grown(count):
+    text.fit((chr(0x4e00 + i % 200) * 333 for i in range(count)), entries=300)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+few = grown(1000)
+print(grown(100_000) - few)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 32 << 10
 
 
 def test_a_small_corpus_yields_fewer_entries_than_asked() -> None:

@@ -1,101 +1,99 @@
-"""The autoencoder as arrays in, arrays out: shapes, the row-wise law, saving, and what it refuses."""
+"""The autoencoder and its file: shapes, configurations, and that equal models are equal bytes."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tokenizer_service import vq
-from tokenizer_service.vq import Numerics, VQConfig
+from tokenizer_service import coding, vq
+from tokenizer_service.bodies import ConvolutionalConfig, FoldedConfig
+from tokenizer_service.quantizers import FSQConfig, UnitConfig
+from tokenizer_service.vq import VQ, VQConfig, Weights
 
-SMALL = VQConfig(codebook_size=50, code_dim=4, widths=(8, 16), decoder_blocks=1)
-RNG = np.random.default_rng(0)
-PHOTOS_BHWC = RNG.integers(0, 256, (11, 16, 16, 3), dtype=np.uint8)
-FOURS = Numerics(batch_images=4)
+SMALL = VQConfig(
+    codebook_size=50, quantizer=UnitConfig(dim=4), body=FoldedConfig(widths=(8, 16), decoder_blocks=1)
+)
+PHOTOS_BHWC = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+BOUGHT = Weights(license="MIT", noncommercial=False, source="owner/name:vqgan.ckpt (taming)", sha256="0" * 64)
 
 
-def drawn(config: VQConfig, seed: int = 0) -> vq.VQ:
+def drawn(config: VQConfig, seed: int = 0) -> VQ:
     return vq.new(config, torch.Generator().manual_seed(seed)).eval()
 
 
 MODEL = drawn(SMALL)
-CODES_BT = vq.encode_images(MODEL, PHOTOS_BHWC, numerics=FOURS)
-
-
-def test_an_image_becomes_one_code_for_each_square_and_comes_back() -> None:
-    assert CODES_BT.shape == (11, 4)
-    assert CODES_BT.dtype == np.uint16
-    images_BHWC = vq.decode_codes(MODEL, CODES_BT, numerics=FOURS)
-    assert images_BHWC.shape == PHOTOS_BHWC.shape
-    assert images_BHWC.dtype == np.uint8
-
-
-def test_nothing_in_gives_nothing_out() -> None:
-    codes_BT = vq.encode_images(MODEL, PHOTOS_BHWC[:0])
-    assert codes_BT.shape == (0, 4)
-    assert vq.decode_codes(MODEL, codes_BT).shape == (0, 16, 16, 3)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@given(chosen=st.lists(st.integers(0, 10), min_size=1, max_size=9))
-def test_images_encoded_together_are_encoded_as_alone(dtype: str, chosen: list[int]) -> None:
-    numerics = Numerics(batch_images=4, dtype=dtype)
-    whole_BT = vq.encode_images(MODEL, PHOTOS_BHWC, numerics=numerics)
-    assert np.array_equal(vq.encode_images(MODEL, PHOTOS_BHWC[chosen], numerics=numerics), whole_BT[chosen])
-
-
-@given(chosen=st.lists(st.integers(0, 10), min_size=1, max_size=9))
-def test_codes_decoded_together_are_decoded_as_alone(chosen: list[int]) -> None:
-    whole_BHWC = vq.decode_codes(MODEL, CODES_BT, numerics=FOURS)
-    assert np.array_equal(vq.decode_codes(MODEL, CODES_BT[chosen], numerics=FOURS), whole_BHWC[chosen])
-
-
-def test_codes_are_in_raster_order() -> None:
-    image_HWC = PHOTOS_BHWC[0].copy()
-    image_HWC[8:, :8] = 255
-    changed = vq.encode_images(MODEL, image_HWC[None])[0] != vq.encode_images(MODEL, PHOTOS_BHWC[:1])[0]
-    tall = vq.encode_images(MODEL, np.concatenate([image_HWC, image_HWC])[None])
-    assert changed[2]
-    assert tall.shape == (1, 8)
-
-
-def test_the_code_is_the_nearest_of_the_codebook() -> None:
-    vectors_ND = torch.nn.functional.normalize(torch.from_numpy(RNG.standard_normal((200, 4))).float())
-    distance_NK = torch.cdist(vectors_ND, MODEL.codebook_KD)
-    assert torch.equal(MODEL.nearest(vectors_ND), distance_NK.argmin(dim=1))
-    assert MODEL.nearest(MODEL.codebook_KD).tolist() == list(range(50))
 
 
 @pytest.mark.parametrize(
-    "config",
+    "body",
     [
-        SMALL,
-        VQConfig(codebook_size=50, stem=8, widths=(16,), decoder_blocks=0),
-        VQConfig(codebook_size=50, stem=1, widths=(8, 8, 8, 16), attention_blocks=1),
+        SMALL.body,
+        FoldedConfig(stem=8, widths=(16,), decoder_blocks=0),
+        FoldedConfig(stem=1, widths=(8, 8, 8, 16), attention_blocks=1),
+        ConvolutionalConfig(channels=32, multipliers=(1, 1, 1, 2), blocks=1, attention_levels=(1, 3)),
     ],
 )
-def test_the_shape_of_the_model_sets_the_pixels_a_code_stands_for(config: VQConfig) -> None:
+def test_the_shape_of_the_model_sets_the_pixels_a_code_stands_for(
+    body: FoldedConfig | ConvolutionalConfig,
+) -> None:
+    config = VQConfig(codebook_size=50, body=body)
     model = drawn(config)
     assert config.downsample == 8
-    codes_BT = vq.encode_images(model, PHOTOS_BHWC[:2])
-    assert codes_BT.shape == (2, 4)
-    assert vq.decode_codes(model, codes_BT).shape == (2, 16, 16, 3)
+    codes_BT = coding.encode_images(model, PHOTOS_BHWC)
+    assert codes_BT.shape == (3, 4)
+    assert coding.decode_codes(model, codes_BT).shape == PHOTOS_BHWC.shape
 
 
-def test_a_saved_model_is_the_same_model() -> None:
-    data = vq.save(MODEL)
+@pytest.mark.parametrize("kind", vq.QUANTIZERS)
+def test_a_saved_model_is_the_same_model_whatever_its_quantiser(kind: str) -> None:
+    size = FSQConfig().size if kind == "fsq" else 50
+    config = VQConfig.model_validate({"codebook_size": size, "quantizer": {"kind": kind}, "body": SMALL.body})
+    model = drawn(config)
+    data = vq.save(model)
     again = vq.load(data)
     assert vq.save(again) == data
-    assert vq.fingerprint(again) == vq.fingerprint(MODEL)
-    assert again.config == SMALL
-    assert np.array_equal(vq.encode_images(again, PHOTOS_BHWC, numerics=FOURS), CODES_BT)
+    assert vq.fingerprint(again) == vq.fingerprint(model)
+    assert again.config == config
+    assert again.weights is None
+    assert np.array_equal(coding.encode_images(again, PHOTOS_BHWC), coding.encode_images(model, PHOTOS_BHWC))
+    again.quantizer.keep(again.embed(coding.to_floats(PHOTOS_BHWC)))  # and can be fitted further
+
+
+def test_where_weights_come_from_is_in_the_file_and_part_of_its_identity() -> None:
+    model = drawn(SMALL)
+    model.weights = BOUGHT
+    data = vq.save(model)
+    assert vq.load(data).weights == BOUGHT
+    assert vq.save(vq.load(data)) == data
+    assert vq.fingerprint(model) != vq.fingerprint(MODEL)
+
+
+@pytest.mark.parametrize("name", vq.PRESETS)
+def test_a_preset_can_be_built_and_written_down(name: str) -> None:
+    config = vq.PRESETS[name]
+    assert VQConfig.model_validate_json(config.model_dump_json()) == config
+    assert config.downsample == int(name.rpartition("f")[2])
+    with torch.device("meta"):
+        model = VQ(config)
+    assert model.quantizer.size == config.codebook_size
+
+
+def test_the_papers_setting_makes_1024_codes_of_8192_from_256_pixels() -> None:
+    config = vq.PRESETS["cm3leon-256-f8"]
+    assert ((256 // config.downsample) ** 2, config.codebook_size) == (1024, 8192)
 
 
 def test_weights_are_those_of_the_seed() -> None:
     assert vq.fingerprint(drawn(SMALL)) == vq.fingerprint(MODEL)
     assert vq.fingerprint(drawn(SMALL, seed=1)) != vq.fingerprint(MODEL)
+
+
+def test_nothing_is_drawn_from_the_randomness_of_the_process() -> None:
+    before = torch.get_rng_state()
+    for kind in vq.QUANTIZERS:
+        size = FSQConfig().size if kind == "fsq" else 50
+        drawn(VQConfig.model_validate({"codebook_size": size, "quantizer": {"kind": kind}}))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", vq.save(MODEL)[:100], vq.save(MODEL)[:-1]])
@@ -105,24 +103,24 @@ def test_what_was_not_saved_here_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "images_BHWC",
-    [PHOTOS_BHWC[:, :12], PHOTOS_BHWC[..., :1], PHOTOS_BHWC.astype(np.float32), PHOTOS_BHWC[:, :0]],
+    "body",
+    [
+        {"kind": "folded", "widths": []},
+        {"kind": "folded", "widths": [12]},
+        {"kind": "folded", "widths": [8, 0]},
+        {"kind": "convolutional", "channels": 48},
+        {"kind": "convolutional", "multipliers": [1, 2], "attention_levels": [2]},
+    ],
 )
-def test_images_that_do_not_fit_the_grid_are_refused(images_BHWC: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="multiples of 8"):
-        vq.encode_images(MODEL, images_BHWC)
-
-
-@pytest.mark.parametrize(
-    ("codes", "complaint"),
-    [([[0, 1, 2]], "square grid"), ([[50]], "codes must be"), ([[-1]], "codes must be")],
-)
-def test_codes_that_are_no_image_are_refused(codes: list[list[int]], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        vq.decode_codes(MODEL, np.array(codes))
-
-
-@pytest.mark.parametrize("widths", [[], [12], [8, 0]])
-def test_widths_that_cannot_be_normalised_in_groups_are_refused(widths: list[int]) -> None:
+def test_bodies_that_cannot_be_are_refused(body: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        VQConfig.model_validate({"widths": widths})
+        VQConfig.model_validate({"body": body})
+
+
+@pytest.mark.parametrize(("size", "fits"), [(262_144, True), (262_145, False), (1, False)])
+def test_a_codebook_has_up_to_a_quarter_of_a_million_codes(size: int, *, fits: bool) -> None:
+    if fits:
+        assert VQConfig(codebook_size=size).codebook_size == size
+    else:
+        with pytest.raises(ValidationError):
+            VQConfig(codebook_size=size)

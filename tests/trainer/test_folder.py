@@ -16,7 +16,7 @@ from infra.artifact import Artifact, artifact_name, pretty
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions
 from infra.storage import Store
-from pipeline.config import BadConfig
+from pipeline.reading import BadConfig
 from pipeline.shards import ShardInfo
 from trainer import folder
 from trainer.config import TrainerConfig

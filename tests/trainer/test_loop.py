@@ -1,4 +1,3 @@
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -197,18 +196,6 @@ def test_training_stops_when_validation_stops_improving(tmp_path: Path) -> None:
 def test_a_watched_number_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="watch is 'alone/loss/sound'; the validation has alone/loss, "):
         train(tmp_path, config(5, watch="alone/loss/sound"))
-
-
-def test_a_journal_drops_what_a_dead_run_wrote_behind_its_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-    report = loop.journal(path, step=2)
-    report({"step": 3, "loss": 0.5}, None)
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"step": 1},
-        {"step": 2},
-        {"step": 3, "loss": 0.5},
-    ]
 
 
 def test_bfloat16_changes_the_loss_a_little_and_the_weights_stay_float32(tmp_path: Path) -> None:

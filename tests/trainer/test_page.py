@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer import exhibit, page
+from pipeline import thumbnails
+from trainer import page
 
 HOSTILE = "<script>alert(1)</script>"
 BREAKOUT = '"><img src="https://example.com/x.png">'
@@ -21,7 +22,7 @@ PROMPTS = ("red apple", "a < b & c")
 
 
 def picture(value: int) -> str:
-    return exhibit.png(np.full((16, 16, 3), value, np.uint8))
+    return thumbnails.png(np.full((16, 16, 3), value, np.uint8))
 
 
 def neighbor(number: int) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def drawn(prompt: str, red: int) -> dict[str, Any]:
         "prompt": prompt,
         "named": ["acme:9"],
         "trained_on": [],
-        "image": exhibit.png(image),
+        "image": thumbnails.png(image),
         "alone": picture(1),
         "copy": picture(2),
         "neighbors": [neighbor(3), neighbor(4)],
@@ -160,7 +161,7 @@ def test_the_picture_beside_the_page_shows_every_sample(summary: dict[str, Any],
 
 def test_the_picture_of_a_sample_comes_back_from_its_address() -> None:
     image = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
-    data = base64.b64decode(exhibit.png(image).partition(",")[2])
+    data = base64.b64decode(thumbnails.png(image).partition(",")[2])
     with Image.open(io.BytesIO(data)) as found:
         assert np.array_equal(np.asarray(found), image)
 

@@ -1,0 +1,156 @@
+"""``pardalis tokenizer fit``: from the image shards of a corpus version to a run's ``vq.safetensors``.
+
+The run's folder belongs to one identity (settings, images, weights it began with); what it holds is resumed,
+never mixed with another's. The step ``vq`` of a build takes the file by ``tokenizer.image.model``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infra import cluster, journal, launch, runs
+from infra.artifact import fingerprint, pretty
+from infra.corpus import Corpus, Version
+from infra.options import CorpusOptions, EngineOptions, answer
+from infra.storage import LocalStore
+from infra.telemetry import Log
+from pipeline import emphasis, fitrun, jobs, lanes, weights
+from pipeline.config import Config
+from pipeline.fitrun import CURVES, MANIFEST, MODEL, PAGE, Plan
+from tokenizer_service import checkpoints
+from tokenizer_service import resume as resuming
+
+RUN = "config.json"
+STEPS = ("split", "images")
+"""Whose artifacts a fit reads."""
+
+
+def fit(
+    *,
+    run: Path,
+    init: str | None = None,
+    workers: int = 1,
+    resume: bool = False,
+    options: CorpusOptions | None = None,
+    engine: EngineOptions | None = None,
+) -> None:
+    """Fit an image tokenizer on the newest version's training images.
+
+    Example: pardalis tokenizer fit --run runs/vq --corpus s3://bucket/corpus --workers 8
+
+    Parameters
+    ----------
+    run
+        Folder for checkpoints, curves, page and model, on a disk that the workers share.
+    init
+        Weights to go on from: a vq.safetensors, a published checkpoint, or its OWNER/NAME:FILE on the hub.
+    workers
+        Ranks of the group; each takes a GPU where there are any.
+    resume
+        Go on with the run that the folder holds.
+    """
+    options, engine = options or CorpusOptions(), engine or EngineOptions()
+    if begun(runs.folder(run)) and not resume:
+        raise runs.OtherRun(f"{run} holds a run already; give --resume to go on with it, or another --run")
+    corpus, log = options.open(), Log()
+    version = corpus.newest()
+    config = jobs.load(corpus, options)
+    check(config)
+    plan = planned(corpus, version, config, folder=run, init=init)
+    try:
+        summary = fit_version(corpus, version, plan, workers=workers, engine=engine, log=log)
+    finally:
+        log.save(corpus.store, "tokenizer-fit")
+    answer(summary, "\n".join(f"{name}: {value}" for name, value in summary.items()), json=options.json)
+
+
+def begun(folder: Path) -> bool:
+    return resuming.latest(folder) is not None or (folder / MANIFEST).exists()
+
+
+def check(config: Config) -> None:
+    """Raises ValueError for weights that are not here, and for boxes that nobody finds or looks at."""
+    looked_for = config.tokenizer.run.stream.emphasis
+    if (config.tokenizer.image.fit.crops is None) == (looked_for.faces or looked_for.text):
+        raise ValueError(
+            "tokenizer.run.stream.emphasis finds boxes and tokenizer.image.fit.crops looks at them; set both "
+            "or none"
+        )
+    weights.refuse(weights.of_tokenizer(config) + emphasis.missing(looked_for))
+
+
+def planned(corpus: Corpus, version: Version, config: Config, *, folder: Path, init: str | None) -> Plan:
+    """The run's plan. Weights that it begins with bring their shape, which wins over the settings."""
+    image, sha256 = config.tokenizer.image, None
+    if init is not None:
+        model = fitrun.initial(init)
+        checkpoints.refuse_noncommercial(model.weights, commercial=config.pipeline.purpose.commercial)
+        with checkpoints.found(init).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        image = image.model_copy(update={"fit": image.fit.model_copy(update={"vq": model.config})})
+    read = {step: corpus.artifact(version, step).key for step in STEPS}
+    told = [image.by_content().model_dump(mode="json"), config.tokenizer.run.model_dump(mode="json")]
+    return Plan(
+        identity=fingerprint(*told, read, sha256),
+        corpus=corpus.store.uri,
+        version=version.number,
+        folder=str(folder.absolute()),
+        init=str(Path(init).absolute()) if init is not None and Path(init).is_file() else init,
+        init_sha256=sha256,
+        image=image,
+        run=config.tokenizer.run,
+    )
+
+
+def fit_version(
+    corpus: Corpus, version: Version, plan: Plan, *, workers: int, engine: EngineOptions, log: Log
+) -> dict[str, Any]:
+    """Fit, or go on, or find that it is done; the summary says what came out."""
+    ranks = 1 if engine.engine == "inline" else workers
+    lanes.check(plan.run.stream, batch_images=plan.image.fit.batch_images, ranks=ranks)
+    claim(plan)
+    facts = {"settings": plan.image.model_dump(mode="json")}
+    runs.record(corpus, version, saw="split", identity=plan.identity, facts=facts)
+    log.event("run", folder=plan.folder, identity=plan.identity, version=version.number, ranks=ranks)
+    if not (plan.path / MANIFEST).exists():
+        with journal.watched(plan.path / CURVES, "fit", total=plan.image.fit.steps, log=log):
+            run_plan(plan, workers=workers, engine=engine)
+    manifest = json.loads((plan.path / MANIFEST).read_text())
+    return {
+        "run": plan.folder,
+        "model": str(plan.path / MODEL),
+        "page": str(plan.path / PAGE),
+        "fingerprint": manifest["fingerprint"],
+        **manifest["last"],
+    }
+
+
+def claim(plan: Plan) -> None:
+    """Make the folder this run's, or find that it is."""
+    path = plan.path / RUN
+    if path.exists() and json.loads(path.read_text())["identity"] != plan.identity:
+        raise runs.OtherRun(
+            f"{plan.folder} holds a run with other settings, images or --init; give another --run"
+        )
+    LocalStore(plan.folder).write(RUN, pretty(plan.model_dump(mode="json")))
+
+
+def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
+    config = plan.model_dump(mode="json")
+    if engine.engine == "inline":
+        fitrun.execute(config)
+        return
+    with cluster.joined(engine.cluster()):
+        launch.launch(
+            fitrun.execute,
+            config,
+            folder=plan.path,
+            workers=workers,
+            cpus=plan.image.threads,
+            gpus=int(torch.cuda.is_available()),
+        )

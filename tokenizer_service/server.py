@@ -1,0 +1,173 @@
+"""The tokenizer on Ray Serve: replicas that batch what callers send, and a handle that asks them.
+
+The surprising rule: a replica never raises for a caller's fault. Ray keeps the trace of what a replica raises
+and hands it on, so what is unfit is an answer. Weights are read by each replica itself, from where they
+lie and with their sha256 checked; only pictures and codes travel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from infra import cluster
+from infra.artifact import check
+from infra.storage import Store
+from tokenizer_service.serving.door import Busy
+from tokenizer_service.serving.looking import Pixels, Unfit
+from tokenizer_service.serving.model import Coded, Drawn, Facts, Model, Shape, encoded
+
+# B images, T codes of an image
+
+T = TypeVar("T")
+
+DEPLOYMENT = "Replica"
+AHEAD = 2
+"""Batches that a replica holds: one at work, and one that fills."""
+END_S = 5.0
+"""For a replica to finish; the door has waited for all that it was asked."""
+QUIET = {"log_level": "ERROR", "enable_access_log": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where a model's file lies."""
+
+    store: Store
+    name: str
+    sha256: str
+
+    def read(self) -> bytes:
+        data = self.store.read(self.name)
+        check(data, self.sha256, self.store.where(self.name))
+        return data
+
+
+class Replica:
+    """One copy of the model in an actor of Ray Serve.
+
+    Serve closes a batch after ``wait_s`` even while the model is at another, and one of three, padded, takes
+    as long as one of 32: 29 ms of CPU a picture. So they wait outside until the model is free, and then enter
+    together: 8 ms.
+    """
+
+    async def __init__(self, weights: Weights, shape: Shape) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._model = await Model.ready(weights.read(), shape)
+        self._free = asyncio.Event()
+        self._free.set()
+        batched: Any
+        for batched in (self._coded, self._drawn):
+            batched.set_max_batch_size(shape.max_batch)
+            batched.set_batch_wait_timeout_s(shape.wait_s)
+
+    async def facts(self) -> Facts:
+        return self._model.facts()
+
+    async def encode(self, images: Sequence[bytes]) -> list[Coded] | Unfit:
+        async def coded(square: Pixels) -> Coded:
+            await self._free.wait()
+            return await self._coded(square)
+
+        return await encoded(images, self._model.lookers, coded)
+
+    async def decode(self, codes_BT: NDArray[np.integer[Any]]) -> list[Drawn]:
+        await self._free.wait()
+        return list(await asyncio.gather(*map(self._drawn, codes_BT)))
+
+    @serve.batch
+    async def _coded(self, squares: list[Pixels]) -> list[Coded]:
+        with self._busy():
+            return await self._model.codes(squares)
+
+    @serve.batch
+    async def _drawn(self, rows: list[NDArray[np.integer[Any]]]) -> list[Drawn]:
+        with self._busy():
+            return await self._model.drawn(rows)
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The replicas, as the door asks them."""
+
+    handle: DeploymentHandle[Replica]
+    app: str
+
+    async def encode(self, images: Sequence[bytes]) -> list[Coded] | Unfit:
+        return await answered(self.handle.encode.remote(images))
+
+    async def decode(self, codes_BT: NDArray[np.integer[Any]]) -> list[Drawn]:
+        return await answered(self.handle.decode.remote(codes_BT))
+
+    async def facts(self) -> Facts:
+        return await answered(self.handle.facts.remote())
+
+    async def alive(self) -> bool:
+        """Whether a replica runs, by what the controller knows: no place in the queue is taken for it."""
+        status = await asyncio.to_thread(serve.status)
+        states: Any = status.applications[self.app].deployments[DEPLOYMENT].replica_states
+        return bool(states.get("RUNNING", 0))
+
+
+async def answered(response: Awaitable[T]) -> T:
+    try:
+        return await response
+    except (RayActorError, BackPressureError, DeploymentUnavailableError) as error:
+        raise Busy(type(error).__name__) from error
+
+
+@contextlib.contextmanager
+def replicas(
+    weights: Weights, shape: Shape, *, count: int, app: str, queued: int, address: str | None
+) -> Iterator[Asking]:
+    """Joins or starts Ray, and ends with all replicas of ``app`` gone; what else the cluster serves stays."""
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # its news are not the command's
+    with cluster.joined(address):
+        serve.start(proxy_location="Disabled", logging_config=QUIET)
+        deployment = serve.deployment(
+            name=DEPLOYMENT,
+            num_replicas=count,
+            ray_actor_options={"num_cpus": 1, "num_gpus": gpus(count)},
+            max_ongoing_requests=AHEAD * shape.max_batch,
+            max_queued_requests=queued,
+            graceful_shutdown_timeout_s=END_S,
+            logging_config=QUIET,
+        )(Replica)
+        handle = serve.run(deployment.bind(weights, shape), name=app, route_prefix=None, logging_config=QUIET)
+        try:
+            yield Asking(handle, app)
+        finally:
+            serve.delete(app)
+
+
+def gpus(count: int) -> float:
+    """Of one of ``count`` replicas: as many as there are, shared by whole numbers; 0 without any.
+
+    Raises ValueError where the cluster has no room for all: Serve would wait for it without end.
+    """
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray has no hint here
+    if count > total.get("CPU", 0):
+        cpus = int(total.get("CPU", 0))
+        raise ValueError(f"--replicas {count}: the cluster has {cpus} CPUs, one a replica; ask for fewer")
+    found = total.get("GPU", 0)
+    return 1 / math.ceil(count / found) if found else 0.0

@@ -1,0 +1,141 @@
+"""Who may ask, and how much: tokens, a rate for each of them, and the room that all share.
+
+The surprising rule: a token is kept as its sha256 and nothing else. What is not here cannot be logged, and
+hashes are of one length, so that comparing them in constant time tells nothing of the token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tokenizer_service.serving.refusal import Refusal
+
+SHORTEST = 16
+"""Characters of a token: 64 bits where they are hexadecimal digits."""
+SCHEME = "bearer "
+FULL_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Anyone:
+    """Nobody is asked for a token: for loopback alone."""
+
+    def caller(self, _authorization: str | None) -> bytes:
+        return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Those who hold one of the tokens whose sha256 are these."""
+
+    digests: frozenset[bytes]
+
+    @classmethod
+    def of(cls, lines: str, *, source: str) -> Tokens:
+        """One token a line. ``source`` is for messages, which never repeat what it holds."""
+        tokens = [line.strip() for line in lines.splitlines() if line.strip()]
+        if not tokens:
+            raise ValueError(f"{source} holds no token; make one with `openssl rand -hex 32`")
+        for number, token in enumerate(tokens, start=1):
+            if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+                raise ValueError(
+                    f"{source}, line {number}: a token has at least {SHORTEST} printable ASCII characters "
+                    "and no space; make one with `openssl rand -hex 32`"
+                )
+        return cls(frozenset(map(digest, tokens)))
+
+    def caller(self, authorization: str | None) -> bytes:
+        """The digest of the token that a request shows."""
+        given = authorization or ""
+        shown = digest(given[len(SCHEME) :].strip()) if given.lower().startswith(SCHEME) else b""
+        known = [one for one in self.digests if hmac.compare_digest(one, shown)]  # all of them, found or not
+        if not known:
+            told = "wrong token" if shown else "no token"
+            raise Refusal(401, told, fix="send the header Authorization: Bearer TOKEN")
+        return known[0]
+
+
+Callers = Anyone | Tokens
+
+
+def digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
+
+
+@dataclass(slots=True, kw_only=True)
+class Rates:
+    """A token bucket for each caller, counted in images.
+
+    A request is let in while one image is left, and charged for all that it brings when that is known: a
+    large one leaves a debt, which the next has to wait for.
+    """
+
+    images_s: float
+    burst: float
+    """Images at once, after a pause."""
+    _filled: dict[bytes, tuple[float, float]] = field(default_factory=dict)
+    """By caller: images left, and when that was so."""
+
+    def admit(self, caller: bytes, now: float) -> None:
+        left = self._left(caller, now)
+        if left < 1:
+            raise Refusal(
+                429,
+                "too many images",
+                value=f"{self.images_s:g} images a second are allowed, {self.burst:g} at once",
+                fix="ask again after the seconds in Retry-After",
+                retry_after_s=(1 - left) / self.images_s,
+            )
+        self._filled[caller] = (left, now)
+
+    def charge(self, caller: bytes, images: int, now: float) -> None:
+        self._filled[caller] = (self._left(caller, now) - images, now)
+
+    def _left(self, caller: bytes, now: float) -> float:
+        left, then = self._filled.get(caller, (self.burst, now))
+        return min(self.burst, left + (now - then) * self.images_s)
+
+
+@dataclass(slots=True, kw_only=True)
+class Room:
+    """Requests, and bytes of their bodies, that are held at once. Whoever finds it full comes again later."""
+
+    max_requests: int
+    max_bytes: int
+    requests: int = 0
+    bytes: int = 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Place]:
+        if self.requests >= self.max_requests:
+            raise full(f"{self.requests} requests are waiting")
+        place = Place(room=self)
+        self.requests += 1
+        try:
+            yield place
+        finally:
+            self.requests -= 1
+            self.bytes -= place.bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """One request's, which grows with its body."""
+
+    room: Room
+    bytes: int = 0
+
+    def grow(self, by: int) -> None:
+        if self.room.bytes + by > self.room.max_bytes:
+            raise full(f"{self.room.bytes} bytes of requests are waiting")
+        self.room.bytes += by
+        self.bytes += by
+
+
+def full(value: str) -> Refusal:
+    fix = "ask again after the seconds in Retry-After"
+    return Refusal(503, "the queue is full", value=value, fix=fix, retry_after_s=FULL_RETRY_S)

@@ -1,0 +1,175 @@
+"""The door's socket: uvicorn, with deadlines that it lacks, and an end that waits for who is inside.
+
+The surprising rule: Ray Serve's own HTTP proxy is not used. It waits for a request's headers without end,
+and each proxy would keep rates and figures of its own. Behind the door all is Ray Serve's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import HANDLED_SIGNALS
+
+from tokenizer_service.serving.door import Door
+
+HEADERS_S = 10.0
+"""For the headers of a request, from the connection or from their first byte."""
+LINGER_S = 5.0
+"""For the rest of a body that nobody reads, dropped as it comes: a connection closed on it is reset, and
+most clients then never see why they were refused."""
+KEEP_ALIVE_S = 15
+"""Between requests."""
+MAX_CONNECTIONS = 1024
+BACKLOG = 256
+DRAIN_S = 60.0
+"""For the requests in flight when the end is asked for."""
+LAST_S = 10
+"""For their answers to leave."""
+POLL_S = 0.05
+
+
+class Deadlines(H11Protocol):
+    """A connection. All that the other side has to say without an application waiting for it has a time."""
+
+    _until: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._arm(HEADERS_S)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._disarm()  # the application reads, and has its own times
+        else:
+            self._arm(HEADERS_S)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self._arm(LINGER_S)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.transport.abort()  # close() would wait for a client that does not take its answer
+
+    def send_400_response(self, msg: str) -> None:
+        told = {"error": "no HTTP request", "value": msg, "fix": "send HTTP/1.1, with short headers"}
+        body = json.dumps(told).encode()
+        headers = [("content-type", "application/json"), ("connection", "close")]
+        headers.append(("content-length", str(len(body))))
+        parts = [h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()]
+        for part in parts:
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()
+
+    def _arm(self, seconds: float) -> None:
+        """Once: what comes in small pieces does not extend it."""
+        if self._until is None:
+            self._until = self.loop.call_later(seconds, self.transport.abort)
+
+    def _disarm(self) -> None:
+        if self._until is not None:
+            self._until.cancel()
+            self._until = None
+
+
+class Listener(uvicorn.Server):
+    """Says when it listens; signals are for :class:`Asked`."""
+
+    def __init__(self, config: uvicorn.Config, begun: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._begun = begun
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._begun()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """The address, taken before anything slow is started; nobody is let in yet."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        raise ValueError(f"--host {host} --port {port}: {error.strerror}; choose another") from error
+    return found
+
+
+@dataclass(slots=True)
+class Asked:
+    """The end, as signals ask for it: the first lets those inside be served, the second does not."""
+
+    once: asyncio.Event = field(default_factory=asyncio.Event)
+    twice: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def again(self) -> None:
+        (self.twice if self.once.is_set() else self.once).set()
+
+    @contextlib.contextmanager
+    def by_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for one in HANDLED_SIGNALS:
+            loop.add_signal_handler(one, self.again)
+        try:
+            yield
+        finally:
+            for one in HANDLED_SIGNALS:
+                loop.remove_signal_handler(one)
+
+
+async def serve(door: Door, at: socket.socket, asked: Asked, *, begun: Callable[[], None]) -> None:
+    """Until the end is asked for; then nobody is let in, and those who are inside are served."""
+    listener = Listener(settings(door), begun)
+    running = asyncio.create_task(listener.serve(sockets=[at]))
+    await asked.once.wait()
+    door.draining = True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            await emptied(door, asked)
+    listener.should_exit = True
+    listener.force_exit = asked.twice.is_set()
+    await running
+
+
+async def emptied(door: Door, asked: Asked) -> None:
+    while door.room.requests and not asked.twice.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asked.twice.wait(), POLL_S)
+
+
+def settings(door: Door) -> uvicorn.Config:
+    return uvicorn.Config(
+        door,
+        http=Deadlines,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=LAST_S,
+        backlog=BACKLOG,
+    )
