@@ -10,8 +10,6 @@ import io
 import tarfile
 from collections.abc import Iterable
 
-import webdataset
-
 from infra.artifact import canonical
 
 NOBODY = "pardalis"
@@ -19,6 +17,8 @@ NOBODY = "pardalis"
 
 def write(samples: Iterable[tuple[str, bytes, dict[str, object], str]]) -> bytes:
     """Samples of (key, JPEG, facts, caption)."""
+    import webdataset  # noqa: PLC0415  # it imports torch, which settings are read without
+
     sink = io.BytesIO()
     with webdataset.TarWriter(sink, mtime=0, user=NOBODY, group=NOBODY, encoder=False) as tar:
         for key, jpeg, facts, caption in sorted(samples, key=lambda sample: sample[0]):

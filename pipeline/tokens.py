@@ -250,14 +250,7 @@ def encode_images(batch: pa.Table, *, model: vq.VQ, config: TokensConfig, thread
         threads=threads,
     )
     field = schema.CODES if codes_BT.dtype == np.uint16 else schema.WIDE_CODES
-    return pa.table([list_column(codes_BT)], schema=pa.schema([field]))
-
-
-def list_column(values_BT: NDArray[Any]) -> pa.ListArray:
-    """A rectangular array as a list column, without a loop over rows."""
-    B, T = values_BT.shape
-    offsets = pa.array(np.arange(B + 1, dtype=np.int32) * T)
-    return pa.ListArray.from_arrays(offsets, pa.array(values_BT.ravel()))
+    return pa.table([tables.list_column(codes_BT)], schema=pa.schema([field]))
 
 
 def encode_texts(batch: pa.Table, *, model: text.TextTokenizer, config: TokensConfig) -> pa.Table:

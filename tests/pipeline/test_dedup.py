@@ -23,7 +23,7 @@ from pipeline.duplicates import DuplicateConfig
 from pipeline.embed import FEATURES
 from pipeline.keepers import ranks
 from pipeline.step import ROWS, slot_name
-from pipeline.tokens import list_column
+from pipeline.tables import list_column
 
 from .test_duplicates import altered, looks, photo
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from safetensors.numpy import save_file
 
 from infra.storage import cache_folder
@@ -72,6 +71,8 @@ def test_images_are_features_beside_conse(encoder: OfflineEncoder) -> None:
 
 def test_an_image_of_one_class_stands_where_its_name_stands(encoder: OfflineEncoder) -> None:
     """The softmax of a lone high logit is one-hot, so the class's own prompt is the nearest of all."""
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES  # noqa: PLC0415  # takes 5 s
+
     number = IMAGENET_CLASSNAMES.index("espresso")
     logits_1L = np.zeros((1, features.NUM_CLASSES), np.float32)
     logits_1L[0, number] = 30

@@ -50,6 +50,7 @@ def loaded(folder: Path, d: Description) -> tuple[VQ, State]:
     return checkpoints.load(written(folder, s)), s
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LAYOUTS)
 @torch.no_grad()
 def test_codes_and_images_are_those_of_the_published_architecture(name: str, tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_codes_and_images_are_those_of_the_published_architecture(name: str, tmp
     assert (model.decode(codes) - published.decode(s, d, codes)).abs().max() < 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_terms_and_preprocessing_are_those_of_the_layout_and_stay_with_the_model(
     name: str, tmp_path: Path

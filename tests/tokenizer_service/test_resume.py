@@ -36,6 +36,7 @@ def advance(descent: Descent, batches: Squares, *, to: int) -> None:
         descent.watch(IMAGES[:4])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fit_that_was_stopped_goes_on_to_the_same_bytes(kind: str, tmp_path: Path) -> None:
     straight, batches = begun(recipe(kind))
