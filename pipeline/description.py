@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.guarded import blocks, xmp
+from infra.guarded import blocks, nfc, xmp
 from infra.guarded.iim import Tag
 from pipeline.embedded import AGES, GENERATED, RELEASES, Released, source_of, value_of
 from pipeline.extract import (
@@ -181,7 +180,7 @@ def _only(**fields: str | None) -> dict[str, str]:
 
 
 def _clean(text: str) -> str:
-    return unicodedata.normalize("NFC", clean(text.replace("\0", " "))).strip()
+    return nfc.normal(clean(text.replace("\0", " "))).strip()
 
 
 def _cut(text: str, most: int) -> str:

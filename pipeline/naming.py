@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import unicodedata
+
+from infra.guarded import nfc
 
 ASSET_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -25,5 +26,5 @@ def asset_id(name: str) -> str:
 
 def derived_id(name: str) -> str:
     """26 characters of base32: 130 bits of the name's sha256."""
-    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()
+    digest = hashlib.sha256(nfc.normal(name).encode()).digest()
     return base64.b32encode(digest).decode().lower()[:26]

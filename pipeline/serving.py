@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import ipaddress
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -157,15 +158,22 @@ def chosen(options: CorpusOptions, service: ServeOptions) -> tuple[server.Weight
     return found, image_side(corpus, version)
 
 
+MAX_LOOKERS = 16
+"""Decoders of a replica: some 300 photographs a second, and 13 GB at the worst."""
+
+
 def shaped(service: ServeOptions, side: int, downsample: int) -> Shape:
     if side < downsample or side % downsample:
         fix = max(downsample, side // downsample * downsample)
         raise ValueError(f"--side {side} is no multiple of the model's {downsample} px; give {fix}")
     for name in ("replicas", "max_batch", "queue", "rate", "max_body_mib"):
-        if getattr(service, name) <= 0:
+        if not 0 < getattr(service, name) < math.inf:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} {getattr(service, name)}: give a number above 0")
-    lookers = max(1, (os.cpu_count() or 1) // service.replicas)
+    if not 0 <= service.wait_ms < math.inf:
+        raise ValueError(f"--wait-ms {service.wait_ms}: give a number from 0 on")
+    # Each may take 832 MiB.
+    lookers = max(1, min(MAX_LOOKERS, len(os.sched_getaffinity(0)) // service.replicas))
     return Shape(side=side, max_batch=service.max_batch, wait_s=service.wait_ms / 1000, lookers=lookers)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
 
 from tokenizer_service import discriminator
 from tokenizer_service.discriminator import LECAM_DECAY, Discriminator, GanConfig, Guard
@@ -43,10 +44,12 @@ class Adversary:
         self.facts = {"gan_weight": share, "gan_ratio": ratio}
         return share * ratio * term
 
-    def learn(self, true_BCHW: Tensor, drawn_BCHW: Tensor, *, step: int) -> None:
-        """One step of its own, from ``begin`` on."""
+    def learn(self, true_BCHW: Tensor, drawn_BCHW: Tensor, *, step: int) -> Tensor:
+        """One step of its own, from ``begin`` on; the norm of its gradient, which is the same on all ranks.
+        It is not taken where that is no number.
+        """
         if step <= self.config.begin:
-            return
+            return drawn_BCHW.new_zeros(())
         logits = self.judge(torch.cat([true_BCHW, drawn_BCHW.detach()]))
         true_logits, drawn_logits = logits.chunk(2)
         loss = discriminator.hinge(true_logits, drawn_logits)
@@ -59,7 +62,10 @@ class Adversary:
             )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
-        self.optimizer.step()
+        norm = get_total_norm(one.grad for one in self.net.parameters() if one.grad is not None)
+        if norm.isfinite():
+            self.optimizer.step()
+        return norm
 
     def saw(self, psnr_db: float, *, step: int) -> None:
         """A validation; before the weight began to grow, the discriminator is not to blame."""

@@ -25,6 +25,9 @@ from infra.settings import Section
 
 FOLDED_GROUPS = 8
 GROUPS = 32
+MAX_BLOCKS = 64
+"""A level, of any kind: a file may name the shape of its model, which is built before it is filled."""
+MAX_LEVELS = 8
 Width = Annotated[int, Field(ge=FOLDED_GROUPS, multiple_of=FOLDED_GROUPS)]
 
 
@@ -34,15 +37,15 @@ class FoldedConfig(Section):
     kind: Literal["folded"] = "folded"
     stem: int = Field(4, ge=1)
     """The first layer folds squares of this many pixels a side into channels, and the last unfolds them."""
-    widths: Annotated[tuple[Width, ...], Field(strict=False, min_length=1)] = (48, 128)
+    widths: Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=MAX_LEVELS)] = (48, 128)
     """Channels of each level, multiples of 8; every level after the first halves the sides."""
     encoder_kernel: Literal[1, 3] = 1
     """With 1, a code sees its own square alone: 0.4 dB less on 1,769 emoji, but a small transformer needed
     316 bits for the codes of a held-out image, against 443 with 3."""
-    encoder_blocks: int = Field(1, ge=0)
+    encoder_blocks: int = Field(1, ge=0, le=MAX_BLOCKS)
     """Residual blocks a level."""
-    decoder_blocks: int = Field(2, ge=0)
-    attention_blocks: int = Field(0, ge=0)
+    decoder_blocks: int = Field(2, ge=0, le=MAX_BLOCKS)
+    attention_blocks: int = Field(0, ge=0, le=MAX_BLOCKS)
     """Self-attention over the grid, at the decoder's entrance."""
 
     @property
@@ -61,15 +64,11 @@ class ConvolutionalConfig(Section):
 
     kind: Literal["convolutional"] = "convolutional"
     channels: int = Field(128, ge=GROUPS, multiple_of=GROUPS)
-    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)] = (
-        1,
-        1,
-        2,
-        2,
-        4,
-    )
+    multipliers: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1, max_length=MAX_LEVELS)
+    ] = (1, 1, 2, 2, 4)
     """Of ``channels``, for each level; every level after the first halves the sides: five make f16."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=MAX_BLOCKS)
     """Residual blocks a level in the encoder; the decoder has one more."""
     attention_levels: Annotated[tuple[int, ...], Field(strict=False)] = (4,)
     """Levels with self-attention after each block, counted from 0, the images' own size."""

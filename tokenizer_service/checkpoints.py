@@ -71,7 +71,7 @@ def load(where: str | Path, *, license: str | None = None, layout: Name | None =
         license=license or LAYOUTS[name].license,
         noncommercial=bool(NONCOMMERCIAL.search(license)) if license else LAYOUTS[name].noncommercial,
         source=f"{source} ({name})",
-        sha256=_sha256(path),
+        sha256=sha256(path),
     )
     config = layouts.config_of(shapes, name)
     return vq.filled(config, weights, translated(tensors, config, name))
@@ -112,10 +112,19 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} has {size} bytes, over {MAX_BYTES}; a tokenizer's checkpoint is smaller")
     if path.suffix == ".safetensors":
         try:
-            return dict(safetensors.load_file(path))
+            return _bounded(safetensors.load_file(path), path)
         except SafetensorError as error:
             raise ValueError(f"{path} is no safetensors file: {error}; download it again") from error
-    return _unwrapped(_unpickled(path), path)
+    return _bounded(_unwrapped(_unpickled(path), path), path)
+
+
+def _bounded(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """A tensor of stride 0 takes no room in a file, and all of it once it is used."""
+    if (num := sum(one.numel() for one in tensors.values())) > MAX_BYTES // 4:
+        raise ValueError(
+            f"{path} has {num} numbers, over {MAX_BYTES // 4}; a tokenizer's checkpoint has fewer"
+        )
+    return dict(tensors)
 
 
 class _Inert:
@@ -138,10 +147,10 @@ def _unpickled(path: Path) -> Any:
         with torch.serialization.safe_globals(_ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except _BROKEN as error:
-        reason = str(error).split("\n", 1)[0][:200]
+        # Not torch's own words, which advise to load it all the same.
         raise ValueError(
-            f"{path} holds more than tensors, or is damaged ({reason}); convert it to safetensors where you "
-            "trust it, and give that"
+            f"{path} holds more than tensors, or is damaged ({type(error).__name__}); convert it to "
+            "safetensors where you trust it, and give that"
         ) from error
 
 
@@ -161,12 +170,15 @@ def _unwrapped(held: Any, path: Path) -> dict[str, Tensor]:
         if isinstance(held, dict) and isinstance(held.get(name), dict):
             held = held[name]
             break
-    if not isinstance(held, dict) or not all(isinstance(one, Tensor) for one in held.values()):
+    if not isinstance(held, dict) or not all(
+        isinstance(name, str) and isinstance(one, Tensor) for name, one in held.items()
+    ):
         raise ValueError(f"{path} has no tensors by name, nor under {', '.join(WRAPPERS)}; give a checkpoint")
     return dict(held)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -189,13 +201,14 @@ def translated(tensors: Mapping[str, Tensor], config: VQConfig, name: Name) -> d
         )
     made = {}
     for ours, several in names.items():
-        joined = torch.cat([tensors[one].float() for one in several])
-        made[ours] = joined.flatten(1) if ours == "quantizer.scores.weight" and joined.dim() == 4 else joined
-        if made[ours].shape != wanted[ours]:
-            raise ValueError(
-                f"{several[0]} has the shape {tuple(tensors[several[0]].shape)}; with the other tensors "
-                f"it would be {wanted[ours]}{' for q, k and v together' if len(several) > 1 else ''}"
-            )
+        height, *others = wanted[ours]
+        shape = (height // len(several), *others)
+        for one in several:
+            # A 1 x 1 convolution may be written as the matrix that it is.
+            if tuple(tensors[one].shape) not in (shape, (*shape, 1, 1)):
+                found = tuple(tensors[one].shape)
+                raise ValueError(f"{one} has the shape {found}; with the other tensors it would be {shape}")
+        made[ours] = torch.cat([tensors[one].float() for one in several]).view(wanted[ours])
     return made
 
 

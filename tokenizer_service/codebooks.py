@@ -30,6 +30,10 @@ from tokenizer_service.quantizers import (
 # B images, D code dimensions, h x w grid, N = B x h x w vectors, K codes
 
 
+MIN_SUM = 1e-6
+"""Length of a sum of unit vectors, a step, under which it is rounding."""
+
+
 def straight_through(vectors: Tensor, chosen: Tensor) -> Tensor:
     """Forward the code, backward as if it were the vector (VQ-VAE, arXiv 1711.00937)."""
     return vectors + (chosen - vectors).detach()
@@ -144,8 +148,10 @@ class Unit(Averaged):
         return {"commitment": self.commitment * (vectors_ND - chosen_ND).square().sum(dim=1).mean()}
 
     def placed(self, sums_KD: Tensor, counts_K: Tensor) -> Tensor:
+        """A code that nothing chose for long stays where it is: its sum shrinks until it has no direction."""
         del counts_K
-        return functional.normalize(sums_KD, dim=1)
+        lengths_K1 = sums_KD.norm(dim=1, keepdim=True)
+        return torch.where(lengths_K1 > MIN_SUM, sums_KD / lengths_K1, self.codebook_KD)
 
     def initialize(self, generator: torch.Generator) -> None:
         drawn_KD = torch.randn(self.size, self.dim, generator=generator)

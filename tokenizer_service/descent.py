@@ -141,8 +141,13 @@ class Descent:
         self.seen |= {f"{name}_loss": term.detach() for name, term in terms.items()}
         if self.adversary is not None:
             with self.autocast():
-                self.adversary.learn(true_BCHW, drawn_BCHW, step=self.step)
+                norm = self.adversary.learn(true_BCHW, drawn_BCHW, step=self.step)
             self.seen |= self.adversary.facts
+            if not norm.isfinite():
+                raise Diverged(
+                    f"step {self.step}: the discriminator's gradient is {norm.item()}; lower "
+                    "gan.learning_rate, or begin later, and go on from the last checkpoint"
+                )
 
     def floats(self, images_BHWC: Pixels) -> Tensor:
         """uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1], channels last as they came."""
@@ -218,13 +223,16 @@ class Descent:
         """PSNR in dB of fixed images, by the weights as they are. The adversary's guard hears of it, and what
         it left of the weight is told.
         """
-        with torch.no_grad(), self.autocast():
-            self.model.eval()
-            true_BCHW = self.floats(images_BHWC)
-            drawn_BCHW = self.model.decode(self.model.encode(true_BCHW)).float().clamp(-1, 1)
-            self.model.train()
+        self.model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for start in range(0, len(images_BHWC), self.config.batch_images):
+            with torch.no_grad(), self.autocast():
+                true_BCHW = self.floats(images_BHWC[start : start + self.config.batch_images])
+                drawn_BCHW = self.model.decode(self.model.encode(true_BCHW)).float().clamp(-1, 1)
+            total += (drawn_BCHW - true_BCHW).square().sum(dtype=torch.float64)
+        self.model.train()
         # The mean over ranks: their guards must decide alike, and GPUs may differ in the last bit.
-        psnr = decibels(averaged(functional.mse_loss(drawn_BCHW, true_BCHW)).item())
+        psnr = decibels(averaged(total / images_BHWC.size).item())
         found = {"watched_psnr": psnr}
         if self.adversary is not None:
             self.adversary.saw(psnr, step=self.step)

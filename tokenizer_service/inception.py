@@ -8,8 +8,6 @@ torchvision's network with the same weights gives other numbers.
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import inception
+
+from tokenizer_service import checkpoints
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 PUBLISHED = "6726825d"
@@ -88,16 +88,14 @@ class Inception:
 
 def load(file: Path, *, device: str = "cpu") -> Inception:
     """Raises ValueError for a file of anything else."""
-    data = file.read_bytes()
+    module = network()
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        module = network()
-        module.load_state_dict(state)
-    except (RuntimeError, pickle.UnpicklingError, TypeError, AttributeError) as error:
+        module.load_state_dict(checkpoints.tensors_of(file))
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{file} holds no weights of the Inception of FID ({str(error).splitlines()[0]}); give the file "
             f"{FILE} of pytorch-fid, or none"
         ) from error
     module.fc = nn.Identity()
     module.eval().requires_grad_(requires_grad=False).to(device)
-    return Inception(module=module, device=torch.device(device), sha256=hashlib.sha256(data).hexdigest())
+    return Inception(module=module, device=torch.device(device), sha256=checkpoints.sha256(file))

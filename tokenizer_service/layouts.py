@@ -114,7 +114,7 @@ def config_of(shapes: Shapes, name: Name) -> VQConfig:
     level, block = f"encoder.{layout.levels[0]}", layout.block
     channels, levels = _of(shapes, "encoder.conv_in.weight")[0], _count(shapes, level)
     widths = [_of(shapes, f"{level}.{i}.{block}.0.conv1.weight")[0] for i in range(levels)]
-    if any(width % channels for width in widths):
+    if not channels or any(width % channels for width in widths):
         raise ValueError(
             f"{level} has {widths} channels, no multiples of encoder.conv_in.weight's {channels}"
         )

@@ -7,17 +7,15 @@ Surprising rule: the widths are those of the tensors, so that a small network wi
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
+
+from tokenizer_service import checkpoints
 
 # B images, C channels, H height, W width
 LAYERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
@@ -27,12 +25,6 @@ MEAN, DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Of the colours in [-1, 1], as the heads were fitted."""
 GET_VGG = "torchvision.models.vgg16(weights='IMAGENET1K_V1') downloads vgg16-397923af.pth"
 GET_HEADS = "the package lpips carries lpips/weights/v0.1/vgg.pth"
-
-_UNREADABLE = (
-    *(SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError, TypeError),
-    *(AttributeError, AssertionError, ImportError),
-)
-"""What reading bytes that are no weights ends in."""
 
 Convolution = tuple[Tensor, Tensor]
 
@@ -65,7 +57,7 @@ class Lpips:
             heads=tuple(linear[name] for name in names),
             mean=torch.tensor(MEAN).view(1, 3, 1, 1),
             deviation=torch.tensor(DEVIATION).view(1, 3, 1, 1),
-            sha256=(digest(vgg), digest(heads)),
+            sha256=(checkpoints.sha256(vgg), checkpoints.sha256(heads)),
         )
 
     def to(self, device: str | torch.device) -> Lpips:
@@ -109,17 +101,9 @@ def states(path: Path, get: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path} is no file; {get}")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read as weights: {error}; {get}") from None
-    return dict(found)
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return checkpoints.tensors_of(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {get}") from None
 
 
 def _check(state: Mapping[str, Tensor], names: list[str], path: Path, get: str) -> None:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from infra.settings import Section
+from tokenizer_service import checkpoints
 from tokenizer_service.features import Backbone
-from tokenizer_service.lpips import GET_HEADS, GET_VGG, Lpips, digest
+from tokenizer_service.lpips import GET_HEADS, GET_VGG, Lpips
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """A scalar from drawn and true images [B, 3, H, W] in [-1, 1]."""
@@ -37,7 +38,7 @@ class LpipsFiles(Section):
         """The same with sha256 for paths: what an identity may depend on. ValueError where one is missing."""
         if found := self.missing():
             raise ValueError("; ".join(found))
-        return LpipsFiles(vgg=digest(Path(self.vgg)), heads=digest(Path(self.heads)))
+        return LpipsFiles(vgg=checkpoints.sha256(Path(self.vgg)), heads=checkpoints.sha256(Path(self.heads)))
 
 
 def load(files: LpipsFiles | None, *, cache: Path, device: str) -> Perceptual:

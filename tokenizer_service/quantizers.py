@@ -158,7 +158,7 @@ class Quantizer(nn.Module, ABC):
 
     def keep(self, vectors_BDhw: Tensor) -> None:
         """Begin with the codebook as it is: to go on from weights that were loaded."""
-        self.counts_K.fill_(vectors_BDhw[:, 0].numel() / self.size)
+        self.counts_K.fill_(num_ranks() * vectors_BDhw[:, 0].numel() / self.size)
 
     def begin(self, vectors_BDhw: Tensor, generator: torch.Generator) -> None:  # noqa: ARG002  # of subclasses
         """Let the first batch seed the codebook, where that is meant; ranks agree on the result."""
@@ -237,6 +237,12 @@ def summed(tensor: Tensor) -> Tensor:
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(tensor)
     return tensor
+
+
+def num_ranks() -> int:
+    """World size; 1 where nothing is distributed."""
+    there = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if there else 1
 
 
 def shared(tensor: Tensor) -> Tensor:

@@ -34,13 +34,17 @@ def fit_square(image_HWC: Pixels, side: int) -> Pixels:
     Enlarged bicubically, at most ``MAX_ENLARGEMENT`` times: filter smaller images out before.
     """
     height, width = image_HWC.shape[:2]
+    check_large_enough(width, height, side)
     short = min(height, width)
-    if short * MAX_ENLARGEMENT < side:
-        raise ValueError(f"{width}x{height} is too small for {side} px; filter images under {side} px a side")
     left, top = (width - short) // 2, (height - short) // 2
     how = Image.Resampling.HAMMING if side <= short else Image.Resampling.BICUBIC
     square = Image.fromarray(image_HWC[top : top + short, left : left + short])
     return np.asarray(square.resize((side, side), how))
+
+
+def check_large_enough(width: int, height: int, side: int) -> None:
+    if min(width, height) * MAX_ENLARGEMENT < side:
+        raise ValueError(f"{width}x{height} is too small for {side} px; filter images under {side} px a side")
 
 
 def shrunk(width: int, height: int, max_side: int) -> tuple[int, int]:

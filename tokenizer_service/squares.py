@@ -28,6 +28,7 @@ def square(image_HWC: Pixels, side: int, preprocessing: Preprocessing) -> Pixels
     if preprocessing.resize == "hamming":
         return sizes.fit_square(image_HWC, side)
     height, width, _ = image_HWC.shape
+    sizes.check_large_enough(width, height, side)
     scale = side / min(height, width)
     size = (round(width * scale), round(height * scale))
     resized_HWC = RESIZED[preprocessing.resize](image_HWC, size)

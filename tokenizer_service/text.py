@@ -10,7 +10,6 @@ them.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from infra.guarded import nfc
 from tokenizer_service import vocabulary
 
 Entries = NDArray[np.uint16]
@@ -119,7 +119,7 @@ class TextTokenizer:
 
 
 def _normal(text: str) -> str:
-    normal = f" {unicodedata.normalize('NFC', text)}" if text else ""
+    normal = f" {nfc.normal(text)}" if text else ""
     if not normal.isascii():
         try:
             normal.encode()

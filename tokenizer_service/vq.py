@@ -222,15 +222,26 @@ def load(data: bytes) -> VQ:
         told = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
         config = VQConfig.model_validate_json(json.dumps(told["config"]))
         weights = Weights.model_validate(told["weights"]) if "weights" in told else None
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"not an image tokenizer written by vq.save: {error}; fit it again") from error
     return filled(config, weights, tensors)
 
 
 def filled(config: VQConfig, weights: Weights | None, tensors: dict[str, Tensor]) -> VQ:
-    """A model of these tensors, by name, ready to encode."""
+    """A model of these tensors, by name, ready to encode. ValueError names the one that is wrong."""
     with torch.device("meta"):
         model = VQ(config, weights)
+    wanted = model.state_dict()
+    if differ := sorted(wanted.keys() ^ tensors.keys()):
+        raise ValueError(f"{differ[0]} is missing, or has no place in the model; take another file")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape or tensor.dtype != torch.float32:
+            found = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise ValueError(
+                f"{name} is {found}, not torch.float32 {tuple(wanted[name].shape)}; fit it again"
+            )
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} has values that are no numbers; take the checkpoint before")
     model.load_state_dict(tensors, assign=True)
     model.quantizer.forget()
     return _laid_out(model).eval().requires_grad_(requires_grad=False)

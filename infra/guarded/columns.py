@@ -17,7 +17,6 @@ import json
 import re
 import resource
 import sys
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from infra.guarded import nfc
 from infra.guarded.child import confine
 from infra.guarded.csv import NAME
 from infra.guarded.parquet import CPU_S, MEMORY_BYTES, Cell, Limits
@@ -176,7 +176,7 @@ def plain(kind: pa.DataType) -> bool:
 def spelled(cell: Any) -> Cell:
     if isinstance(cell, datetime):
         return re.sub(r"\+00:00$", "Z", cell.isoformat())
-    return unicodedata.normalize("NFC", cell) if isinstance(cell, str) else cell
+    return nfc.normal(cell) if isinstance(cell, str) else cell
 
 
 def main() -> None:

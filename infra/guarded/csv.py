@@ -11,11 +11,11 @@ import codecs
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
+from infra.guarded import nfc
 from infra.guarded.refused import Refused, check_size
 
 NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_./() -]{0,126}[A-Za-z0-9_.)-])?")
@@ -131,7 +131,7 @@ class _Reader:
     def _cell(self, cell: str) -> Cell:
         if len(cell) > self.limits.max_cell:
             return Overlong(size=len(cell), most=self.limits.max_cell)
-        return unicodedata.normalize("NFC", cell)
+        return nfc.normal(cell)
 
 
 class _Lines:

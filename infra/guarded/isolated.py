@@ -140,24 +140,24 @@ class Isolated:
 
 def _process(of: Isolated, items: int, parts: int) -> subprocess.Popen[bytes]:
     """``items``, ``parts``: the files in memory through which it gets the one and gives the other."""
-    words = [
-        of.function,
-        json.dumps(dict(of.settings)),
-        json.dumps(asdict(of.limits)),
-        str(items),
-        str(parts),
-    ]
+    # A file description of its own, and read-only: O_APPEND, set on ours, would make every item longer.
+    readable = os.open(f"/proc/self/fd/{items}", os.O_RDONLY)
+    settings, limits = json.dumps(dict(of.settings)), json.dumps(asdict(of.limits))
+    words = [of.function, settings, limits, str(readable), str(parts)]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(  # noqa: S603  # our own module; the item goes in as bytes on stdin
-        [sys.executable, "-m", "infra.guarded.child", *words],
-        bufsize=0,
-        stdin=pipe,
-        stdout=pipe,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(items, parts),
-        env=environment(),
-        start_new_session=True,  # Ctrl-C is for the job; when that ends, so does this
-    )
+    try:
+        process = subprocess.Popen(  # noqa: S603  # our own module; the item goes in as bytes on stdin
+            [sys.executable, "-m", "infra.guarded.child", *words],
+            bufsize=0,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(readable, parts),
+            env=environment(),
+            start_new_session=True,  # Ctrl-C is for the job; when that ends, so does this
+        )
+    finally:
+        os.close(readable)
     assert process.stdin is not None  # noqa: S101  # asked for above
     assert process.stdout is not None  # noqa: S101
     os.set_blocking(process.stdin.fileno(), False)

@@ -12,11 +12,11 @@ import io
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from infra.guarded import nfc
 from infra.guarded.refused import Refused
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -129,7 +129,7 @@ class _Reader:
             self.refuse("string", f"a string has {len(text)} characters, at most {self.limits.max_string}")
         if _SURROGATE.search(text):
             self.refuse("surrogate", "a string holds half of a surrogate pair; write the whole character")
-        return unicodedata.normalize("NFC", text)
+        return nfc.normal(text)
 
     def _normal(self, value: Any, levels: int) -> Any:
         """The document, itself, with every string in NFC; ``levels`` are the nestings still allowed."""

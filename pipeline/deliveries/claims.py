@@ -8,11 +8,11 @@ of another row.
 from __future__ import annotations
 
 import collections
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from infra.guarded import nfc
 from pipeline.contract import Delivery, DeliveryFile
 
 Names = Sequence[str]
@@ -38,7 +38,7 @@ class Images:
         by_name: dict[str, list[DeliveryFile]] = {}
         by_folded: dict[str, list[DeliveryFile]] = {}
         for file in files:
-            path = unicodedata.normalize("NFC", file.path)  # as cells are
+            path = nfc.normal(file.path)  # as cells are
             by_path.setdefault(path, []).append(file)
             for name in dict.fromkeys((path, PurePosixPath(path).name, PurePosixPath(path).stem)):
                 by_name.setdefault(name, []).append(file)

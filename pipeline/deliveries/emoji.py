@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from infra.guarded import nfc
 from infra.storage import Store
 from pipeline.contract import Asset, Delivery, License
 from pipeline.deliveries import npm
@@ -163,7 +163,7 @@ def keywords(row: Mapping[str, str]) -> list[str]:
 
 
 def record(entry: Entry, delivery_id: str) -> Asset:
-    row = {name: unicodedata.normalize("NFC", value) for name, value in entry.row.items()}
+    row = {name: nfc.normal(value) for name, value in entry.row.items()}
     author, date = row["openmoji_author"], row["openmoji_date"]
     with Image.open(io.BytesIO(entry.webp), formats=["WEBP"]) as image:
         width, height = image.size

@@ -13,12 +13,11 @@ lies beside an image under its name in another case: it may forbid what the imag
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from infra.guarded import json
+from infra.guarded import json, nfc
 from infra.guarded.refused import Refused
 from pipeline import description, stated
 from pipeline.contract import Delivery, DeliveryFile
@@ -103,7 +102,7 @@ def sidecar(parts: Mapping[str, bytes], name: str) -> dict[str, Any]:
 
 def stem(file: DeliveryFile) -> str:
     """The name that an image and its sidecars share; ``a.jpg.xmp``, as some editors write it, is of ``a``."""
-    path = PurePosixPath(PurePosixPath(unicodedata.normalize("NFC", file.path)).stem)
+    path = PurePosixPath(PurePosixPath(nfc.normal(file.path)).stem)
     return path.stem if file.role == "sidecar" and extension(path.name) in MIME_OF else path.name
 
 

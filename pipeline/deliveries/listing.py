@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from infra.guarded import json, tar
+from infra.guarded import json, nfc, tar
 from infra.guarded.hashed import Hashed
 from infra.guarded.refused import Refused
 from infra.storage import Missing, Store
@@ -130,7 +129,7 @@ def check_listing(store: Store, delivery: Delivery) -> Delivery:
     NFC, and some systems part an accent from its letter.
     """
     where, sizes = store.where(MANIFEST), store.sizes()
-    listed = [unicodedata.normalize("NFC", file.path) for file in delivery.files]
+    listed = [nfc.normal(file.path) for file in delivery.files]
     present = lying(sizes.keys() - {MANIFEST}, frozenset(listed), where)
     check_names(listed, present, where)
     if (needed := needed_records(delivery.kind)) not in present:
@@ -160,7 +159,7 @@ def lying(names: Iterable[str], listed: Collection[str], where: str) -> dict[str
     """The names of a delivery's files, by their spelling in NFC; what was left behind is there if listed."""
     found: dict[str, str] = {}
     for name in sorted(names):
-        path = unicodedata.normalize("NFC", name)
+        path = nfc.normal(name)
         if path in found:
             told = f"it and {found[path]!a} are one name, written in two ways; rename one of them"
             raise Refused(where, name, "ambiguous", told)

@@ -8,14 +8,13 @@ pictures of those that were admitted pays nothing for it.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from infra.guarded import json
+from infra.guarded import json, nfc
 from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import credentials, faults, stated
@@ -217,7 +216,7 @@ def _check_text(raw: bytes | None, asset: Asset, name: str) -> None:
     if len(raw) > MAX_TEXT_BYTES:
         raise Wrong("invalid_text", f"{name}: over {MAX_TEXT_BYTES} bytes of caption; cut it")
     try:
-        text = clean(unicodedata.normalize("NFC", raw.decode("utf-8")))
+        text = clean(nfc.normal(raw.decode("utf-8")))
     except UnicodeDecodeError as error:
         raise Wrong(
             "invalid_text", f"{name}: byte {error.start} of the caption is not UTF-8; write it so"

@@ -116,6 +116,7 @@ def hungry_step(images: int) -> Step:
     )
 
 
+@pytest.mark.slow
 def test_a_device_that_is_full_makes_all_workers_begin_again_with_smaller_batches(
     on_ray: OnRay, tmp_path: Path
 ) -> None:

@@ -217,6 +217,7 @@ def test_settings_that_no_run_can_be_made_of_are_refused_and_leave_nothing(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*")  # Ray Train reads what Ray Data gave up
 def test_two_workers_keep_one_codebook_and_equal_weights_also_where_they_go_on(

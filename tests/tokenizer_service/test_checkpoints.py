@@ -244,3 +244,16 @@ def test_without_a_network_the_hub_is_named_with_the_way_out(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match=r"the hub gave no owner/name:vqgan\.ckpt"):
         checkpoints.load("owner/name:vqgan.ckpt")
+
+
+def test_a_tensor_that_is_larger_than_its_file_is_refused_before_it_is_used(tmp_path: Path) -> None:
+    endless = torch.zeros(1).expand(1 << 20, 1 << 12)
+    torch.save({"encoder.conv_in.weight": endless}, tmp_path / "endless.ckpt")
+    with pytest.raises(ValueError, match="4294967296 numbers, over"):
+        checkpoints.load(tmp_path / "endless.ckpt")
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    torch.save({1: torch.zeros(1)}, tmp_path / "numbers.ckpt")
+    with pytest.raises(ValueError, match="no tensors by name"):
+        checkpoints.load(tmp_path / "numbers.ckpt")

@@ -263,3 +263,17 @@ def test_quantisers_that_cannot_be_are_refused(bad: dict[str, object]) -> None:
 
 def test_the_demo_has_unit_vectors_that_follow_averages() -> None:
     assert VQConfig().quantizer == UnitConfig(dim=16, codebook="averaged", decay=0.95, dead_share=0.03)
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_a_code_that_nothing_chooses_for_long_stays_where_it_is(name: str) -> None:
+    quantizer = made(name)
+    vectors_BDhw = torch.ones(1, DIM, 4, 4)
+    quantizer.keep(vectors_BDhw)
+    before_KD = quantizer.state_dict()["codebook_KD"].clone()
+    codes_Bhw = quantizer.codes(vectors_BDhw)
+    for _ in range(2000):
+        quantizer.settle(vectors_BDhw, codes_Bhw, reviving=False, generator=seeded())
+    others_K = torch.arange(SIZE) != codes_Bhw.flatten()[0]
+    after_KD = quantizer.state_dict()["codebook_KD"]
+    assert torch.allclose(after_KD[others_K], before_KD[others_K], atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ def test_tokens_come_from_the_file_before_the_environment(tmp_path: Path) -> Non
         ({"side": 0}, "give 8"),
         ({"replicas": 0}, "--replicas 0: give a number above 0"),
         ({"max_body_mib": -1.0}, "--max-body-mib"),
+        ({"max_body_mib": math.inf}, "--max-body-mib inf"),
+        ({"rate": math.nan}, "--rate nan"),
+        ({"wait_ms": -1.0}, "--wait-ms -1"),
     ],
 )
 def test_numbers_that_serve_nothing_are_refused(words: dict[str, Any], told: str) -> None:

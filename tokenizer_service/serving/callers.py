@@ -70,8 +70,8 @@ def digest(token: str) -> bytes:
 class Rates:
     """A token bucket for each caller, counted in images.
 
-    A request is let in while one image is left, and charged for all that it brings when that is known: a
-    large one leaves a debt, which the next has to wait for.
+    A request is let in while one image is left, and takes it; the others that it brings are charged when
+    their number is known: a large one leaves a debt, which the next has to wait for.
     """
 
     images_s: float
@@ -90,10 +90,11 @@ class Rates:
                 fix="ask again after the seconds in Retry-After",
                 retry_after_s=(1 - left) / self.images_s,
             )
-        self._filled[caller] = (left, now)
+        self._filled[caller] = (left - 1, now)
 
     def charge(self, caller: bytes, images: int, now: float) -> None:
-        self._filled[caller] = (self._left(caller, now) - images, now)
+        """For the images of a request that was admitted."""
+        self._filled[caller] = (self._left(caller, now) - (images - 1), now)
 
     def _left(self, caller: bytes, now: float) -> float:
         left, then = self._filled.get(caller, (self.burst, now))

@@ -71,7 +71,7 @@ class Door:
 
     def _route(self, request: Request) -> tuple[str, Callable[[Request], Awaitable[Response]]]:
         """Its name, for the metrics: those of unknown ones are the callers', and would be without number."""
-        method, path = request.method, request.url.path
+        method, path = request.method, str(request.scope["path"])
         routes = {
             "/encode": ("POST", self._encode),
             "/decode": ("POST", self._decode),
@@ -99,7 +99,7 @@ class Door:
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001  # the edge: the trace stays here, and a line leaves
-            say(f"{request.url.path}: a fault of the service: {type(error).__name__}")
+            say(f"{request.scope['path']!a}: a fault of the service: {type(error).__name__}")
             keep_trace(error)
             return Refusal(500, "a fault of the service", fix="tell its operator the time").response()
 
@@ -166,7 +166,7 @@ class Door:
 
 async def unknown(request: Request) -> Response:
     fix = "ask /encode, /decode, /healthz, /metrics or /openapi.json"
-    raise Refusal(404, "no such route", value=request.url.path, fix=fix)
+    raise Refusal(404, "no such route", value=request.scope["path"], fix=fix)
 
 
 async def other_method(request: Request) -> Response:

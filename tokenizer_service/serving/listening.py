@@ -143,7 +143,9 @@ async def serve(door: Door, at: socket.socket, asked: Asked, *, begun: Callable[
     """Until the end is asked for; then nobody is let in, and those who are inside are served."""
     listener = Listener(settings(door), begun)
     running = asyncio.create_task(listener.serve(sockets=[at]))
-    await asked.once.wait()
+    ending = asyncio.create_task(asked.once.wait())
+    await asyncio.wait((running, ending), return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
     door.draining = True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):

@@ -95,6 +95,7 @@ class Lookers:
             cpu_s=CPU_S,
             wall_s=WALL_S,
             answer_bytes=3 * self._side**2,
+            deaths=1,  # 200 KB may be the scans of 10 s: once is enough for whoever sends them
         )
         settings = {"side": self._side, "max_pixels": MAX_PIXELS, "resize": self._resize}
         function = f"{__name__}:look" if ours else PUBLISHED
@@ -105,6 +106,7 @@ class Lookers:
         try:
             return square_of(child.call(image), self._side)
         except Died as died:
+            child.close()  # nonsense did not end it, and the next picture is another caller's
             return Unfit(kind="died", why=f"its decoder ended by {died.how}")
 
     async def square(self, image: bytes) -> Pixels | Unfit:
