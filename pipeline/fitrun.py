@@ -72,6 +72,8 @@ class Plan(Section):
     init: str | None
     """Weights to go on from: a path, or a name on the hub."""
     init_sha256: str | None
+    init_license: str | None
+    """As whoever began the run states it."""
     image: ImageConfig
     run: RunConfig
 
@@ -141,18 +143,28 @@ def begun(plan: Plan, stream: CorpusSquares) -> Descent:
         first,
         perceptual=judged,
         device=numerics.device(),
-        init=None if plan.init is None else initial(plan.init),
+        init=None if plan.init is None else planned_init(plan, plan.init),
     )
     if folder := resume.latest(plan.path):
         stream.seek(resume.restore(folder, descent))
     return descent
 
 
-def initial(where: str) -> VQ:
-    """Weights to go on from: a file of our own, or a published checkpoint."""
+def planned_init(plan: Plan, where: str) -> VQ:
+    """The very weights of the plan: on another machine, a name on the hub may stand for others by now."""
+    found = checkpoints.sha256(checkpoints.found(where))
+    if found != plan.init_sha256:
+        raise ValueError(
+            f"{where} has the sha256 {found}, the run began with {plan.init_sha256}; give that file"
+        )
+    return initial(where, license=plan.init_license)
+
+
+def initial(where: str, *, license: str | None = None) -> VQ:  # noqa: A002  # as checkpoints.load has it
+    """A model that was fitted before: a file of ours, which says its licence, or a published checkpoint."""
     path = checkpoints.found(where)
     if path.suffix != ".safetensors" or not ours(path):
-        return checkpoints.load(where)
+        return checkpoints.load(where, license=license)
     return vq.load(path.read_bytes())
 
 

@@ -6,12 +6,13 @@ never mixed with another's. The step ``vq`` of a build takes the file by ``token
 
 from __future__ import annotations
 
-import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from cyclopts import Parameter
 
 from infra import cluster, journal, launch, runs
 from infra.artifact import fingerprint, pretty
@@ -30,10 +31,19 @@ STEPS = ("split", "images")
 """Whose artifacts a fit reads."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    init: str | None = None
+    """Weights to go on from: a vq.safetensors, a published checkpoint, or its OWNER/NAME:FILE on the hub."""
+    init_license: str | None = None
+    """What published weights are under, as an SPDX identifier; unstated, they serve no commercial purpose."""
+
+
 def fit(
     *,
     run: Path,
-    init: str | None = None,
+    start: Start | None = None,
     workers: int = 1,
     resume: bool = False,
     options: CorpusOptions | None = None,
@@ -47,8 +57,6 @@ def fit(
     ----------
     run
         Folder for checkpoints, curves, page and model, on a disk that the workers share.
-    init
-        Weights to go on from: a vq.safetensors, a published checkpoint, or its OWNER/NAME:FILE on the hub.
     workers
         Ranks of the group; each takes a GPU where there are any.
     resume
@@ -61,7 +69,7 @@ def fit(
     version = corpus.newest()
     config = jobs.load(corpus, options)
     check(config)
-    plan = planned(corpus, version, config, folder=run, init=init)
+    plan = planned(corpus, version, config, folder=run, start=start or Start())
     try:
         summary = fit_version(corpus, version, plan, workers=workers, engine=engine, log=log)
     finally:
@@ -84,24 +92,24 @@ def check(config: Config) -> None:
     weights.refuse(weights.of_tokenizer(config) + emphasis.missing(looked_for))
 
 
-def planned(corpus: Corpus, version: Version, config: Config, *, folder: Path, init: str | None) -> Plan:
+def planned(corpus: Corpus, version: Version, config: Config, *, folder: Path, start: Start) -> Plan:
     """The run's plan. Weights that it begins with bring their shape, which wins over the settings."""
-    image, sha256 = config.tokenizer.image, None
+    image, sha256, init = config.tokenizer.image, None, start.init
     if init is not None:
-        model = fitrun.initial(init)
+        model = fitrun.initial(init, license=start.init_license)
         checkpoints.refuse_noncommercial(model.weights, commercial=config.pipeline.purpose.commercial)
-        with checkpoints.found(init).open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = checkpoints.sha256(checkpoints.found(init))
         image = image.model_copy(update={"fit": image.fit.model_copy(update={"vq": model.config})})
     read = {step: corpus.artifact(version, step).key for step in STEPS}
     told = [image.by_content().model_dump(mode="json"), config.tokenizer.run.model_dump(mode="json")]
     return Plan(
-        identity=fingerprint(*told, read, sha256),
+        identity=fingerprint(*told, read, sha256, start.init_license),
         corpus=corpus.store.uri,
         version=version.number,
         folder=str(folder.absolute()),
         init=str(Path(init).absolute()) if init is not None and Path(init).is_file() else init,
         init_sha256=sha256,
+        init_license=start.init_license,
         image=image,
         run=config.tokenizer.run,
     )

@@ -7,6 +7,7 @@ added when sequences are packed, so tokens survive a change of the id layout.
 from __future__ import annotations
 
 import functools
+import heapq
 import importlib.metadata
 import json
 import unicodedata
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -161,17 +163,19 @@ def perceptual(config: VQFitConfig) -> Perceptual | None:
 
 def training_squares(task: Task, config: ImageConfig) -> NDArray[np.uint8]:
     """Training images [N, side, side, 3], at most ``max_images``, ordered by hash of their uid."""
-    found: list[tuple[bytes, NDArray[np.uint8]]] = []
-    for ref, tar in zip(task.reads["rows"], task.reads["images"], strict=True):
-        table = rows.with_images(rows.training(ref), tar)
-        for uid, image in zip(table["uid"].to_pylist(), table["image"].to_pylist(), strict=True):
-            found.append(
-                (captions.digest("vq", uid), square(image, config.side, config.fit.vq.preprocessing))
-            )
-    found.sort(key=lambda pair: pair[0])
-    if not found:
+    tables_of = [rows.training(ref) for ref in task.reads["rows"]]
+    hashes = {uid: captions.digest("vq", uid) for table in tables_of for uid in table["uid"].to_pylist()}
+    chosen = heapq.nsmallest(config.max_images, hashes, key=hashes.__getitem__)
+    if not chosen:
         raise ValueError("no training image is left to fit the image tokenizer on; see `pardalis status`")
-    return np.stack([pixels for _, pixels in found[: config.max_images]])
+    place = {uid: number for number, uid in enumerate(chosen)}
+    found = np.empty((len(chosen), config.side, config.side, 3), np.uint8)
+    for table, tar in zip(tables_of, task.reads["images"], strict=True):
+        wanted = table.filter(pc.is_in(table["uid"], pa.array(chosen)))
+        wanted = rows.with_images(wanted, tar)
+        for uid, image in zip(wanted["uid"].to_pylist(), wanted["image"].to_pylist(), strict=True):
+            found[place[uid]] = square(image, config.side, config.fit.vq.preprocessing)
+    return found
 
 
 def step(text_config: TextConfig, image_config: ImageConfig, encode: Numerics) -> Step:

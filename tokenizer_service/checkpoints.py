@@ -58,9 +58,10 @@ class Noncommercial(ValueError):
 def load(where: str | Path, *, license: str | None = None, layout: Name | None = None) -> VQ:  # noqa: A002
     """The model of a published checkpoint, ready to encode: a path, or ``owner/name:file`` on the hub.
 
-    ``license`` states the terms of weights that are not those of the layout's authors; ``layout`` settles
-    whose preprocessing is meant where names and shapes would be taken for another's. ValueError says what the
-    file lacks, or has too much.
+    ``license`` states the terms of the weights: a file's names say whose layout it has and not who trained
+    it, so weights whose terms nobody stated count as non-commercial. ``layout`` settles whose preprocessing
+    is meant where names and shapes would be taken for another's. ValueError says what the file lacks, or has
+    too much.
     """
     path = found(str(where))
     tensors = {name: one for name, one in tensors_of(path).items() if not name.startswith(IGNORED)}
@@ -68,8 +69,9 @@ def load(where: str | Path, *, license: str | None = None, layout: Name | None =
     name = layout or layouts.detect(shapes)
     source = str(where) if HUB_NAME.fullmatch(str(where)) else path.name
     weights = Weights(
-        license=license or LAYOUTS[name].license,
-        noncommercial=bool(NONCOMMERCIAL.search(license)) if license else LAYOUTS[name].noncommercial,
+        license=license
+        or f"not stated; the authors of its layout publish theirs under {LAYOUTS[name].license}",
+        noncommercial=license is None or bool(NONCOMMERCIAL.search(license)),
         source=f"{source} ({name})",
         sha256=sha256(path),
     )
@@ -81,8 +83,9 @@ def refuse_noncommercial(weights: Weights | None, *, commercial: bool) -> None:
     """Raises :class:`Noncommercial` for such weights where the purpose is commercial."""
     if commercial and weights is not None and weights.noncommercial:
         raise Noncommercial(
-            f"the tokenizer's weights are {weights.source}, under {weights.license}: not for a commercial "
-            "purpose; fit your own, take others, or set pipeline.purpose.commercial to false"
+            f"the tokenizer's weights are {weights.source}, and their licence is: {weights.license}. That is "
+            "not for a commercial purpose; state what they are under by --init-license, fit your own, or set "
+            "pipeline.purpose.commercial to false"
         )
 
 

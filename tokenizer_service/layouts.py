@@ -4,8 +4,7 @@ taming-transformers (f8 and f16, plain and gumbel), LlamaGen (vq_ds8, vq_ds16) a
 architecture under two sets of names. All that differs between models is read from the shapes.
 
 Surprising rule: Chameleon's file has taming's names. What tells them apart is that its levels have no
-attention, only the middle has; a file of one's own that looks like it is taken for it, and so for
-non-commercial, unless its licence is stated.
+attention, only the middle has; a file of one's own that looks like it is taken for it.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ IGNORED = ("loss.", "discriminator.", "quantize.codebook_used")
 class Layout:
     license: str
     """Of the weights that its authors published."""
-    noncommercial: bool
     preprocessing: Preprocessing
     levels: tuple[str, str]
     """Names of the encoder's levels and of the decoder's."""
@@ -48,7 +46,6 @@ class Layout:
 
 _TAMING = Layout(
     license="MIT",
-    noncommercial=False,
     preprocessing=Preprocessing(resize="linear"),
     levels=("down", "up"),
     block="block",
@@ -59,7 +56,6 @@ LAYOUTS: dict[Name, Layout] = {
     "taming": _TAMING,
     "taming-gumbel": Layout(
         license="MIT",
-        noncommercial=False,
         preprocessing=_TAMING.preprocessing,
         levels=_TAMING.levels,
         block=_TAMING.block,
@@ -73,7 +69,6 @@ LAYOUTS: dict[Name, Layout] = {
     ),
     "llamagen": Layout(
         license="MIT",
-        noncommercial=False,
         preprocessing=Preprocessing(resize="bicubic"),
         levels=("conv_blocks", "conv_blocks"),
         block="res",
@@ -82,7 +77,6 @@ LAYOUTS: dict[Name, Layout] = {
     ),
     "chameleon": Layout(
         license="Chameleon Research License",
-        noncommercial=True,
         preprocessing=Preprocessing(resize="lanczos"),
         levels=_TAMING.levels,
         block=_TAMING.block,
