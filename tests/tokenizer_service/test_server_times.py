@@ -65,6 +65,18 @@ def test_a_body_that_is_refused_is_not_listened_to_for_ever(
     assert time.monotonic() - began < 5
 
 
+def test_answers_that_nobody_reads_end_the_connection(
+    service: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "UNREAD_S", 0.5)
+    began = time.monotonic()
+    with service.connected() as peer, pytest.raises(ConnectionError):
+        peer.settimeout(10)
+        while time.monotonic() - began < 10:
+            peer.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+    assert httpx.get(f"{service.url}/healthz").status_code == 200
+
+
 def test_a_token_that_asks_too_much_waits_as_long_as_it_is_told() -> None:
     with served(rates=Rates(images_s=2, burst=3)) as service:
         three = {"images": in_base64([picture(1)] * 4)}

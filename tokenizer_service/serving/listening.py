@@ -25,6 +25,8 @@ HEADERS_S = 10.0
 LINGER_S = 5.0
 """For the rest of a body that nobody reads, dropped as it comes: a connection closed on it is reset, and
 most clients then never see why they were refused."""
+UNREAD_S = 30.0
+"""For an answer to be read, where it does not go out at once."""
 KEEP_ALIVE_S = 15
 """Between requests."""
 MAX_CONNECTIONS = 1024
@@ -40,6 +42,8 @@ class Deadlines(H11Protocol):
     """A connection. All that the other side has to say without an application waiting for it has a time."""
 
     _until: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    """Runs from when the other side stopped reading."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
@@ -49,7 +53,20 @@ class Deadlines(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(UNREAD_S, self._end_unread)
+
+    def _end_unread(self) -> None:
+        """Not from when it last read a little: that could go on without end."""
+        self._unread = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -65,7 +82,10 @@ class Deadlines(H11Protocol):
             self._arm(LINGER_S)
 
     def timeout_keep_alive_handler(self) -> None:
-        self.transport.abort()  # close() would wait for a client that does not take its answer
+        if self._unread is not None:  # the pause has not begun: an answer is on its way
+            self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_S, self.timeout_keep_alive_handler)
+        else:
+            self.transport.abort()  # close() would wait for a client that does not take its answer
 
     def send_400_response(self, msg: str) -> None:
         told = {"error": "no HTTP request", "value": msg, "fix": "send HTTP/1.1, with short headers"}
