@@ -1,32 +1,12 @@
-"""A reference to a file whose content is known by its sha256: what tasks are made of.
-
-Where the file lies is a convenience; only the sha256 enters a key.
-"""
+"""References to the files of a shard."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from infra.artifact import Shard, check
+from infra.artifact import Shard
+from infra.refs import Ref
 from infra.storage import Store
 
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    store: Store
-    name: str
-    sha256: str
-
-    def read(self) -> bytes:
-        """The bytes, checked."""
-        data = self.store.read(self.name)
-        check(data, self.sha256, self.store.where(self.name))
-        return data
-
-    def local(self) -> Path:
-        """A file to memory-map; its reader checks what it touches."""
-        return self.store.local(self.name)
+__all__ = ["Ref", "of"]
 
 
 def of(store: Store, shard: Shard, file: str) -> Ref:

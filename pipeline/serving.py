@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import ipaddress
 import math
 import os
@@ -22,7 +21,7 @@ from infra.telemetry import say
 from pipeline import refs
 from pipeline.tokenizing import image_side
 from pipeline.tokens import VQ
-from tokenizer_service import server, vq
+from tokenizer_service import checkpoints, server, vq
 from tokenizer_service.serving import listening
 from tokenizer_service.serving.callers import Anyone, Callers, Rates, Room, Tokens
 from tokenizer_service.serving.door import Door
@@ -143,19 +142,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def chosen(options: CorpusOptions, service: ServeOptions) -> tuple[server.Weights, int]:
+def chosen(options: CorpusOptions, service: ServeOptions) -> tuple[refs.Ref, int]:
     """Where the model's file lies, and the pixels a side that it is for."""
     if service.model is not None:
         if options.corpus is not None:
             raise ValueError("--model and --corpus both name a model; leave one out")
         file = service.model.resolve()
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        return server.Weights(store=Store.at(file.parent), name=file.name, sha256=digest), service.side
+        return refs.Ref(Store.at(file.parent), file.name, checkpoints.sha256(file)), service.side
     corpus = options.open()
     version = corpus.newest()
     ref = refs.of(corpus.store, corpus.artifact(version, "vq").only, VQ)
-    found = server.Weights(store=ref.store, name=ref.name, sha256=ref.sha256)
-    return found, image_side(corpus, version)
+    return ref, image_side(corpus, version)
 
 
 MAX_LOOKERS = 16

@@ -7,6 +7,8 @@ appendix A.1; Jukebox, arXiv 2005.00341, section 3.1).
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -93,9 +95,9 @@ class Averaged(Codebook):
         self.register_buffer("sums_KD", torch.zeros(size, config.dim), persistent=False)
         self.sums_KD: Tensor
 
+    @abstractmethod
     def placed(self, sums_KD: Tensor, counts_K: Tensor) -> Tensor:
         """Where the codes stand [K, D]."""
-        raise NotImplementedError
 
     def forget(self) -> None:
         super().forget()

@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from tokenizer_service import coding, crops, recipe
+from tokenizer_service import coding, crops, metrics, recipe
 from tokenizer_service.adversary import Adversary
 from tokenizer_service.coding import Pixels
 from tokenizer_service.discriminator import averaged
@@ -216,7 +216,7 @@ class Descent:
         found = dict(zip(self.seen, averaged(values.double()).tolist(), strict=True))
         facts = {"step": self.step, "rate": self.optimizer.param_groups[0]["lr"]}
         facts |= {"psnr": decibels(found.pop("mse")), "used": self.model.quantizer.used(), **found}
-        facts["perplexity"] = perplexity(self.model.quantizer.counts_K)
+        facts["perplexity"] = metrics.use_of(self.model.quantizer.counts_K.double().cpu().numpy()).perplexity
         return facts
 
     def watch(self, images_BHWC: Pixels) -> dict[str, float]:
@@ -238,16 +238,6 @@ class Descent:
             self.adversary.saw(psnr, step=self.step)
             found["gan_scale"] = self.adversary.guard.scale
         return found
-
-
-def perplexity(counts_K: Tensor) -> float:
-    """Codes that would be as hard to guess if all were equally frequent.
-
-    >>> perplexity(torch.tensor([2.0, 0.0, 2.0]))
-    2.0
-    """
-    shares = counts_K[counts_K > 0].double() / counts_K.sum()
-    return float((-shares * shares.log2()).sum().exp2())
 
 
 def decibels(mse: float) -> float:

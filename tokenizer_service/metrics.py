@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,7 @@ def code_counts(codes: NDArray[np.integer], size: int) -> NDArray[np.int64]:
     return np.bincount(codes.reshape(-1).astype(np.int64), minlength=size)
 
 
-def use_of(counts_K: NDArray[np.int64]) -> CodebookUse:
+def use_of(counts_K: NDArray[np.number[Any]]) -> CodebookUse:
     if not counts_K.any():
         raise ValueError("no code was counted, so there is no use to tell; give at least one image")
     share = counts_K[counts_K > 0] / counts_K.sum()

@@ -24,8 +24,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from infra import cluster
-from infra.artifact import check
-from infra.storage import Store
+from infra.refs import Ref
 from tokenizer_service.serving.door import Busy
 from tokenizer_service.serving.looking import Pixels, Unfit
 from tokenizer_service.serving.model import Coded, Drawn, Facts, Model, Shape, encoded
@@ -42,20 +41,6 @@ END_S = 5.0
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """Where a model's file lies."""
-
-    store: Store
-    name: str
-    sha256: str
-
-    def read(self) -> bytes:
-        data = self.store.read(self.name)
-        check(data, self.sha256, self.store.where(self.name))
-        return data
-
-
 class Replica:
     """One copy of the model in an actor of Ray Serve.
 
@@ -64,7 +49,7 @@ class Replica:
     together: 8 ms.
     """
 
-    async def __init__(self, weights: Weights, shape: Shape) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, weights: Ref, shape: Shape) -> None:  # type: ignore[misc]  # Serve awaits it
         self._model = await Model.ready(weights.read(), shape)
         self._free = asyncio.Event()
         self._free.set()
@@ -138,7 +123,7 @@ async def answered(response: Awaitable[T]) -> T:
 
 @contextlib.contextmanager
 def replicas(
-    weights: Weights, shape: Shape, *, count: int, app: str, queued: int, address: str | None
+    weights: Ref, shape: Shape, *, count: int, app: str, queued: int, address: str | None
 ) -> Iterator[Asking]:
     """Joins or starts Ray, and ends with all replicas of ``app`` gone; what else the cluster serves stays."""
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # its news are not the command's
