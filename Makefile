@@ -7,6 +7,8 @@ NAME ?=
 MEMBERS ?= 200000
 DELIVERIES ?= 2000
 SEED ?= 0
+# A test file a process, so that what a file builds once is built once. Ray takes all cores by itself.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 .PHONY: demo test test-all check lint types quick bench fuzz gpu clean
 
@@ -26,10 +28,12 @@ demo: $(VENV)/.demo  ## the whole chain on a real licensed corpus
 	$(BIN)/pardalis demo --workdir $(WORKDIR)
 
 test: $(VENV)/.dev  ## the laws, and one path of each suite
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not gpu and not ray"
+	$(BIN)/python -m pytest -m "ray and not slow and not gpu"
 
 test-all: $(VENV)/.dev  ## everything that `make test` leaves out
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow and not gpu and not ray"
+	$(BIN)/python -m pytest -m "slow and ray and not gpu"
 
 check: $(VENV)/.dev  ## format, lint, types, contracts, tests without Ray
 	$(MAKE) --jobs=2 --output-sync=target lint types quick

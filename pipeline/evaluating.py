@@ -13,10 +13,10 @@ from typing import Any
 
 from infra.options import CorpusOptions, answer
 from infra.storage import cache_folder
-from pipeline import evalpage, fitrun, heldout, numerics
+from pipeline import evalpage, heldout, numerics
 from pipeline.reconstructing import Measured, Network, Picture, measure
 from pipeline.tokenizing import image_side, load_vq
-from tokenizer_service import coding, metrics
+from tokenizer_service import checkpoints, coding, metrics
 from tokenizer_service import inception as fid
 from tokenizer_service.features import Backbone
 from tokenizer_service.inception import Inception
@@ -83,11 +83,11 @@ def subject(image: Path | None, model: Path | None, side: int | None, options: C
     if image is not None and model is not None:
         if side is None:
             raise ValueError("--image with --model needs --side, the pixels that the model was trained at")
-        loaded, where = fitrun.initial(str(model)), ""
+        loaded, where = checkpoints.open_model(model), ""
     else:
         corpus = options.open()
         version = corpus.newest()
-        loaded = load_vq(corpus, version) if model is None else fitrun.initial(str(model))
+        loaded = load_vq(corpus, version) if model is None else checkpoints.open_model(model)
         side, where = side or image_side(corpus, version), f"{corpus.store.uri}, version {version.number}"
     square = heldout.squares(side, loaded.config.preprocessing)
     return Subject(

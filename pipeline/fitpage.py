@@ -60,9 +60,7 @@ def plots(curves: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     losses = [name for name in curves[-1] if name.endswith("_loss") and not name.startswith("gan_")]
     found = [
         plot("Loss", {"all": series(curves, "loss")}),
-        plot(
-            "Its parts, weighted", {name.removesuffix("_loss"): series(curves, name) for name in losses[:4]}
-        ),
+        plot("Its parts, weighted", {name.removesuffix("_loss"): series(curves, name) for name in losses}),
         plot(
             "PSNR, dB",
             {

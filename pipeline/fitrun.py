@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
 from torch import distributed
 
 from infra import journal
@@ -110,6 +109,7 @@ def opened(corpus: Corpus, version: Version, plan: Plan) -> CorpusSquares:
             seed=fitting.seed,
             flip_share=fitting.flip_share,
             config=plan.run.stream,
+            folder=plan.path,
         ),
         batch_images=fitting.batch_images,
         rank=distributed.get_rank() if grouped else 0,
@@ -157,23 +157,7 @@ def planned_init(plan: Plan, where: str) -> VQ:
         raise ValueError(
             f"{where} has the sha256 {found}, the run began with {plan.init_sha256}; give that file"
         )
-    return initial(where, license=plan.init_license)
-
-
-def initial(where: str, *, license: str | None = None) -> VQ:  # noqa: A002  # as checkpoints.load has it
-    """A model that was fitted before: a file of ours, which says its licence, or a published checkpoint."""
-    path = checkpoints.found(where)
-    if path.suffix != ".safetensors" or not ours(path):
-        return checkpoints.load(where, license=license)
-    return vq.load(path.read_bytes())
-
-
-def ours(path: Path) -> bool:
-    try:
-        with safe_open(path, "pt") as file:
-            return vq.METADATA in (file.metadata() or {})
-    except SafetensorError:
-        return False  # those who read published files say what is wrong
+    return checkpoints.open_model(where, license=plan.init_license)
 
 
 def run(plan: Plan, descent: Descent, stream: CorpusSquares, held: HeldOut) -> None:
@@ -220,7 +204,8 @@ def redrawn(model: VQ, images_BHWC: Pixels) -> Pixels:
 
 def fidelity(true_BHWC: Pixels, seen_BHWC: Pixels) -> dict[str, float]:
     """Of what is kept, on held-out images."""
-    found = {"held_out_psnr": float(metrics.psnr_each(true_BHWC, seen_BHWC).clip(max=99).mean())}
+    psnr_B = metrics.psnr_each(true_BHWC, seen_BHWC).clip(max=metrics.MAX_PSNR_DB)
+    found = {"held_out_psnr": float(psnr_B.mean())}
     if min(true_BHWC.shape[1:3]) >= SSIM_SIDE:
         found["held_out_ssim"] = float(metrics.ssim_each(true_BHWC, seen_BHWC).mean())
     return found

@@ -13,16 +13,18 @@ from typing import Any
 
 import torch
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from infra import cluster, journal, launch, runs
-from infra.artifact import fingerprint, pretty
+from infra.artifact import Corrupt, fingerprint, pretty
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore
 from infra.telemetry import Log
-from pipeline import emphasis, fitrun, jobs, lanes, weights
+from pipeline import emphasis, fitrun, jobs, lanes, refs, rows, schema, weights
 from pipeline.config import Config
 from pipeline.fitrun import CURVES, MANIFEST, MODEL, PAGE, Plan
+from pipeline.step import ROWS
 from tokenizer_service import checkpoints
 from tokenizer_service import resume as resuming
 
@@ -60,21 +62,62 @@ def fit(
     workers
         Ranks of the group; each takes a GPU where there are any.
     resume
-        Go on with the run that the folder holds.
+        Go on with the run that the folder holds, with its settings and its version of the corpus.
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
     if begun(runs.folder(run)) and not resume:
         raise runs.OtherRun(f"{run} holds a run already; give --resume to go on with it, or another --run")
     corpus, log = options.open(), Log()
-    version = corpus.newest()
-    config = jobs.load(corpus, options)
-    check(config)
-    plan = planned(corpus, version, config, folder=run, start=start or Start())
+    plan, version = of(corpus, options, folder=run, start=start or Start())
     try:
         summary = fit_version(corpus, version, plan, workers=workers, engine=engine, log=log)
     finally:
         log.save(corpus.store, "tokenizer-fit")
     answer(summary, "\n".join(f"{name}: {value}" for name, value in summary.items()), json=options.json)
+
+
+def of(corpus: Corpus, options: CorpusOptions, *, folder: Path, start: Start) -> tuple[Plan, Version]:
+    """The plan that the folder holds, on its own version of the corpus; else a new one, on the newest.
+
+    A run that goes on need not be told its settings again; where it is, they have to be the same.
+    """
+    held = held_plan(folder)
+    version = corpus.newest() if held is None else corpus.version(held.version)
+    refuse_refused(corpus, version)
+    if held is not None and not (options.config or options.overrides or start != Start()):
+        moved = {"corpus": corpus.store.uri, "folder": str(folder.absolute())}
+        return held.model_copy(update=moved), version
+    config = jobs.load(corpus, options)
+    check(config)
+    return planned(corpus, version, config, folder=folder, start=start), version
+
+
+def refuse_refused(corpus: Corpus, version: Version) -> None:
+    """Raises ValueError where a later version of the corpus has refused an image that the run would see."""
+    newest = corpus.newest()
+    if newest.number == version.number:
+        return
+    shown, admitted = uids(corpus, version, "split"), uids(corpus, newest, "decide")
+    if gone := shown - admitted:
+        raise ValueError(
+            f"{len(gone)} images of the run ({min(gone)} is one) have been refused since version "
+            f"{version.number} of the corpus; begin another run, on version {newest.number}"
+        )
+
+
+def uids(corpus: Corpus, version: Version, step: str) -> set[str]:
+    """Of what is kept after the step."""
+    shards = corpus.artifact(version, step).shards.values()
+    tables = (rows.kept(refs.of(corpus.store, shard, ROWS)) for shard in shards)
+    return {uid for table in tables for uid in table[schema.UID.name].to_pylist()}
+
+
+def held_plan(folder: Path) -> Plan | None:
+    path = folder / RUN
+    try:
+        return Plan.model_validate_json(path.read_text()) if path.exists() else None
+    except ValidationError as error:
+        raise Corrupt(f"{path} is not the plan of a run: {error}; give another --run") from None
 
 
 def begun(folder: Path) -> bool:
@@ -96,7 +139,7 @@ def planned(corpus: Corpus, version: Version, config: Config, *, folder: Path, s
     """The run's plan. Weights that it begins with bring their shape, which wins over the settings."""
     image, sha256, init = config.tokenizer.image, None, start.init
     if init is not None:
-        model = fitrun.initial(init, license=start.init_license)
+        model = checkpoints.open_model(init, license=start.init_license)
         checkpoints.refuse_noncommercial(model.weights, commercial=config.pipeline.purpose.commercial)
         sha256 = checkpoints.sha256(checkpoints.found(init))
         image = image.model_copy(update={"fit": image.fit.model_copy(update={"vq": model.config})})
@@ -140,8 +183,8 @@ def fit_version(
 
 def claim(plan: Plan) -> None:
     """Make the folder this run's, or find that it is."""
-    path = plan.path / RUN
-    if path.exists() and json.loads(path.read_text())["identity"] != plan.identity:
+    held = held_plan(plan.path)
+    if held is not None and held.identity != plan.identity:
         raise runs.OtherRun(
             f"{plan.folder} holds a run with other settings, images or --init; give another --run"
         )

@@ -2,8 +2,8 @@
 
 Surprising rule: the order knows nothing of workers. Shards are dealt to a fixed number of *lanes*, each of
 which shuffles a window of its own shards, and the images of a step come from all lanes in turn; a worker owns
-whole lanes. So for every number of workers a step sees the same images, a shard is read by one worker alone,
-and where each lane stands is all that has to be saved.
+whole lanes. So for every number of workers a step sees the same images, and where each lane stands is all
+that has to be saved. A shard is read by one worker, or by several where there are fewer shards than lanes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,8 @@ class Shown:
     seed: int
     flip_share: float
     config: StreamConfig
+    folder: Path | None = None
+    """Keeps the boxes that are found."""
 
 
 def deal(slots: Sequence[str], *, lanes: int, seed: int, epoch: int) -> list[list[Piece]]:
@@ -162,9 +165,10 @@ class Lane:
 class CorpusSquares:
     """Batches of a worker's lanes, made ahead in threads; a batch and the place after it go together."""
 
-    def __init__(self, lanes: Sequence[Lane], shown: Shown, *, lane_images: int) -> None:
-        self.lanes, self.shown, self.lane_images = lanes, shown, lane_images
-        self.find = emphasis.finder(shown.config.emphasis)
+    def __init__(
+        self, lanes: Sequence[Lane], shown: Shown, *, lane_images: int, find: emphasis.Find | None = None
+    ) -> None:
+        self.lanes, self.shown, self.lane_images, self.find = lanes, shown, lane_images, find
         self.decoders = ThreadPoolExecutor(shown.config.threads)
         # One thread, so that lanes are read in one order.
         self.maker = ThreadPoolExecutor(1)
@@ -238,10 +242,17 @@ def check(config: StreamConfig, *, batch_images: int, ranks: int) -> None:
 
 
 def opened(
-    corpus: Corpus, version: Version, shown: Shown, *, batch_images: int, rank: int, ranks: int
+    corpus: Corpus,
+    version: Version,
+    shown: Shown,
+    *,
+    batch_images: int,
+    rank: int,
+    ranks: int,
 ) -> CorpusSquares:
     """A worker's share of the stream."""
     check(shown.config, batch_images=batch_images, ranks=ranks)
     lanes = shown.config.lanes
     mine = [Lane(corpus, version, number=number, shown=shown) for number in range(rank, lanes, ranks)]
-    return CorpusSquares(mine, shown, lane_images=batch_images // lanes)
+    find = emphasis.finder(shown.config.emphasis, folder=shown.folder, rank=rank)
+    return CorpusSquares(mine, shown, lane_images=batch_images // lanes, find=find)

@@ -24,7 +24,25 @@ def profile(*, threads: int, libraries: Sequence[str], device: str = "cpu") -> d
 
     versions = {name: importlib.metadata.version(name) for name in libraries}
     instructions = torch.backends.cpu.get_cpu_capability()
-    return {"device": device, "instructions": instructions, "threads": threads, "libraries": versions}
+    return {
+        "device": device,
+        "instructions": instructions,
+        "threads": threads,
+        "libraries": versions,
+        **(_of_gpu() if device == "cuda" else {}),
+    }
+
+
+def _of_gpu() -> dict[str, object]:
+    """What else decides the last bits there: the model, its libraries, and whether sums may be of TF32."""
+    import torch  # noqa: PLC0415
+
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+    }
 
 
 def device() -> str:

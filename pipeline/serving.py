@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import ipaddress
 import math
 import os
+import shlex
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from infra.options import CorpusOptions, answer
-from infra.storage import Store
+from infra.storage import LocalStore, Store, cache_folder
 from infra.telemetry import say
 from pipeline import refs
 from pipeline.tokenizing import image_side
@@ -38,8 +40,10 @@ MIB = 1 << 20
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    model: Path | None = None
-    """A tokenizer's safetensors file, in place of a corpus's."""
+    model: str | None = None
+    """In place of a corpus's: a vq.safetensors, a published checkpoint, or its OWNER/NAME:FILE on the hub."""
+    model_license: str | None = None
+    """What published weights are under, as an SPDX identifier."""
     side: int = 256
     """Pixels a side of what is encoded, with --model; a corpus names its own."""
     host: str = "127.0.0.1"
@@ -80,7 +84,10 @@ def serve(*, options: CorpusOptions | None = None, service: ServeOptions | None 
     callers = allowed(service, os.environ)
     os.environ.pop(TOKEN, None)  # what Ray starts inherits the rest
     weights, side = chosen(options, service)
-    shape = shaped(service, side, vq.load(weights.read()).config.downsample)
+    model = vq.load(weights.read())
+    shape = shaped(service, side, model.config.downsample)
+    if model.weights is not None and model.weights.noncommercial:
+        say(f"for no commercial purpose: the weights are under {model.weights.license}")
     with contextlib.ExitStack() as held:
         at = held.enter_context(listening.bound(service.host, service.port))
         coder = held.enter_context(
@@ -111,7 +118,11 @@ async def opened(
         facts=await coder.facts(),
         callers=callers,
         rates=Rates(images_s=service.rate, burst=max(1.0, service.rate * BURST_S)),
-        room=Room(max_requests=service.queue, max_bytes=ROOM_BODIES * max_body),
+        room=Room(
+            max_requests=service.queue,
+            max_bytes=ROOM_BODIES * max_body,
+            callers=len(callers.digests) if isinstance(callers, Tokens) else 1,
+        ),
         max_body=max_body,
     )
     asked = listening.Asked()
@@ -147,12 +158,22 @@ def chosen(options: CorpusOptions, service: ServeOptions) -> tuple[refs.Ref, int
     if service.model is not None:
         if options.corpus is not None:
             raise ValueError("--model and --corpus both name a model; leave one out")
-        file = service.model.resolve()
-        return refs.Ref(Store.at(file.parent), file.name, checkpoints.sha256(file)), service.side
+        return of_ours(service.model, license=service.model_license), service.side
     corpus = options.open()
     version = corpus.newest()
     ref = refs.of(corpus.store, corpus.artifact(version, "vq").only, VQ)
     return ref, image_side(corpus, version)
+
+
+def of_ours(where: str, *, license: str | None) -> refs.Ref:  # noqa: A002  # as checkpoints has it
+    """A file that replicas can load: published weights as one of ours, in the cache."""
+    file = checkpoints.found(where).resolve()
+    if not checkpoints.is_ours(file):
+        data = vq.save(checkpoints.load(where, license=license))
+        folder, sha256 = cache_folder() / "tokenizers", hashlib.sha256(data).hexdigest()
+        LocalStore(str(folder)).write(name := f"{sha256}.safetensors", data)
+        file = folder / name
+    return refs.Ref(Store.at(file.parent), file.name, checkpoints.sha256(file))
 
 
 MAX_LOOKERS = 16
@@ -185,6 +206,6 @@ def of(facts: Facts) -> dict[str, object]:
 
 def example(url: str, callers: Callers, service: ServeOptions) -> str:
     """A command that encodes a picture. The token is not in it: it would stay in the shell's history."""
-    source = f"$(head -1 {service.token_file})" if service.token_file else f"${TOKEN}"
+    source = f"$(head -1 {shlex.quote(str(service.token_file))})" if service.token_file else f"${TOKEN}"
     shown = "" if isinstance(callers, Anyone) else f' --oauth2-bearer "{source}"'
     return f'curl{shown} -H "Content-Type: image/jpeg" --data-binary @picture.jpg {url}/encode'

@@ -66,11 +66,14 @@ class ImageConfig(Section):
     """CPUs of the fit. Sums depend on it, so it is part of the model's identity."""
     fit: VQFitConfig = VQFitConfig()
     model: str | None = None
-    """Path of a ``vq.safetensors`` that ``pardalis tokenizer fit`` made, to take instead of fitting one."""
+    """Path of a ``vq.safetensors`` that ``pardalis tokenizer fit`` made, or of a published checkpoint, or the
+    OWNER/NAME:FILE of one on the hub: to take instead of fitting one."""
+    model_license: str | None = None
+    """What published weights are under, as an SPDX identifier; unstated, they serve no commercial purpose."""
 
     def by_content(self) -> ImageConfig:
-        """Without paths: what an identity may depend on."""
-        return self.model_copy(update={"fit": self.fit.by_content()})
+        """What a fit depends on: without paths, and without the model that is taken instead."""
+        return self.model_copy(update={"fit": self.fit.by_content(), "model": None, "model_license": None})
 
 
 class TokensConfig(Section):
@@ -124,7 +127,7 @@ def forms(row: dict[str, Any], config: CaptionConfig) -> list[captions.Form]:
 def fit_vq_step(config: ImageConfig) -> Step:
     """Fit a model, or take the one that the settings name."""
     if config.model is not None:
-        return given.step(config.model, side=config.side, files=(VQ, CURVES))
+        return given.step(config.model, side=config.side, license=config.model_license, files=(VQ, CURVES))
     return Step(
         name="vq",
         inputs=("split", "images"),

@@ -5,8 +5,26 @@ The surprising rule: they are looked for on the machine that starts the build. W
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline import given, language, scores
 from pipeline.config import Config
+from pipeline.step import Step
+from tokenizer_service import checkpoints, vocabulary
+
+
+def check_build(config: Config, steps: Sequence[Step]) -> None:
+    """:func:`check`, and that the codes have ids, where the build goes as far as sequences."""
+    check(config)
+    image = config.tokenizer.image
+    size = image.fit.vq.codebook_size
+    if image.model is not None:
+        size = given.opened(image.model, license=image.model_license).config.codebook_size
+    if size > vocabulary.MAX_CODES and "examples" in {step.name for step in steps}:
+        raise ValueError(
+            f"the image tokenizer has {size} codes, and there are ids for {vocabulary.MAX_CODES}: build "
+            "--to neighbors at most, or take a codebook of that size"
+        )
 
 
 def check(config: Config) -> None:
@@ -16,7 +34,8 @@ def check(config: Config) -> None:
     missing = scores.missing(config.pipeline.scores, config.retrieval.encoder)
     refuse(missing + of_filters(config) + of_tokenizer(config))
     if config.tokenizer.image.model is not None:
-        given.refuse(config.tokenizer.image.model, commercial=config.pipeline.purpose.commercial)
+        model = given.opened(config.tokenizer.image.model, license=config.tokenizer.image.model_license)
+        checkpoints.refuse_noncommercial(model.weights, commercial=config.pipeline.purpose.commercial)
 
 
 def objection(config: Config) -> str | None:

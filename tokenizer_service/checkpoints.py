@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
@@ -67,24 +67,44 @@ def load(where: str | Path, *, license: str | None = None, layout: Name | None =
     tensors = {name: one for name, one in tensors_of(path).items() if not name.startswith(IGNORED)}
     shapes = layouts.shapes_of(tensors)
     name = layout or layouts.detect(shapes)
-    source = str(where) if HUB_NAME.fullmatch(str(where)) else path.name
     weights = Weights(
         license=license
         or f"not stated; the authors of its layout publish theirs under {LAYOUTS[name].license}",
         noncommercial=license is None or bool(NONCOMMERCIAL.search(license)),
-        source=f"{source} ({name})",
+        layout=name,
         sha256=sha256(path),
     )
     config = layouts.config_of(shapes, name)
     return vq.filled(config, weights, translated(tensors, config, name))
 
 
+def open_model(where: str | Path, *, license: str | None = None) -> VQ:  # noqa: A002  # as :func:`load` has it
+    """A model that was fitted before, ready to encode: a file of ours, or a published checkpoint.
+
+    ``license`` states the terms of published weights; a file of ours says them itself.
+    """
+    path = found(str(where))
+    return vq.load(path.read_bytes()) if is_ours(path) else load(path, license=license)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether :func:`vq.save` wrote the file."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return vq.METADATA in (file.metadata() or {})
+    except SafetensorError:
+        return False  # those who read published files say what is wrong
+
+
 def refuse_noncommercial(weights: Weights | None, *, commercial: bool) -> None:
     """Raises :class:`Noncommercial` for such weights where the purpose is commercial."""
     if commercial and weights is not None and weights.noncommercial:
         raise Noncommercial(
-            f"the tokenizer's weights are {weights.source}, and their licence is: {weights.license}. That is "
-            "not for a commercial purpose; state what they are under by --init-license, fit your own, or set "
+            f"the tokenizer's weights (layout {weights.layout}, sha256 {weights.sha256[:12]}...) are under: "
+            f"{weights.license}. That is not for a commercial purpose; state what they are under "
+            "(--init-license, --model-license, tokenizer.image.model_license), fit your own, or set "
             "pipeline.purpose.commercial to false"
         )
 

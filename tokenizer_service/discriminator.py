@@ -4,8 +4,8 @@ A GAN term makes reconstructions sharp; entering late at full weight it has cost
 (taming-transformers issue 44). So the discriminator learns alone first, its weight then grows from nothing,
 the ratio of gradients that scales it is capped, and a fall of the watched PSNR halves it.
 
-Surprising rule: GroupNorm stands where pix2pix has BatchNorm. True and drawn images pass one at a time, and
-statistics of a batch, which ranks would have to share, give away which of the two it is.
+Surprising rule: GroupNorm stands where pix2pix has BatchNorm, whose statistics of a batch would tell true
+images of drawn ones, and would have to be shared by ranks.
 """
 
 from __future__ import annotations

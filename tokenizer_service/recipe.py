@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.settings import Section
 from tokenizer_service.crops import CropConfig
@@ -47,6 +47,12 @@ class VQFitConfig(Section):
     engine: Literal["eager", "compile"] = "eager"
     """compile: ``torch.compile`` of encoder and decoder; needs a C++ compiler, or Triton on a GPU."""
     report_every: int = Field(50, ge=1)
+
+    @model_validator(mode="after")
+    def _something_is_asked_of_the_pixels(self) -> Self:
+        if not (self.mse_weight or self.l1_weight or self.perceptual_weight):
+            raise ValueError("mse_weight, l1_weight and perceptual_weight are all 0; raise one of them")
+        return self
 
     @property
     def compares(self) -> bool:

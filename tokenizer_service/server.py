@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from infra import cluster
 from infra.refs import Ref
@@ -114,9 +114,13 @@ class Asking:
         return bool(states.get("RUNNING", 0))
 
 
-async def answered(response: Awaitable[T]) -> T:
+async def answered(response: DeploymentResponse[T]) -> T:
+    """Whoever stops waiting takes the request back, so that no replica works for nobody."""
     try:
         return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
     except (RayActorError, BackPressureError, DeploymentUnavailableError) as error:
         raise Busy(type(error).__name__) from error
 
@@ -138,9 +142,9 @@ def replicas(
             graceful_shutdown_timeout_s=END_S,
             logging_config=QUIET,
         )(Replica)
-        handle = serve.run(deployment.bind(weights, shape), name=app, route_prefix=None, logging_config=QUIET)
+        bound = deployment.bind(weights, shape)
         try:
-            yield Asking(handle, app)
+            yield Asking(serve.run(bound, name=app, route_prefix=None, logging_config=QUIET), app)
         finally:
             serve.delete(app)
 

@@ -51,9 +51,8 @@ class Preprocessing(Section):
 
     resize: Literal["hamming", "linear", "bicubic", "lanczos"] = "hamming"
     """``hamming`` is our own; ``linear`` is that of taming-transformers, ``bicubic``, after halvings, that of
-    LlamaGen, ``lanczos`` Chameleon's. All of them bring the short side to the square's and cut the centre."""
-    value_range: Literal["[-1, 1]"] = "[-1, 1]"
-    """What 0 and 255 become."""
+    LlamaGen, ``lanczos`` Chameleon's. All of them bring the short side to the square's and cut the centre,
+    and make -1 of 0 and 1 of 255."""
 
 
 class Weights(Section):
@@ -62,8 +61,8 @@ class Weights(Section):
     license: str
     """An SPDX identifier, or the name of the terms."""
     noncommercial: bool
-    source: str
-    """Path or hub name, without what precedes the file's name on this machine; and the layout."""
+    layout: str
+    """Whose names and shapes the file had. Not its own name: a copy under another gives the same model."""
     sha256: str
     """Of the file that was read."""
 

@@ -260,7 +260,9 @@ class _Child:
         raise Died(SIGNALS.get(-code, f"signal {-code}") if code < 0 else f"exit {code}")
 
     def close(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            if self.process.returncode is None:  # else its number may be another's by now
+                os.killpg(self.process.pid, signal.SIGKILL)  # with all that it started
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -277,14 +279,19 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-SHORT = json.JSONDecoder(object_pairs_hook=_once)
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+SHORT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
 
 
 def _head(raw: bytes) -> tuple[dict[str, Any], list[int]]:
     """The value of an answer, and the lengths of its parts; raises :class:`Died` for what is none."""
     try:
-        # Up to a page nothing can grow, nest too deep or take long; our own reader takes ten times as long.
-        short = len(raw) <= SHORT_HEAD
+        # Up to a page nothing can grow, nest too deep or take long; our own reader takes ten times as long,
+        # and sees what spells half a character.
+        short = len(raw) <= SHORT_HEAD and b"\\ud" not in raw.lower()
         found = SHORT.decode(raw.decode()) if short else guarded_json.loads(raw, file="answer", limits=HEAD)
     except (Refused, ValueError, RecursionError):
         found = None

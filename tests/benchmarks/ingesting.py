@@ -30,8 +30,30 @@ def spent(work: Callable[[], object]) -> dict[str, float]:
     return {"cpu_s": cpu_seconds() - cpu, "wall_s": time.perf_counter() - clock}
 
 
+def clocks() -> Callable[[], float]:
+    """Have the images step clocked: CPU seconds so far of decoding, resizing and encoding within it."""
+    from pipeline import looking  # noqa: PLC0415
+    from tests.benchmarks import timed_decoder  # noqa: PLC0415
+    from tokenizer_service import jpegs  # noqa: PLC0415
+
+    decoder, picture, decoding = looking.decoder, looking.picture, [0.0]
+
+    def clocked(max_side: int) -> Any:
+        made = decoder(max_side)
+        made.function = "tests.benchmarks.timed_decoder:look"
+        return made
+
+    def told(answer: Any, max_side: int) -> Any:
+        decoding[0] = answer[0]["spent_s"]
+        return picture(answer, max_side)
+
+    looking.decoder, looking.picture = clocked, told
+    jpegs.encode = timed_decoder.timed(jpegs.encode)
+    return lambda: decoding[0] + timed_decoder.spent_s
+
+
 def steps(folder: Path, out: Path, side: int, quality: int) -> dict[str, Any]:
-    """Ingest a sealed delivery, in process: CPU seconds of each step."""
+    """Ingest a sealed delivery, in process: CPU seconds of each step, and of the kernel within the last."""
     from infra.options import CorpusOptions  # noqa: PLC0415  # the peer's process has no need of ours
     from infra.telemetry import Log  # noqa: PLC0415
     from pipeline import build, folding, plan  # noqa: PLC0415
@@ -40,7 +62,7 @@ def steps(folder: Path, out: Path, side: int, quality: int) -> dict[str, Any]:
 
     settings = [f"pipeline.ingest.max_side = {side}", f"pipeline.ingest.quality = {quality}"]
     options = CorpusOptions(corpus=str(out), overrides=[*settings, "pipeline.filters.max_aspect = 2"])
-    config, corpus, found = configured(options), options.open(), {}
+    config, corpus, found, within = configured(options), options.open(), {}, clocks()
     with corpus.writing(purpose="benchmark"):
         cpu = cpu_seconds()
         version = folding.fold(corpus, corpus.head(), [str(folder)])
@@ -53,6 +75,7 @@ def steps(folder: Path, out: Path, side: int, quality: int) -> dict[str, Any]:
 
             found[step.name] = spent(work)
             version = found.pop("version")
+    found["within"] = {"cpu_s": within()}
     found["images"]["rows"] = corpus.artifact(version, "images").counts.get("kept", 0)
     return found
 

@@ -67,6 +67,14 @@ def lingered(data, settings):
         time.sleep(60)
     return {"pid": os.getpid()}, []
 
+def forked(data, settings):
+    """A process of its own that outlives its parent, unless somebody ends it."""
+    pid = os.fork()
+    if not pid:
+        time.sleep(60)
+        os._exit(0)
+    return {"pid": pid}, []
+
 def mistold(data, settings):
     os.write(PIPE, data)
     return {}, []
@@ -112,6 +120,12 @@ def test_one_process_serves_all_items_and_is_gone_when_it_is_closed_or_forgotten
     del work
     gc.collect()
     assert not psutil.pid_exists(third)
+
+
+def test_what_the_process_has_started_ends_with_it() -> None:
+    with isolated("forked") as work:
+        told, _ = work.call(b"")
+    assert ends(told["pid"])
 
 
 def test_the_environment_holds_no_secret_and_few_files_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +215,8 @@ def framed(head: bytes, *parts: bytes) -> bytes:
         (framed(b'{"value": 1, "parts": []}'), "malformed answer"),
         (framed(b'{"value": {}, "value": {}, "parts": []}'), "malformed answer"),
         (framed(b"[" * 10_000), "malformed answer"),
+        (framed(b'{"value": {"x": NaN}, "parts": []}'), "malformed answer"),
+        (framed(b'{"value": {"x": "\\ud800"}, "parts": []}'), "malformed answer"),
         (framed(b'{"value": {}, "parts": [' + b"0," * 64 + b"0]}"), "malformed answer"),
         (framed(b'{"raised": "a b\\u001b[2J"}'), "malformed answer"),
         (framed(b'{"value": {}, "parts": [600, 600]}'), "an answer of over 1000 bytes"),

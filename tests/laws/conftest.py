@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import build, config, contract, folding, indexing, plan
 from pipeline.config import Config
-from pipeline.contract import Asset, License
+from pipeline.contract import Asset, License, template
 from pipeline.deliveries.writer import Heading, write_delivery
 from pipeline.engine import Engine
 
@@ -159,6 +160,20 @@ class Deliveries:
             shard_samples=shard_samples,
         )
         return store.uri
+
+
+def revoke(uri: str, **changes: Any) -> None:
+    """A delivery that takes something back, as it was written."""
+    store = Store.at(uri)
+    named = {"revocation_id": "taken-back", "effective_at": "2026-05-01T00:00:00Z"}
+    record = template()["revocation"] | named | changes
+    raw = (json.dumps(record) + "\n").encode()
+    store.write("revocations.jsonl", raw)
+    manifest = json.loads(store.read("delivery.json"))
+    entry = {"path": "revocations.jsonl", "sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    files = [*manifest["files"], {**entry, "role": "revocations"}]
+    counts = {name: value for name, value in manifest.get("counts", {}).items() if name == "samples"}
+    store.write("delivery.json", json.dumps({**manifest, "files": files, "counts": counts}).encode())
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from infra.corpus import Corpus, Version
 from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import revisions
-from pipeline.contract import template
 from pipeline.engine import Inline
 from pipeline.explaining import catalog_rows
 
-from .conftest import Build, Deliveries, sample
+from .conftest import Build, Deliveries, revoke, sample
 from .test_build import Refuses, contents
 
 pytestmark = pytest.mark.plan
@@ -182,20 +180,6 @@ def test_a_revocation_is_told_before_what_is_wrong_with_later_records(
     uris = [first, deliveries.write(corrected(0, is_adult=True)), deliveries.write(corrected(1))]
     version = built(corpus, uris, Inline(), to="filter")
     assert told(corpus, version) == [(number, "rejected", ["revoked:taken-back"]) for number in (0, 0, 1)]
-
-
-def revoke(uri: str, **changes: Any) -> None:
-    """A delivery that takes something back, as it was written."""
-    store = Store.at(uri)
-    named = {"revocation_id": "taken-back", "effective_at": "2026-05-01T00:00:00Z"}
-    record = template()["revocation"] | named | changes
-    raw = (json.dumps(record) + "\n").encode()
-    store.write("revocations.jsonl", raw)
-    manifest = json.loads(store.read("delivery.json"))
-    entry = {"path": "revocations.jsonl", "sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
-    files = [*manifest["files"], {**entry, "role": "revocations"}]
-    counts = {name: value for name, value in manifest.get("counts", {}).items() if name == "samples"}
-    store.write("delivery.json", json.dumps({**manifest, "files": files, "counts": counts}).encode())
 
 
 def test_of_three_revisions_the_highest_counts_in_whatever_order_they_come(

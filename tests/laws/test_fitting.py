@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 from torch import distributed
 
 from infra import cluster, launch
@@ -22,12 +23,14 @@ from pipeline.fitrun import Plan
 from pipeline.lanes import CorpusSquares, Shown, StreamConfig
 from pipeline.rows import training
 from pipeline.step import ROWS
-from tokenizer_service import resume, vq
+from tests.tokenizer_service import published
+from tests.tokenizer_service.published import Description
+from tokenizer_service import checkpoints, resume, vq
 from tokenizer_service.descent import Batch
 from tokenizer_service.discriminator import GanConfig
 from tokenizer_service.vq import Preprocessing
 
-from .conftest import TINY, Deliveries, sample
+from .conftest import TINY, Deliveries, revoke, sample
 
 pytestmark = [pytest.mark.plan, pytest.mark.timeout(240)]
 
@@ -109,11 +112,54 @@ def test_a_run_that_died_goes_on_to_the_same_bytes(
         fitrun.run(plan, fitrun.begun(plan, dying), dying, fitrun.held_out(corpus, version, plan))
     dying.close()
     shares.close()
-    command = ["tokenizer", "fit", "--run", str(folder), "--set", STEPS, *options]
-    assert run(command) == MISTAKE
-    assert run([*command, "--resume"]) == 0
+    command = ["tokenizer", "fit", "--run", str(folder)]
+    assert run([*command, "--set", STEPS, *options]) == MISTAKE
+    # Without a word about settings: they are the run's own.
+    assert run([*command, "--resume", "--corpus", options[1], "--engine", "inline"]) == 0
     for name in ("vq.safetensors", "curves.jsonl", "step-00000010/arrays.safetensors", "manifest.json"):
         assert (folder / name).read_bytes() == (fitted / name).read_bytes(), name
+
+
+def test_a_run_goes_on_with_its_own_version_unless_an_image_of_it_was_refused_since(
+    fitted: Path, options: list[str], tmp_path: Path
+) -> None:
+    copied, folder = (
+        shutil.copytree(options[1], tmp_path / "corpus"),
+        shutil.copytree(fitted, tmp_path / "run"),
+    )
+    (folder / "manifest.json").unlink()
+    goes_on = ["tokenizer", "fit", "--run", str(folder), "--resume", "--corpus", str(copied)]
+    ingest = ["--as-of", "2026-06-01T00:00:00Z", "--corpus", str(copied), *options[2:]]
+    later = Deliveries(tmp_path)
+    later.write([sample(40)])
+    assert run(["ingest", second := later.write([sample(41)]), *ingest]) == 0
+    assert run([*goes_on, "--engine", "inline"]) == 0
+    assert (folder / "manifest.json").read_bytes() == (fitted / "manifest.json").read_bytes()
+    (folder / "manifest.json").unlink()
+    third = later.write([sample(42)])
+    revoke(third, target_type="asset", targets=[sample(number)[0].uid for number in range(40)])
+    assert run(["ingest", second, third, *ingest]) == 0
+    assert run([*goes_on, "--engine", "inline"]) == MISTAKE
+
+
+def test_a_build_takes_a_published_checkpoint_with_its_licence(options: list[str], tmp_path: Path) -> None:
+    shape = Description(names="taming", multipliers=(1, 2), attends=(1,), blocks=1)
+    save_file(published.state(shape), tmp_path / "vqgan.safetensors")
+    copied = shutil.copytree(options[1], tmp_path / "corpus")
+    build = ["build", "--to", "tokenize", "--corpus", str(copied), *options[2:]]
+    build += ["--set", f'tokenizer.image.model = "{tmp_path}/vqgan.safetensors"']
+    assert run(build) == MISTAKE
+    assert run([*build, "--set", 'tokenizer.image.model_license = "MIT"']) == 0
+    corpus = Corpus(Store.at(copied))
+    artifact = corpus.artifact(corpus.newest(), "vq")
+    assert artifact.facts["weights"]["license"] == "MIT"
+    model = checkpoints.load(tmp_path / "vqgan.safetensors", license="MIT")
+    assert artifact.only.sha256("vq.safetensors") == vq.fingerprint(model)
+
+
+def test_a_codebook_that_there_are_no_ids_for_is_told_before_the_build(options: list[str]) -> None:
+    large = ["--set", "tokenizer.image.fit.vq.codebook_size = 16384"]
+    assert run(["build", *options, *large]) == MISTAKE
 
 
 def test_a_folder_of_another_run_is_refused(fitted: Path, options: list[str]) -> None:
@@ -132,7 +178,10 @@ def test_a_build_takes_a_fitted_file_and_its_path_is_no_part_of_the_result(
     shard = corpus.artifact(corpus.newest(), "vq").only
     assert shard.sha256("vq.safetensors") == hashlib.sha256(moved.read_bytes()).hexdigest()
     files = ("vq.safetensors", "curves.json")
-    one, two = (given.step(str(path), side=32, files=files) for path in (moved, fitted / "vq.safetensors"))
+    one, two = (
+        given.step(str(path), side=32, license=None, files=files)
+        for path in (moved, fitted / "vq.safetensors")
+    )
     assert one.identity() == two.identity()
     assert run(["build", *there, "--set", 'tokenizer.image.model = "/no/such/file"']) == MISTAKE
 

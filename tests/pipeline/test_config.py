@@ -8,11 +8,16 @@ import pytest
 
 from pipeline import config
 from pipeline.reading import CONFIGS, BadConfig
+from tokenizer_service.vq import PRESETS
 
 
-@pytest.mark.parametrize("name", ["demo", "node"])
+@pytest.mark.parametrize("name", ["demo", "node", "paper"])
 def test_what_we_ship_can_be_run(name: str) -> None:
     config.load(CONFIGS / f"{name}.toml")
+
+
+def test_the_papers_tokenizer_is_the_preset_of_that_name() -> None:
+    assert config.load(CONFIGS / "paper.toml").tokenizer.image.fit.vq == PRESETS["cm3leon-256-f8"]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import emphasis
-from pipeline.emphasis import EmphasisConfig, seen_in
+from pipeline.emphasis import EmphasisConfig, Finder, seen_in
 from pipeline.scorers.watermark import Watermarks
 
 PICTURE = np.zeros((40, 60, 3), np.uint8)
@@ -30,16 +32,23 @@ def test_what_lies_outside_the_square_or_is_smaller_than_four_pixels_is_left_out
     assert seen_in(boxes, (0, 0, 32), side=32, flipped=False).tolist() == [[2, 2, 6, 6]]
 
 
-def test_a_picture_is_looked_at_once_by_every_detector() -> None:
+def test_a_picture_is_looked_at_once_by_every_detector_even_if_the_run_is_stopped(tmp_path: Path) -> None:
     looks = []
 
     def detect(picture: np.ndarray) -> np.ndarray:
         looks.append(picture.shape)
         return np.array([[0, 0, 9, 9]], np.float32)
 
-    find = emphasis.remembering([detect, detect])
+    file = tmp_path / "boxes-0.jsonl"
+    find = Finder(lambda: [detect, detect], {}, file)
     assert [find(uid, PICTURE).tolist() for uid in ("a", "a", "b")] == [[[0, 0, 9, 9]] * 2] * 3
     assert len(looks) == 4
+    file.write_text(file.read_text() + '["c", [[0,')
+    again = Finder(lambda: [detect, detect], emphasis.found_in(tmp_path), tmp_path / "boxes-1.jsonl")
+    assert [again(uid, PICTURE).tolist() for uid in ("b", "a")] == [[[0, 0, 9, 9]] * 2] * 2
+    assert len(looks) == 4
+    again("c", PICTURE)
+    assert len(looks) == 6
 
 
 def test_words_have_the_upright_boxes_of_what_is_read() -> None:

@@ -78,7 +78,7 @@ def test_terms_and_preprocessing_are_those_of_the_layout_and_stay_with_the_model
     assert again.weights.license == f"not stated; the authors of its layout publish theirs under {authors}"
     assert again.weights.noncommercial
     assert again.config.preprocessing.resize == resize
-    assert again.weights.source.startswith("vqgan.safetensors (")
+    assert name.startswith(again.weights.layout)
     assert len(again.weights.sha256) == 64
 
 

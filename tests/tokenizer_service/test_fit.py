@@ -1,14 +1,17 @@
 """The fit of the image tokenizer: it repeats, it learns, and its codebook stays alive."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import distributed, multiprocessing
 
-from tokenizer_service import coding, fit, metrics, vq
+from tokenizer_service import coding, fit, metrics, resume, vq
 from tokenizer_service.crops import CropConfig
-from tokenizer_service.descent import Batch, Descent, Diverged
+from tokenizer_service.descent import Batch, Diverged, decibels
 from tokenizer_service.fit import Fitted
 from tokenizer_service.recipe import VQFitConfig
 
@@ -25,6 +28,17 @@ TINY = {
     "batch_images": 16,
     "warmup_steps": 5,
     "report_every": 20,
+}
+
+
+QUANTIZERS: dict[str, dict[str, object]] = {
+    "unit": {"kind": "unit", "dim": 4},
+    "learnt unit": {"kind": "unit", "dim": 4, "codebook": "learnt"},
+    "ema": {"kind": "ema", "dim": 4},
+    "lookup": {"kind": "lookup", "dim": 4},
+    "simvq": {"kind": "simvq", "dim": 4},
+    "ibq": {"kind": "ibq", "dim": 4},
+    "fsq": {"kind": "fsq", "levels": [3, 3, 3]},
 }
 
 
@@ -186,13 +200,43 @@ def test_weights_that_a_fit_begins_with_keep_their_codebook(first: Fitted) -> No
     descent = fit.begin(config, batch, perceptual=None, device="cpu", init=start)
     assert torch.equal(descent.model.quantizer.codebook_KD, first.model.quantizer.codebook_KD)
     psnr = descent.watch(HELD_NHWC)["watched_psnr"]
-    assert psnr == pytest.approx(watched(first, config, batch), abs=1e-4)
+    true_BCHW = coding.to_floats(HELD_NHWC)
+    drawn_BCHW = first.model.decode(first.model.encode(true_BCHW)).clamp(-1, 1)
+    assert psnr == pytest.approx(decibels(float((drawn_BCHW - true_BCHW).square().mean())), abs=1e-4)
     descent.advance(batch)
     assert not torch.equal(descent.model.decoder[0].weight, first.model.decoder[0].weight)
 
 
-def watched(done: Fitted, config: VQFitConfig, batch: Batch) -> float:
-    again: Descent = fit.begin(
-        config, batch, perceptual=None, device="cpu", init=vq.load(vq.save(done.model))
-    )
-    return again.watch(HELD_NHWC)["watched_psnr"]
+def ends_of_a_rank(rank: int, address: str, found: "multiprocessing.Queue[dict[str, str]]") -> None:
+    """Fits of all kinds of quantisers, each rank on images of its own; digests of what they ended with."""
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    gan = {"begin": 1, "alone_steps": 1, "ramp_steps": 2, "channels": 8, "layers": 1}
+    told = {}
+    for name, kind in QUANTIZERS.items():
+        values = TINY | {"gan": gan, "vq": TINY["vq"] | {"codebook_size": 27, "quantizer": kind}}
+        config, mine = VQFitConfig.model_validate(values), TRAIN_NHWC[rank::2]
+        descent = fit.begin(config, Batch(images_BHWC=mine[:8]), perceptual=None, device="cpu")
+        for step in range(5):
+            descent.advance(Batch(images_BHWC=mine[step : step + 8]))
+            descent.facts()
+        for array, tensor in resume.arrays(descent).items():
+            told[f"{name} {array}"] = hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()
+    found.put(told)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.long
+def test_ranks_that_see_other_images_end_with_equal_weights_and_codebooks_of_every_kind(
+    tmp_path: Path,
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    where = f"file://{tmp_path}/at"
+    ranks = [context.Process(target=ends_of_a_rank, args=(rank, where, found)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    first, second = found.get(timeout=100), found.get(timeout=100)
+    for rank in ranks:
+        rank.join()
+    assert {array for array in first if first[array] != second[array]} == set()
+    assert len({array.split()[0] for array in first}) == len(QUANTIZERS)

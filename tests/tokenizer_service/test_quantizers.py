@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor
 
 from tokenizer_service import quantizers, softmaxes, vq
 from tokenizer_service.quantizers import FSQConfig, IBQConfig, Quantizer, QuantizerConfig, UnitConfig
@@ -211,30 +211,6 @@ def test_the_share_in_use_falls_to_the_codes_that_are_chosen(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_what_only_training_needs_is_not_saved(name: str) -> None:
     assert not {"counts_K", "sums_KD"} & made(name).state_dict().keys()
-
-
-def of_a_rank(rank: int, address: str, found: "multiprocessing.Queue[list[list[float]]]") -> None:
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    quantizer, generator = made("unit"), seeded(rank)
-    quantizer.begin(some_vectors(rank), generator)
-    for step in range(40):
-        vectors_BDhw = some_vectors(2 * step + rank)
-        quantizer.settle(vectors_BDhw, quantizer.codes(vectors_BDhw), reviving=True, generator=generator)
-    found.put(quantizer.codebook_KD.tolist())
-    distributed.destroy_process_group()
-
-
-@pytest.mark.long
-def test_ranks_that_see_other_images_keep_one_codebook(tmp_path: object) -> None:
-    context = multiprocessing.get_context("spawn")
-    found = context.Queue()
-    ranks = [context.Process(target=of_a_rank, args=(r, f"file://{tmp_path}/at", found)) for r in range(2)]
-    for rank in ranks:
-        rank.start()
-    first, second = found.get(timeout=100), found.get(timeout=100)
-    for rank in ranks:
-        rank.join()
-    assert first == second
 
 
 def test_the_softmax_of_the_scores_learns_towards_the_better_code() -> None:

@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from infra.options import CorpusOptions
 from pipeline.serving import TOKEN, ServeOptions, allowed, chosen, shaped
+from tests.tokenizer_service import published
+from tests.tokenizer_service.published import Description
+from tokenizer_service import vq
 from tokenizer_service.serving.callers import Anyone, Rates, Room, Tokens
 from tokenizer_service.serving.listening import bound
 from tokenizer_service.serving.refusal import Refusal
@@ -83,7 +87,21 @@ def test_numbers_that_serve_nothing_are_refused(words: dict[str, Any], told: str
 
 def test_a_model_and_a_corpus_are_not_named_together(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave one out"):
-        chosen(CorpusOptions(corpus=str(tmp_path)), ServeOptions(model=tmp_path / "model.safetensors"))
+        chosen(CorpusOptions(corpus=str(tmp_path)), ServeOptions(model=str(tmp_path / "model.safetensors")))
+
+
+def test_published_weights_are_served_as_a_file_of_ours_with_their_terms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shape = Description(names="taming", multipliers=(1, 2), attends=(1,), blocks=1)
+    save_file(published.state(shape), tmp_path / "vqgan.safetensors")
+    named = ServeOptions(model=str(tmp_path / "vqgan.safetensors"), model_license="MIT", side=64)
+    found, side = chosen(CorpusOptions(), named)
+    model = vq.load(found.read())
+    assert side == 64
+    assert model.weights is not None
+    assert (model.weights.license, model.weights.noncommercial) == ("MIT", False)
 
 
 def test_an_address_that_is_taken_is_refused_before_anything_is_started() -> None:
@@ -127,13 +145,22 @@ def refused(rates: Rates, now: float, caller: bytes = b"one") -> Refusal | None:
 @given(grown=st.lists(st.integers(0, 40), max_size=20))
 def test_room_is_given_back_whatever_was_refused(grown: list[int]) -> None:
     room = Room(max_requests=2, max_bytes=100)
-    with room.place() as kept:
+    with room.place(b"a") as kept:
         kept.grow(30)
         fits = contextlib.nullcontext() if sum(grown) <= 70 else pytest.raises(Refusal, match="queue is full")
-        with fits, room.place() as place:
+        with fits, room.place(b"a") as place:
             for size in grown:
                 place.grow(size)
         assert (room.requests, room.bytes) == (1, 30)
-        with room.place(), pytest.raises(Refusal, match="queue is full"), room.place():
+        with room.place(b"a"), pytest.raises(Refusal, match="queue is full"), room.place(b"a"):
             pass
     assert (room.requests, room.bytes) == (0, 0)
+
+
+def test_of_several_callers_one_alone_never_fills_the_room() -> None:
+    room = Room(max_requests=4, max_bytes=100, callers=2)
+    with room.place(b"a"), room.place(b"a"):
+        with pytest.raises(Refusal, match="queue is full"), room.place(b"a"):
+            pass
+        with room.place(b"b"):
+            assert room.requests == 3

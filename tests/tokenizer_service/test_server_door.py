@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.encoding import square
 from tokenizer_service import coding
 from tokenizer_service.coding import Numerics
+from tokenizer_service.serving import door
 from tokenizer_service.serving.description import ERRORS
 from tokenizer_service.serving.looking import Lookers, Unfit
 from tokenizer_service.vq import Preprocessing
@@ -225,6 +226,7 @@ def test_a_fault_of_ours_leaves_no_trace_and_no_word_of_it(
     service: Served, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(door, "FRESH_S", 0.0)
     service.coder.dead = True
     try:
         answer = service.post("/decode", json={"codes": [0] * 16})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -30,6 +31,19 @@ def test_what_is_no_http_is_answered_as_json(service: Served) -> None:
             answer = peer.makefile("rb").read()
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "no HTTP request"
+
+
+def test_garbage_after_an_answer_ends_the_connection_and_nothing_else(
+    service: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with service.connected() as peer, contextlib.suppress(ConnectionError):
+        peer.sendall(b"POST /encode HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert peer.recv(100).startswith(b"HTTP/1.1 401 ")
+        peer.sendall(b"no chunk\r\n" * 20)
+        while peer.recv(1000):
+            pass
+    assert httpx.get(f"{service.url}/healthz").status_code == 200
+    assert not caplog.records
 
 
 def test_headers_that_never_end_end_the_connection(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:

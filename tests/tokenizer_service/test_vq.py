@@ -14,7 +14,7 @@ SMALL = VQConfig(
     codebook_size=50, quantizer=UnitConfig(dim=4), body=FoldedConfig(widths=(8, 16), decoder_blocks=1)
 )
 PHOTOS_BHWC = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-BOUGHT = Weights(license="MIT", noncommercial=False, source="owner/name:vqgan.ckpt (taming)", sha256="0" * 64)
+BOUGHT = Weights(license="MIT", noncommercial=False, layout="taming", sha256="0" * 64)
 
 
 def drawn(config: VQConfig, seed: int = 0) -> VQ:

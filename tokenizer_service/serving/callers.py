@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ SHORTEST = 16
 """Characters of a token: 64 bits where they are hexadecimal digits."""
 SCHEME = "bearer "
 FULL_RETRY_S = 1.0
+Caller = bytes
+"""The digest of a token; nothing, where nobody is asked for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +110,28 @@ class Room:
 
     max_requests: int
     max_bytes: int
-    requests: int = 0
+    callers: int = 1
+    """Above one, nobody takes more than half of the requests: the others find room beside whoever floods."""
     bytes: int = 0
+    _of: Counter[Caller] = field(default_factory=Counter)
+
+    @property
+    def requests(self) -> int:
+        return self._of.total()
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
+    def place(self, caller: Caller) -> Iterator[Place]:
         if self.requests >= self.max_requests:
             raise full(f"{self.requests} requests are waiting")
+        most = self.max_requests if self.callers == 1 else max(1, self.max_requests // 2)
+        if self._of[caller] >= most:
+            raise full(f"{self._of[caller]} requests of this token are waiting")
         place = Place(room=self)
-        self.requests += 1
+        self._of[caller] += 1
         try:
             yield place
         finally:
-            self.requests -= 1
+            self._of[caller] -= 1
             self.bytes -= place.bytes
 
 

@@ -32,12 +32,36 @@ REQUEST_S = 60.0
 ANSWER_S = 30.0
 """For the caller to take it."""
 ALIVE_S = 2.0
+"""For the cluster to say whether a replica runs."""
+FRESH_S = 1.0
+"""That its answer serves for."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
 class Busy(RuntimeError):
     """No replica can be asked now; a later request may be answered."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Whether a replica answers, asked at most once in FRESH_S, however many want to know."""
+
+    coder: Coder
+    _task: asyncio.Task[bool] | None = None
+    _at: float = 0.0
+
+    async def alive(self) -> bool:
+        if self._task is None or (self._task.done() and now() - self._at > FRESH_S):
+            self._at, self._task = now(), asyncio.create_task(self._asked())
+        return await asyncio.shield(self._task)
+
+    async def _asked(self) -> bool:
+        try:
+            async with asyncio.timeout(ALIVE_S):
+                return await self.coder.alive()
+        except TimeoutError:
+            return False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +77,10 @@ class Door:
     """Bytes."""
     gauges: Gauges = field(default_factory=Gauges)
     draining: bool = False
+    _pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pulse = Pulse(self.coder)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,6 +93,7 @@ class Door:
             async with asyncio.timeout(ANSWER_S):
                 await response(scope, receive, send)
         except (ClientDisconnect, TimeoutError):
+            self.gauges.requests.labels(route, "aborted").inc()
             return  # half an answer: the connection ends with it
         self.gauges.requests.labels(route, str(response.status_code)).inc()
         self.gauges.seconds.labels(route).observe(now() - began)
@@ -106,7 +135,7 @@ class Door:
     async def _encode(self, request: Request) -> Response:
         caller = self._admitted(request)
         kind = bodies.media_type(request, (*bodies.IMAGE_TYPES, bodies.JSON))
-        with self.room.place() as place:
+        with self.room.place(caller) as place:
             body = await bodies.read(request, place, most=self.max_body)
             images = await asyncio.to_thread(bodies.images_of, body, kind)
             with self._queued(caller, len(images.files)):
@@ -119,7 +148,7 @@ class Door:
     async def _decode(self, request: Request) -> Response:
         caller = self._admitted(request)
         kind = bodies.media_type(request, (bodies.JSON, bodies.RAW))
-        with self.room.place() as place:
+        with self.room.place(caller) as place:
             body = await bodies.read(request, place, most=self.max_body)
             rows = await asyncio.to_thread(bodies.codes_of, body, kind, self.facts)
             with self._queued(caller, len(rows.codes_BT)):
@@ -148,12 +177,7 @@ class Door:
         """Ready: the weights are loaded, a picture went through them, and nobody asked for the end."""
         if self.draining:
             return JSONResponse({"status": "draining"}, 503)
-        try:
-            async with asyncio.timeout(ALIVE_S):
-                alive = await self.coder.alive()
-        except TimeoutError:
-            alive = False
-        if not alive:
+        if not await self._pulse.alive():
             return JSONResponse({"status": "no replica answers"}, 503)
         return JSONResponse({"status": "ready", **asdict(self.facts)})
 

@@ -88,6 +88,9 @@ class Deadlines(H11Protocol):
             self.transport.abort()  # close() would wait for a client that does not take its answer
 
     def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # it has been answered already
+            self.transport.close()
+            return
         told = {"error": "no HTTP request", "value": msg, "fix": "send HTTP/1.1, with short headers"}
         body = json.dumps(told).encode()
         headers = [("content-type", "application/json"), ("connection", "close")]
