@@ -19,17 +19,21 @@ def register(app: App) -> None:
     contract.command("pipeline.contracts:example", name="example", help="Write a real delivery to try with.")
     app.command(contract)
     filters = App(name="filters", help="What the filters cut, and what that does to the corpus.")
-    filters.command("pipeline.preview:preview", name="preview", help="Pictures each side of a threshold.")
-    filters.command("pipeline.curation:report", name="report", help="How removal shifts the composition.")
+    filters.command("pipeline.reviewing.preview:preview", name="preview", help="Images beside a threshold.")
+    filters.command(
+        "pipeline.reviewing.curation:report", name="report", help="How removal shifts the corpus."
+    )
     app.command(filters)
     index = App(name="index", help="The retrieval index.")
     index.command("pipeline.query:query", name="query", help="Nearest assets to a text, an image, or both.")
     index.command("pipeline.query:stats", name="stats", help="Segments and members.")
     app.command(index)
     tokenizer = App(name="tokenizer", help="The fitted tokenizers.")
-    tokenizer.command("pipeline.evaluating:evaluate", name="eval", help="Measure it on held-out images.")
-    tokenizer.command("pipeline.tokenizing:encode", name="encode", help="Images or a text to ids.")
-    tokenizer.command("pipeline.tokenizing:decode", name="decode", help="Codes back to an image.")
-    tokenizer.command("pipeline.serving:serve", name="serve", help="Encode and decode over HTTP.")
-    tokenizer.command("pipeline.fitting:fit", name="fit", help="Fit one on the corpus's training images.")
+    tokenizer.command(
+        "pipeline.tokenizer.evaluating:evaluate", name="eval", help="Measure on held-out images."
+    )
+    tokenizer.command("pipeline.tokenizer.tokenizing:encode", name="encode", help="Images or a text to ids.")
+    tokenizer.command("pipeline.tokenizer.tokenizing:decode", name="decode", help="Codes back to an image.")
+    tokenizer.command("pipeline.tokenizer.serving:serve", name="serve", help="Encode and decode over HTTP.")
+    tokenizer.command("pipeline.tokenizer.fitting:fit", name="fit", help="Fit one on the training images.")
     app.command(tokenizer)

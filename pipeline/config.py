@@ -14,9 +14,9 @@ from pydantic import model_validator
 
 from infra.settings import Section
 from pipeline import reading
-from pipeline.fitrun import RunConfig
 from pipeline.reading import Told
 from pipeline.settings import Settings
+from pipeline.tokenizer.fitrun import RunConfig
 from pipeline.tokens import ImageConfig, TextConfig
 from tokenizer_service.coding import Numerics
 from tokenizer_service.sizes import MAX_ENLARGEMENT

@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.artifact import Made
-from pipeline import embed, linking, numerics, outcomes, refs, schema, semantic, tables
+from pipeline import embed, numerics, outcomes, refs, schema, tables
 from pipeline.duplicates import DuplicateConfig
 from pipeline.embed import FEATURES
-from pipeline.linking import Seen
+from pipeline.likeness import linking, semantic
+from pipeline.likeness.linking import Seen
 from pipeline.outcomes import KEPT
 from pipeline.step import ROWS, Report, Source, Step, Task, generation
 from retrieval.encoders import normalised

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from infra.settings import Section
-from pipeline.signatures import FULL, Pixels, Rows, Signatures
+from pipeline.likeness.signatures import FULL, Pixels, Rows, Signatures
 
 # N images, P pairs, G = 16 cells a side, F (strength, horizontal - vertical, diagonal), C (red, green, blue)
 LUMA_CHANGE = 90

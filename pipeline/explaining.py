@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import catalogs, embedded, folding, meanings, reasons, refs, schema, tables
+from pipeline import embedded, folding, reasons, refs, schema, tables
 from pipeline.contract import Asset, License
 from pipeline.embedded import signals
 from pipeline.grants import Case, Purpose, lacks
 from pipeline.records import RECORDS
+from pipeline.reviewing import catalogs, meanings
 from pipeline.revoked import Revoked
 from pipeline.step import generation
 

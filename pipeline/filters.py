@@ -17,8 +17,9 @@ from pydantic import Field, field_validator, model_validator
 
 from infra.artifact import Made
 from infra.settings import Section
-from pipeline import language, moderation, outcomes, personal, schema, tables, wording
-from pipeline.rules import Rule, first_verdicts
+from pipeline import outcomes, schema, tables
+from pipeline.filtering import language, moderation, personal, wording
+from pipeline.filtering.rules import Rule, first_verdicts
 from pipeline.stage import Stage, opened
 from pipeline.step import ROWS, Report, Step, Task, aligned
 

@@ -136,7 +136,8 @@ def current(version: Version, head: Version, steps: Sequence[Step]) -> Version:
 
 def build(asked: Asked, to: str | None, engine: EngineOptions) -> Answer:
     def check(found: Config) -> None:
-        weights.check_build(found, plan.up_to(plan.build_steps(found), to))
+        weights.check(found)
+        weights.check_ids(found, plan.up_to(plan.build_steps(found), to))
 
     with job("build", asked, engine, check=check) as work:
         version, found = build_all(work, to)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import colors, perceptual, schema, signatures
+from pipeline import colors, schema
+from pipeline.likeness import perceptual, signatures
 from tokenizer_service import sizes
 
 # N pictures, Y and X pixels

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
-from pipeline import meanings, outcomes, refs, schema, tables
+from pipeline import outcomes, refs, schema, tables
 from pipeline.dedup import LINKS
-from pipeline.gates import FACTS, catalog
-from pipeline.linking import PASSES
+from pipeline.likeness.linking import PASSES
+from pipeline.reviewing import meanings
+from pipeline.reviewing.gates import FACTS, catalog
 
 COMPARED = "screen"
 """The step whose rows were compared."""

@@ -17,7 +17,7 @@ from infra.artifact import Made
 from infra.settings import Section
 from pipeline import outcomes, schema, tables
 from pipeline.embed import FEATURES
-from pipeline.rules import Rule, verdicts
+from pipeline.filtering.rules import Rule, verdicts
 from pipeline.scores import SCORES, ScoreConfig
 from pipeline.step import ROWS, Report, Step, Task, aligned
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline import given, language, scores
+from pipeline import given, scores
 from pipeline.config import Config
+from pipeline.filtering import language
 from pipeline.step import Step
 from tokenizer_service import checkpoints, vocabulary
 
 
-def check_build(config: Config, steps: Sequence[Step]) -> None:
-    """:func:`check`, and that the codes have ids, where the build goes as far as sequences."""
-    check(config)
+def check_ids(config: Config, steps: Sequence[Step]) -> None:
+    """Raises ValueError where the build goes as far as sequences and some codes have no ids there."""
     image = config.tokenizer.image
     size = image.fit.vq.codebook_size
     if image.model is not None:

@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import ray
@@ -114,12 +114,12 @@ class Asking:
         return bool(states.get("RUNNING", 0))
 
 
-async def answered(response: DeploymentResponse[T]) -> T:
+async def answered(response: Awaitable[T]) -> T:
     """Whoever stops waiting takes the request back, so that no replica works for nobody."""
     try:
         return await response
     except asyncio.CancelledError:
-        response.cancel()
+        cast("DeploymentResponse[T]", response).cancel()  # type: ignore[no-untyped-call]  # Ray has no hint
         raise
     except (RayActorError, BackPressureError, DeploymentUnavailableError) as error:
         raise Busy(type(error).__name__) from error

@@ -17,9 +17,9 @@ from pipeline import embed, refs, schema, tables
 from pipeline.captions import digest
 from pipeline.deliveries import emoji
 from pipeline.query import Found
+from pipeline.reviewing.thumbnails import png
 from pipeline.split import TRAIN, VALIDATION
-from pipeline.thumbnails import png
-from pipeline.tokenizing import pinned
+from pipeline.tokenizer.tokenizing import pinned
 from pipeline.tokens import CURVES
 from retrieval import recall
 from tokenizer_service import coding, images, metrics, sizes

@@ -18,7 +18,7 @@ from pipeline import encoding, refs, schema, tokenized
 from pipeline.query import Found, Library, open_library
 from pipeline.split import TRAIN
 from pipeline.tokenized import Tokenizers, Tokens
-from pipeline.tokenizing import image_side, load_bpe, load_vq
+from pipeline.tokenizer.tokenizing import image_side, load_bpe, load_vq
 from pipeline.tokens import BPE, TOKENS, VQ
 from tokenizer_service import coding, text, vocabulary, vq
 from trainer import sampler

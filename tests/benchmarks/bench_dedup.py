@@ -23,12 +23,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import hamming, lookalikes, numerics, perceptual, semantic, signatures
+from pipeline import numerics
 from pipeline.duplicates import DuplicateConfig
-from pipeline.grouping import connected
-from pipeline.hamming import Hashes
-from pipeline.lookalikes import Looks
-from pipeline.signatures import Signatures
+from pipeline.likeness import hamming, lookalikes, perceptual, semantic, signatures
+from pipeline.likeness.grouping import connected
+from pipeline.likeness.hamming import Hashes
+from pipeline.likeness.lookalikes import Looks
+from pipeline.likeness.signatures import Signatures
 from retrieval.encoders import normalised
 
 RADIUS, THRESHOLD, WIDTH, CLOUDS = 8, 0.92, 384, 2000

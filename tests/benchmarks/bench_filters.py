@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from infra.storage import cache_folder
-from pipeline import filters, language, measuring, pii, schema
+from pipeline import filters, measuring, schema
 from pipeline.deliveries import emoji, openclipart
+from pipeline.filtering import language, pii
 from pipeline.filters import FilterRules
 from pipeline.scorers import alignment, faces, nsfw, watermark
 from retrieval.offline import OfflineEncoder

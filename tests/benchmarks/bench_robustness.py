@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from infra.storage import cache_folder
-from pipeline import lookalikes, looking, measuring, numerics, schema, semantic, tables
+from pipeline import looking, measuring, numerics, schema, tables
 from pipeline.duplicates import DuplicateConfig
-from pipeline.lookalikes import Looks
-from pipeline.signatures import Rows, Signatures
+from pipeline.likeness import lookalikes, semantic
+from pipeline.likeness.lookalikes import Looks
+from pipeline.likeness.signatures import Rows, Signatures
 from retrieval.encoders import normalised
 from retrieval.offline import OfflineEncoder
 from tests.benchmarks import photographs

@@ -12,8 +12,8 @@ from infra.cli import run
 from infra.corpus import Corpus
 from infra.ending import MISTAKE
 from infra.storage import Store
-from pipeline.curation import POINTS
 from pipeline.engine import Inline
+from pipeline.reviewing.curation import POINTS
 
 from .conftest import Build, Deliveries, license_, sample
 

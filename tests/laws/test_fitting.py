@@ -18,11 +18,12 @@ from infra import cluster, launch
 from infra.cli import MISTAKE, run
 from infra.corpus import Corpus
 from infra.storage import Store
-from pipeline import fitrun, given, lanes, refs
-from pipeline.fitrun import Plan
-from pipeline.lanes import CorpusSquares, Shown, StreamConfig
+from pipeline import given, refs
 from pipeline.rows import training
 from pipeline.step import ROWS
+from pipeline.tokenizer import fitrun, fitting, lanes
+from pipeline.tokenizer.fitrun import Plan
+from pipeline.tokenizer.lanes import CorpusSquares, Shown, StreamConfig
 from tests.tokenizer_service import published
 from tests.tokenizer_service.published import Description
 from tokenizer_service import checkpoints, resume, vq
@@ -106,6 +107,7 @@ def test_a_run_that_died_goes_on_to_the_same_bytes(
     told = json.loads((fitted / "config.json").read_text())
     plan = Plan.model_validate_json(json.dumps({**told, "folder": str(folder)}))
     version = corpus.version(plan.version)
+    fitting.claim(plan)
     shares = fitrun.opened(corpus, version, plan)
     dying = Dies(shares.lanes, shares.shown, lane_images=shares.lane_images)
     with pytest.raises(KeyboardInterrupt):
@@ -148,11 +150,12 @@ def test_a_build_takes_a_published_checkpoint_with_its_licence(options: list[str
     copied = shutil.copytree(options[1], tmp_path / "corpus")
     build = ["build", "--to", "tokenize", "--corpus", str(copied), *options[2:]]
     build += ["--set", f'tokenizer.image.model = "{tmp_path}/vqgan.safetensors"']
+    build += ["--set", "pipeline.purpose.commercial = true"]
     assert run(build) == MISTAKE
     assert run([*build, "--set", 'tokenizer.image.model_license = "MIT"']) == 0
     corpus = Corpus(Store.at(copied))
     artifact = corpus.artifact(corpus.newest(), "vq")
-    assert artifact.facts["weights"]["license"] == "MIT"
+    assert artifact.only.facts["weights"]["license"] == "MIT"
     model = checkpoints.load(tmp_path / "vqgan.safetensors", license="MIT")
     assert artifact.only.sha256("vq.safetensors") == vq.fingerprint(model)
 

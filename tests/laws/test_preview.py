@@ -18,9 +18,10 @@ from infra.cli import run
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Log
-from pipeline import build, catalogs, config, folding, plan
+from pipeline import build, config, folding, plan
 from pipeline.config import Config
 from pipeline.engine import Inline
+from pipeline.reviewing import catalogs
 from pipeline.scorers import nsfw
 
 from .conftest import AS_OF, TINY, Deliveries, Samples, sample

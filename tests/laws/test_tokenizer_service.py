@@ -27,8 +27,8 @@ from infra.corpus import Corpus
 from infra.options import CorpusOptions
 from infra.storage import Store
 from pipeline.encoding import square
-from pipeline.serving import ServeOptions, chosen
-from pipeline.tokenizing import load_vq
+from pipeline.tokenizer.serving import ServeOptions, chosen
+from pipeline.tokenizer.tokenizing import load_vq
 from tests.tokenizer_service.served import BEARER, JPEG, TOKEN, bomb, picture, weights
 from tokenizer_service import coding, vq
 from tokenizer_service.coding import Numerics

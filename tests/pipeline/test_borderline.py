@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import borderline, filters, histograms, schema
-from pipeline.borderline import BINS
+from pipeline import filters, schema
+from pipeline.filtering.rules import Rule
 from pipeline.filters import FilterRules
-from pipeline.rules import Rule
+from pipeline.reviewing import borderline, histograms
+from pipeline.reviewing.borderline import BINS
 
 # Few different values, so that many are equal and many lie on the bound itself.
 NUMBERS = st.sampled_from([None, math.nan, -1.0, 0.0, 0.1, 0.3, 1.0, 2.0, 2.5, 7.0, 400.0])

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline import composition, identity_terms
-from pipeline.composition import ENOUGH, NONE, Shift
+from pipeline.reviewing import composition, identity_terms
+from pipeline.reviewing.composition import ENOUGH, NONE, Shift
 
 Mask = NDArray[np.bool_]
 ROWS = st.lists(

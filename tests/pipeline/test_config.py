@@ -100,7 +100,7 @@ def test_what_a_line_says_of_several_settings_is_not_told_for_the_fault_of_one()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("module", ["writing", "explaining", "curation"])
+@pytest.mark.parametrize("module", ["writing", "explaining", "reviewing.curation"])
 def test_settings_and_explanations_are_told_without_torch_and_ray(module: str) -> None:
     """They take five seconds, and a mistyped setting is told in two."""
     asked = f"import sys, pipeline.{module}; sys.exit(bool({{'torch', 'ray'}} & sys.modules.keys()))"

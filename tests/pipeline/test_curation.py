@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import curation
+from pipeline.reviewing import curation
 
 
 def cut(step: str, rule: str, *values: tuple[str, str], distance: float = 0.0) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from infra.artifact import Artifact, Made, Shard, publish_shard
 from infra.corpus import Version
 from infra.storage import Store
-from pipeline import dedup, linking, schema, tables
+from pipeline import dedup, schema, tables
 from pipeline.duplicates import DuplicateConfig
 from pipeline.embed import FEATURES
-from pipeline.keepers import ranks
+from pipeline.likeness import linking
+from pipeline.likeness.keepers import ranks
 from pipeline.step import ROWS, slot_name
 from pipeline.tables import list_column
 

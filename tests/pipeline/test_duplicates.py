@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance
 
-from pipeline import candidates, grouping, lookalikes, perceptual, schema
+from pipeline import schema
 from pipeline.duplicates import DuplicateConfig, alike
-from pipeline.grouping import connected
-from pipeline.lookalikes import Looks
-from pipeline.pieces import JUDGED
-from pipeline.signatures import Signatures, from_columns
-from pipeline.signatures import measured as signatures
+from pipeline.likeness import candidates, grouping, lookalikes, perceptual
+from pipeline.likeness.grouping import connected
+from pipeline.likeness.lookalikes import Looks
+from pipeline.likeness.pieces import JUDGED
+from pipeline.likeness.signatures import Signatures, from_columns
+from pipeline.likeness.signatures import measured as signatures
 
 CONFIG = DuplicateConfig()
 Pixels = NDArray[np.uint8]

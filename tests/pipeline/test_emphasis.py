@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import emphasis
-from pipeline.emphasis import EmphasisConfig, Finder, seen_in
 from pipeline.scorers.watermark import Watermarks
+from pipeline.tokenizer import emphasis
+from pipeline.tokenizer.emphasis import EmphasisConfig, Finder, seen_in
 
 PICTURE = np.zeros((40, 60, 3), np.uint8)
 

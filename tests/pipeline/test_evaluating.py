@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infra.cli import MISTAKE, run
-from pipeline import evalpage, heldout
-from pipeline.evaluating import numbers
-from pipeline.reconstructing import PICKED, Measured, Picture, measure
+from pipeline.tokenizer import evalpage, heldout
+from pipeline.tokenizer.evaluating import numbers
+from pipeline.tokenizer.reconstructing import PICKED, Measured, Picture, measure
 from tests.pipeline.test_pages import HOSTILE, Parsed
 from tokenizer_service import coding, frechet, metrics, vq
 from tokenizer_service.coding import Numerics

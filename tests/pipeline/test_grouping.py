@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.grouping import KEEPER, Groups, connected, grouped, linked_elsewhere
-from pipeline.signatures import Rows
+from pipeline.likeness.grouping import KEEPER, Groups, connected, grouped, linked_elsewhere
+from pipeline.likeness.signatures import Rows
 
 MOST = 14
 PAIRS = st.lists(st.tuples(st.integers(0, MOST - 1), st.integers(0, MOST - 1)), max_size=20)

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import hamming
-from pipeline.hamming import Hashes, Looked, Rows
-from pipeline.meetings import CROWD, FIRST, PASSED_OVER
+from pipeline.likeness import hamming
+from pipeline.likeness.hamming import Hashes, Looked, Rows
+from pipeline.likeness.meetings import CROWD, FIRST, PASSED_OVER
 
 RADII = (0, 1, 2, 3, 5, 8, 10)
 

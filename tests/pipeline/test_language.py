@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from pipeline import filters, language
+from pipeline import filters
+from pipeline.filtering import language
 from pipeline.filters import READS, FilterRules, judge
 from tests.benchmarks.sentences import IN_LANGUAGES
 

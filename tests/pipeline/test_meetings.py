@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.meetings import CROWD, FIRST, PASSED_OVER, first_met, ranges
+from pipeline.likeness.meetings import CROWD, FIRST, PASSED_OVER, first_met, ranges
 
 NUMS = st.lists(st.integers(0, 12) | st.integers(CROWD - 1, CROWD + 3), max_size=12)
 

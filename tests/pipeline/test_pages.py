@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline import filters, meanings, pages, preview, schema, screening
+from pipeline import filters, pages, schema, screening
 from pipeline.duplicates import DuplicateConfig
 from pipeline.filters import FilterRules
-from pipeline.gates import SLOT, Gate
-from pipeline.linking import PASSES
+from pipeline.likeness.linking import PASSES
+from pipeline.reviewing import meanings, preview
+from pipeline.reviewing.gates import SLOT, Gate
 from pipeline.screening import ScreenRules
 
 HOSTILE = "<script>alert(1)</script>"

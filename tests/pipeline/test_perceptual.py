@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.perceptual import LOWEST, hashes
+from pipeline.likeness.perceptual import LOWEST, hashes
 
 from .test_duplicates import Pixels, altered, photo
 

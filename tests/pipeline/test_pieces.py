@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.grouping import connected, grouped, linked_elsewhere
-from pipeline.pieces import JUDGED, Pieces
-from pipeline.signatures import Rows
+from pipeline.likeness.grouping import connected, grouped, linked_elsewhere
+from pipeline.likeness.pieces import JUDGED, Pieces
+from pipeline.likeness.signatures import Rows
 
 NUM = 14
 PAIRS = st.sets(st.tuples(st.integers(0, NUM - 1), st.integers(0, NUM - 1)), max_size=40)

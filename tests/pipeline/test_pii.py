@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import national_ids, pii, schema
+from pipeline import schema
+from pipeline.filtering import national_ids, pii
+from pipeline.filtering.personal import redacted
 from pipeline.filters import READS, FilterRules, judge
-from pipeline.personal import redacted
 from tests.benchmarks.sentences import CLEAN, PERSONAL
 
 

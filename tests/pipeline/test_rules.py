@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import borderline
-from pipeline.rules import Rule, first_verdicts, verdicts
+from pipeline.filtering.rules import Rule, first_verdicts, verdicts
+from pipeline.reviewing import borderline
 
 Sign = Literal["<", ">"]
 EMPTY = pa.table({"row": [0]})

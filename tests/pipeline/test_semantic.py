@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import numerics, semantic
-from pipeline.grouping import connected
-from pipeline.pieces import Pieces
+from pipeline import numerics
+from pipeline.likeness import semantic
+from pipeline.likeness.grouping import connected
+from pipeline.likeness.pieces import Pieces
 from retrieval.encoders import normalised
 
 NUM, WIDTH, THRESHOLD = 1500, 24, 0.95

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import signs
+from pipeline.filtering import signs
 
 TEXTS = st.text(st.characters() | st.sampled_from("a1-\u200b\u00ad\u2011\uff20\u0663\ufe0f"))
 

@@ -13,8 +13,8 @@ from infra.artifact import Artifact, Made, publish_artifact, publish_shard
 from infra.corpus import EMPTY, Corpus, Version
 from infra.storage import Store
 from pipeline import archive
+from pipeline.reviewing.thumbnails import SIDE, thumbnails
 from pipeline.step import IMAGES
-from pipeline.thumbnails import SIDE, thumbnails
 from tokenizer_service import jpegs
 
 LEVELS = {"00000-000000": {"a": 10, "b": 120}, "00001-000000": {"a": 230}}

@@ -15,7 +15,8 @@ from infra.cli import run
 from infra.corpus import Corpus
 from infra.ending import MISTAKE
 from infra.storage import Store
-from pipeline import config, language, reading, weights
+from pipeline import config, reading, weights
+from pipeline.filtering import language
 from tests.hostile.made import Parcel, license_, lines, sample, tarred
 
 CODE = ("fasttext",)

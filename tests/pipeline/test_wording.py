@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import wording
+from pipeline.filtering import wording
 
 WORDS = st.lists(st.sampled_from(["red", "dog", "a", "New", "日本", "l'été", "42"]), max_size=20)
 KEYWORDS = st.lists(st.text(st.sampled_from("abs ")), max_size=8)

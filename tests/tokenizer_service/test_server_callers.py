@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from infra.options import CorpusOptions
-from pipeline.serving import TOKEN, ServeOptions, allowed, chosen, shaped
+from pipeline.tokenizer.serving import TOKEN, ServeOptions, allowed, chosen, shaped
 from tests.tokenizer_service import published
 from tests.tokenizer_service.published import Description
 from tokenizer_service import vq

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import thumbnails
+from pipeline.reviewing import thumbnails
 from trainer import page
 
 HOSTILE = "<script>alert(1)</script>"

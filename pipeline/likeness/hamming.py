@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.meetings import CROWD, Rows, ranges
+from pipeline.likeness.meetings import CROWD, Rows, ranges
 
 # N hashes, M of them from the start on, P pairs
 Hashes = NDArray[np.uint64]

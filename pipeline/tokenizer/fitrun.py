@@ -25,8 +25,9 @@ from infra.artifact import pretty
 from infra.corpus import Corpus, Version
 from infra.settings import Section
 from infra.storage import LocalStore, Store
-from pipeline import fitpage, heldout, lanes, numerics
-from pipeline.lanes import CorpusSquares, Shown, StreamConfig
+from pipeline import numerics
+from pipeline.tokenizer import fitpage, heldout, lanes
+from pipeline.tokenizer.lanes import CorpusSquares, Shown, StreamConfig
 from pipeline.tokens import ImageConfig, perceptual
 from tokenizer_service import checkpoints, coding, fit, metrics, resume, vq
 from tokenizer_service.coding import Pixels

@@ -21,7 +21,7 @@ from infra.options import CorpusOptions, answer
 from infra.storage import LocalStore, Store, cache_folder
 from infra.telemetry import say
 from pipeline import refs
-from pipeline.tokenizing import image_side
+from pipeline.tokenizer.tokenizing import image_side
 from pipeline.tokens import VQ
 from tokenizer_service import checkpoints, server, vq
 from tokenizer_service.serving import listening

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pages, thumbnails
+from pipeline import pages
 from pipeline.plots import plot, series
+from pipeline.reviewing import thumbnails
 from tokenizer_service.coding import Pixels
 
 SHOWN = 24

@@ -13,9 +13,10 @@ from typing import Any
 
 from infra.options import CorpusOptions, answer
 from infra.storage import cache_folder
-from pipeline import evalpage, heldout, numerics
-from pipeline.reconstructing import Measured, Network, Picture, measure
-from pipeline.tokenizing import image_side, load_vq
+from pipeline import numerics
+from pipeline.tokenizer import evalpage, heldout
+from pipeline.tokenizer.reconstructing import Measured, Network, Picture, measure
+from pipeline.tokenizer.tokenizing import image_side, load_vq
 from tokenizer_service import checkpoints, coding, metrics
 from tokenizer_service import inception as fid
 from tokenizer_service.features import Backbone

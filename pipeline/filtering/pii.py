@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline import national_ids, signs
+from pipeline.filtering import national_ids, signs
 
 Check = Callable[[str], bool]
 

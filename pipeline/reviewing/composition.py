@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import identity_terms, schema
+from pipeline import schema
+from pipeline.reviewing import identity_terms
 
 Z = 1.959964
 """Two-sided 95 %."""

@@ -20,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import candidates, hamming, schema, signatures
+from pipeline import schema
 from pipeline.duplicates import DuplicateConfig, alike
-from pipeline.hamming import Hashes, Looked
-from pipeline.meetings import first_met
-from pipeline.pieces import Pieces
-from pipeline.signatures import Rows, Signatures
+from pipeline.likeness import candidates, hamming, signatures
+from pipeline.likeness.hamming import Hashes, Looked
+from pipeline.likeness.meetings import first_met
+from pipeline.likeness.pieces import Pieces
+from pipeline.likeness.signatures import Rows, Signatures
 
 # N rows, P pairs, G = 16 cells a side, F (strength, horizontal - vertical, diagonal), B bytes
 MOST = 256

@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.signatures import Rows
+from pipeline.likeness.signatures import Rows
 
 # N rows, P pairs; in one delivery: n rows
 KEEPER = -1

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import borderline
-from pipeline.borderline import Histogram
-from pipeline.rules import Rule
+from pipeline.filtering.rules import Rule
+from pipeline.reviewing import borderline
+from pipeline.reviewing.borderline import Histogram
 
 WIDTH, HEIGHT = 480, 120
 """Of the bars, in pixels; words stand outside."""

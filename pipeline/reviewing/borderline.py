@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.rules import Rule
+from pipeline.filtering.rules import Rule
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 SHARES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)

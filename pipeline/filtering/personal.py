@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from pipeline import pii, schema
+from pipeline import schema
+from pipeline.filtering import pii
 
 
 def findings(batch: pa.Table) -> Mapping[str, pa.ChunkedArray]:

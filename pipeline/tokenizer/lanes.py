@@ -21,10 +21,11 @@ from pydantic import Field
 
 from infra.corpus import Corpus, Version
 from infra.settings import Section
-from pipeline import captions, emphasis, refs, rows, schema
-from pipeline.emphasis import Boxes, EmphasisConfig
+from pipeline import captions, refs, rows, schema
 from pipeline.outcomes import KEPT
 from pipeline.step import IMAGES, ROWS
+from pipeline.tokenizer import emphasis
+from pipeline.tokenizer.emphasis import Boxes, EmphasisConfig
 from tokenizer_service import images, squares
 from tokenizer_service.coding import Pixels
 from tokenizer_service.descent import Batch

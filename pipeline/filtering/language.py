@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import wording
+from pipeline.filtering import wording
 from pipeline.scorers.installed import Weights
 
 WEIGHTS = Weights(

@@ -21,10 +21,11 @@ from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore
 from infra.telemetry import Log
-from pipeline import emphasis, fitrun, jobs, lanes, refs, rows, schema, weights
+from pipeline import jobs, refs, rows, schema, weights
 from pipeline.config import Config
-from pipeline.fitrun import CURVES, MANIFEST, MODEL, PAGE, Plan
 from pipeline.step import ROWS
+from pipeline.tokenizer import emphasis, fitrun, lanes
+from pipeline.tokenizer.fitrun import CURVES, MANIFEST, MODEL, PAGE, Plan
 from tokenizer_service import checkpoints
 from tokenizer_service import resume as resuming
 

@@ -17,8 +17,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.pieces import Pieces
-from pipeline.signatures import Rows
+from pipeline.likeness.pieces import Pieces
+from pipeline.likeness.signatures import Rows
 
 # N rows, D features, P pairs, E rows entered in the index
 Vectors = NDArray[np.float32]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.meetings import Rows, places, ranges
+from pipeline.likeness.meetings import Rows, places, ranges
 
 # N images, P pairs, G = 16 cells a side, F = 3 structures of a cell, T hash tables, W 64-bit words
 Wanted = Callable[[Rows, Rows], NDArray[np.bool_]]

@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import keepers, lookalikes, schema, semantic, tables
+from pipeline import schema, tables
 from pipeline.duplicates import DuplicateConfig
-from pipeline.grouping import KEEPER, Groups, grouped, linked_elsewhere
-from pipeline.lookalikes import Looks
-from pipeline.pieces import Pieces
-from pipeline.signatures import Rows
+from pipeline.likeness import keepers, lookalikes, semantic
+from pipeline.likeness.grouping import KEEPER, Groups, grouped, linked_elsewhere
+from pipeline.likeness.lookalikes import Looks
+from pipeline.likeness.pieces import Pieces
+from pipeline.likeness.signatures import Rows
 
 # N rows, P pairs, D features; R rows that are out
 PASSES = ("exact_duplicate", "near_duplicate", "semantic_duplicate")

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from infra.storage import LocalStore
-from pipeline import pages, thumbnails
-from pipeline.reconstructing import BIN_DB, Measured, Pair
+from pipeline import pages
+from pipeline.reviewing import thumbnails
+from pipeline.tokenizer.reconstructing import BIN_DB, Measured, Pair
 
 PAGE = "index.html"
 WIDTH, HEIGHT = 480, 120

@@ -12,9 +12,9 @@ from infra.corpus import Corpus, Version
 from infra.telemetry import say
 from pipeline import encoding, refs, rows, schema
 from pipeline.encoding import Square
-from pipeline.reconstructing import Picture
 from pipeline.split import VALIDATION
 from pipeline.step import IMAGES, ROWS
+from pipeline.tokenizer.reconstructing import Picture
 from tokenizer_service.images import Undecodable
 from tokenizer_service.vq import Preprocessing
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -103,14 +103,14 @@ class Finder:
 def found_in(folder: Path | None) -> dict[str, Boxes]:
     """What all ranks have found so far."""
     files = sorted(folder.glob(BOXES.format("*"))) if folder is not None else []
-    return {uid: boxes_N4 for file in files for uid, boxes_N4 in lines_of(file.open())}
+    return {uid: boxes_N4 for file in files for uid, boxes_N4 in lines_of(file.read_text())}
 
 
-def lines_of(file: Iterable[str]) -> Iterable[tuple[str, Boxes]]:
-    for line in file:
-        if line.endswith("\n"):  # else a process died over it
-            uid, boxes = json.loads(line)
-            yield uid, np.array(boxes, np.float32).reshape(-1, 4)
+def lines_of(text: str) -> Iterator[tuple[str, Boxes]]:
+    *whole, _torn = text.split("\n")  # behind the last end of a line, a process died over one
+    for line in whole:
+        uid, boxes = json.loads(line)
+        yield uid, np.array(boxes, np.float32).reshape(-1, 4)
 
 
 def seen_in(boxes_N4: Boxes, crop: tuple[int, int, int], *, side: int, flipped: bool) -> Boxes:

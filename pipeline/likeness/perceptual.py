@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.signatures import squeezed
+from pipeline.likeness.signatures import squeezed
 
 # N images, Y and X pixels, V vertical and U horizontal frequencies, B = 64 bits
 Pixels = NDArray[np.uint8]

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import catalogs, composition, meanings, outcomes, pages, reasons, schema
-from pipeline.composition import Dimension
-from pipeline.gates import catalog
+from pipeline import outcomes, pages, reasons, schema
+from pipeline.reviewing import catalogs, composition, meanings
+from pipeline.reviewing.composition import Dimension
+from pipeline.reviewing.gates import catalog
 
 REMOVING = ("filter", "screen", "dedup")
 """Steps that take out what rights let in."""

@@ -17,9 +17,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grouping import connected
-from pipeline.meetings import places
-from pipeline.signatures import Rows
+from pipeline.likeness.grouping import connected
+from pipeline.likeness.meetings import places
+from pipeline.likeness.signatures import Rows
 
 # N rows, P pairs (row, row before it), S slots
 JOINED = -1

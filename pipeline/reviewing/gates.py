@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
-from pipeline import catalogs, filters, outcomes, schema, screening
-from pipeline.rules import Rule
+from pipeline import filters, outcomes, schema, screening
+from pipeline.filtering.rules import Rule
+from pipeline.reviewing import catalogs
 from pipeline.settings import PipelineTable
 
 SLOT = pa.field("slot", pa.string())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline import schema
 from pipeline.duplicates import Preference
-from pipeline.signatures import Rows
+from pipeline.likeness.signatures import Rows
 
 # N rows
 Worth = NDArray[np.int64]

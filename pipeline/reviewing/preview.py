@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, answer
-from pipeline import borderline, config, meanings, pages, pairs, schema, weights
-from pipeline.gates import FACTS, SLOT, Gate, gates
-from pipeline.histograms import drawn
-from pipeline.linking import PASSES
-from pipeline.rules import Rule
+from pipeline import config, pages, pairs, schema, weights
+from pipeline.filtering.rules import Rule
+from pipeline.likeness.linking import PASSES
+from pipeline.reviewing import borderline, meanings
+from pipeline.reviewing.gates import FACTS, SLOT, Gate, gates
+from pipeline.reviewing.histograms import drawn
+from pipeline.reviewing.thumbnails import thumbnails
 from pipeline.settings import Asked
-from pipeline.thumbnails import thumbnails
 
 MOST = 40
 """Pictures on each side of a threshold: with 25 rules, a page of 15 MB."""

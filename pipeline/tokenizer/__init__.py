@@ -1,0 +1,1 @@
+"""The commands ``pardalis tokenizer ...`` on a corpus: fit, eval, serve, encode, decode, and their pages."""
