@@ -4,8 +4,8 @@ and memory stay flat from 2,000 to 50,000 images.
 Photographs of 400 px (``photographs``) in tars of 500. Ray's workers are warm, since they made the steps
 before; each bare process has made one shard. ``ratio`` is images per second of wall clock, Ray's over the
 bare ones', in paired runs, half of them before the long one and half after it, since the machine's own pace
-drifts; what an image costs is their median. Memory is the peak of proportional set sizes: of driver, workers and decoders, and
-of Ray's own daemons.
+drifts; what an image costs is their median. Memory is the peak of proportional set sizes: of driver, workers
+and decoders, and of Ray's own daemons.
 """
 
 from __future__ import annotations
