@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from infra.options import CorpusOptions, answer
+from infra.options import ReadOptions, answer
 from infra.telemetry import saved
 
 
@@ -13,12 +13,12 @@ def register(app: App) -> None:
     app.command("infra.cluster:submit", name="submit", help="Run any command as a job on a Ray cluster.")
 
 
-def logs(*, options: CorpusOptions | None = None) -> None:
+def logs(*, options: ReadOptions | None = None) -> None:
     """Show the events of the last command that worked on the corpus.
 
     Example: pardalis logs --corpus demo/corpus
     """
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     events = saved(options.open().store)
     lines = [" ".join(f"{key}={value}" for key, value in event.items()) for event in events]
     answer(events, "\n".join(lines), json=options.json)

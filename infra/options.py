@@ -22,14 +22,11 @@ LAST_DEMO = "demo-corpus"
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CorpusOptions:
+class ReadOptions:
+    """Of commands that ask a corpus and read no settings."""
+
     corpus: str | None = None
     """Path or s3:// address; default $PARDALIS_CORPUS, else the corpus last built by `pardalis demo`."""
-    config: Path | None = None
-    """TOML file of the run; default: the settings that the corpus was last built with, and for a model those
-    that its run began with."""
-    overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
-    """A line of TOML that wins over the file, such as --set 'pipeline.filters.min_side = 512'."""
     json: Annotated[bool, Parameter(negative="")] = False
     """Print one JSON document on stdout."""
 
@@ -45,6 +42,16 @@ class CorpusOptions:
             raise NoCorpus("no corpus is named; give --corpus, set PARDALIS_CORPUS, or run `pardalis demo`")
         say(f"corpus: {last.read_text().strip()} (last built by `pardalis demo`)")
         return last.read_text().strip()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusOptions(ReadOptions):
+    config: Path | None = None
+    """TOML file of the run; default: the settings that the corpus was last built with, and for a model those
+    that its run began with."""
+    overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    """A line of TOML that wins over the file, such as --set 'pipeline.filters.min_side = 512'."""
 
 
 @Parameter(name="*")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
-from infra.options import CorpusOptions, answer
+from infra.options import ReadOptions, answer
 from pipeline import embedded, folding, reasons, refs, schema, tables
 from pipeline.contract import Asset, License
 from pipeline.embedded import signals
@@ -43,7 +43,7 @@ LEFT_OUT = frozenset(
 """Of the facts told at the end: these are told before."""
 
 
-def explain(uid: str, *, options: CorpusOptions | None = None) -> None:
+def explain(uid: str, *, options: ReadOptions | None = None) -> None:
     """Say why an asset is in or out: the outcome, the step and rule that gave it, and every licence it names.
 
     With --json it prints a list: one entry for every revision that was delivered.
@@ -55,7 +55,7 @@ def explain(uid: str, *, options: CorpusOptions | None = None) -> None:
     uid
         provider:asset_id
     """
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     corpus = options.open()
     version = corpus.newest()
     rows = [explained(corpus, version, row) for row in catalog_rows(corpus, version, uid)]

@@ -137,11 +137,19 @@ def current(version: Version, head: Version, steps: Sequence[Step]) -> Version:
 def build(asked: Asked, to: str | None, engine: EngineOptions) -> Answer:
     def check(found: Config) -> None:
         weights.check(found)
+        commercial = is_commercial(asked.corpus, asked.corpus.newest(), found)
+        weights.check_terms(found.tokenizer.image, commercial=commercial)
         weights.check_ids(found, plan.up_to(plan.build_steps(found), to))
 
     with job("build", asked, engine, check=check) as work:
         version, found = build_all(work, to)
     return summary(version, found), told(version, found)
+
+
+def is_commercial(corpus: Corpus, version: Version, config: Config) -> bool:
+    """Whether the settings say so, or those did by which the version's assets were admitted."""
+    admitted = corpus.artifact(version, "decide").settings["commercial"]
+    return bool(admitted or config.pipeline.purpose.commercial)
 
 
 def build_all(work: Job, to: str | None = None) -> tuple[Version, Balances]:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
-from infra.options import CorpusOptions, answer
+from infra.options import ReadOptions, answer
 from pipeline import archive, refs, schema, tables
 from pipeline.embed import PROJECTION, EncoderConfig, load_encoder
 from pipeline.indexing import MEMBERS, SEGMENT
@@ -133,7 +133,7 @@ def query(
     text: str | None = None,
     image: Path | None = None,
     k: Annotated[int, Parameter(name=("-k", "--k"))] = 10,
-    options: CorpusOptions | None = None,
+    options: ReadOptions | None = None,
 ) -> None:
     """Find the nearest assets that may be shown, by text, by image, or by both.
 
@@ -148,7 +148,7 @@ def query(
     k
         How many answers.
     """
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     corpus = options.open()
     version = corpus.newest()
     library = open_library(corpus, version)
@@ -164,12 +164,12 @@ def vars_of(found: Found) -> dict[str, Any]:
     return {name: getattr(found, name) for name in Found.__slots__}
 
 
-def stats(*, options: CorpusOptions | None = None) -> None:
+def stats(*, options: ReadOptions | None = None) -> None:
     """Show the index's segments: members, those that are in the index, and those that may be shown.
 
     Example: pardalis index stats --json
     """
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     corpus = options.open()
     shards = sorted(corpus.artifact(corpus.newest(), "index").shards.items())
     found = []

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from infra.options import CorpusOptions, answer
+from infra.options import ReadOptions, answer
 from pipeline import build, jobs, plan
 from pipeline.config import Config
 
 
-def status(*, options: CorpusOptions | None = None) -> None:
+def status(*, options: ReadOptions | None = None) -> None:
     """Show the newest version: deliveries, models, and what became of every row at every step.
 
     Example: pardalis status --corpus demo/corpus --json
     """
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     corpus = options.open()
     version = corpus.newest()
     steps = plan.steps(Config())

@@ -12,13 +12,14 @@ import importlib.metadata
 import json
 import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from infra.artifact import Made
 from infra.settings import Section
@@ -70,6 +71,12 @@ class ImageConfig(Section):
     OWNER/NAME:FILE of one on the hub: to take instead of fitting one."""
     model_license: str | None = None
     """What published weights are under, as an SPDX identifier; unstated, they serve no commercial purpose."""
+
+    @field_validator("model")
+    @classmethod
+    def _from_any_folder(cls, model: str | None) -> str | None:
+        """The next build may be begun elsewhere, and so may its workers."""
+        return str(Path(model).absolute()) if model is not None and Path(model).is_file() else model
 
     def by_content(self) -> ImageConfig:
         """What a fit depends on: without paths, and without the model that is taken instead."""
@@ -153,6 +160,7 @@ def fit_vq(task: Task, report: Report, *, config: ImageConfig) -> Made:
         perceptual=perceptual(config.fit),
         device=numerics.device(),
     )
+    fitted.model.config = vq.trained_at(fitted.model.config, config.side)
     files = {VQ: vq.save(fitted.model), CURVES: json.dumps(fitted.curves).encode()}
     return Made(files=files, facts={"images": len(images_NHWC), "codebook": config.fit.vq.codebook_size})
 

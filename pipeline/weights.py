@@ -11,6 +11,7 @@ from pipeline import given, scores
 from pipeline.config import Config
 from pipeline.filtering import language
 from pipeline.step import Step
+from pipeline.tokens import ImageConfig
 from tokenizer_service import checkpoints, vocabulary
 
 
@@ -32,10 +33,15 @@ def check(config: Config) -> None:
     and how to get it.
     """
     missing = scores.missing(config.pipeline.scores, config.retrieval.encoder)
-    refuse(missing + of_filters(config) + of_tokenizer(config))
-    if config.tokenizer.image.model is not None:
-        model = given.opened(config.tokenizer.image.model, license=config.tokenizer.image.model_license)
-        checkpoints.refuse_noncommercial(model.weights, commercial=config.pipeline.purpose.commercial)
+    refuse(missing + of_filters(config) + of_tokenizer(config.tokenizer.image))
+    check_terms(config.tokenizer.image, commercial=config.pipeline.purpose.commercial)
+
+
+def check_terms(image: ImageConfig, *, commercial: bool) -> None:
+    """Refuse a model that is taken and may not serve the purpose."""
+    if image.model is not None:
+        model = given.opened(image.model, license=image.model_license)
+        checkpoints.refuse_noncommercial(model.weights, commercial=commercial)
 
 
 def objection(config: Config) -> str | None:
@@ -58,8 +64,8 @@ def of_filters(config: Config) -> list[str]:
     return [] if why is None else [f"pipeline.filters.languages: {why}"]
 
 
-def of_tokenizer(config: Config) -> list[str]:
-    files = config.tokenizer.image.fit.lpips
+def of_tokenizer(image: ImageConfig) -> list[str]:
+    files = image.fit.lpips
     return [] if files is None else [f"tokenizer.image.fit.lpips: {why}" for why in files.missing()]
 
 

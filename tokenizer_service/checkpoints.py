@@ -31,7 +31,16 @@ MAX_PICKLE_BYTES = 64 << 20
 WRAPPERS = ("ema", "model", "state_dict")
 """Where trainers put the weights: the first that is there, as LlamaGen's own loader does."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+:[\w./-]+")
-NONCOMMERCIAL = re.compile(r"non-?commercial|research|\bnc\b", re.IGNORECASE)
+PERMISSIVE = frozenset(
+    one.casefold()
+    for one in (
+        *("MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unlicense", "0BSD"),
+        *("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "MPL-2.0"),
+    )
+)
+"""SPDX identifiers that let anybody use weights commercially. Terms of a contract of one's own are stated as
+``LicenseRef-NAME``; any other word counts as non-commercial, since nobody can list all that forbid it."""
+OWN_TERMS = "licenseref-"
 
 # Everything that torch.load was seen to raise on damaged bytes, and on what weights_only refuses.
 _BROKEN = (
@@ -70,7 +79,7 @@ def load(where: str | Path, *, license: str | None = None, layout: Name | None =
     weights = Weights(
         license=license
         or f"not stated; the authors of its layout publish theirs under {LAYOUTS[name].license}",
-        noncommercial=license is None or bool(NONCOMMERCIAL.search(license)),
+        noncommercial=license is None or not is_permissive(license),
         layout=name,
         sha256=sha256(path),
     )
@@ -98,13 +107,23 @@ def is_ours(path: Path) -> bool:
         return False  # those who read published files say what is wrong
 
 
+def is_permissive(license: str) -> bool:  # noqa: A002  # as :func:`load` has it
+    """Whether such terms allow a commercial use.
+
+    >>> [is_permissive(one) for one in ("mit", "LicenseRef-Acme-7", "CC BY Non Commercial 4.0")]
+    [True, True, False]
+    """
+    return license.casefold() in PERMISSIVE or license.casefold().startswith(OWN_TERMS)
+
+
 def refuse_noncommercial(weights: Weights | None, *, commercial: bool) -> None:
     """Raises :class:`Noncommercial` for such weights where the purpose is commercial."""
     if commercial and weights is not None and weights.noncommercial:
         raise Noncommercial(
             f"the tokenizer's weights (layout {weights.layout}, sha256 {weights.sha256[:12]}...) are under: "
-            f"{weights.license}. That is not for a commercial purpose; state what they are under "
-            "(--init-license, --model-license, tokenizer.image.model_license), fit your own, or set "
+            f"{weights.license}. That is not for a commercial purpose; state a licence that is, by its SPDX "
+            "identifier or as LicenseRef-NAME where you have a contract (--init-license, --model-license, "
+            "tokenizer.image.model_license), fit your own, or set "
             "pipeline.purpose.commercial to false"
         )
 

@@ -46,7 +46,7 @@ class Layout:
 
 _TAMING = Layout(
     license="MIT",
-    preprocessing=Preprocessing(resize="linear"),
+    preprocessing=Preprocessing(resize="linear", side=256),
     levels=("down", "up"),
     block="block",
     middle=("block_1", "attn_1", "block_2"),
@@ -69,7 +69,7 @@ LAYOUTS: dict[Name, Layout] = {
     ),
     "llamagen": Layout(
         license="MIT",
-        preprocessing=Preprocessing(resize="bicubic"),
+        preprocessing=Preprocessing(resize="bicubic", side=256),
         levels=("conv_blocks", "conv_blocks"),
         block="res",
         middle=("0", "1", "2"),
@@ -77,7 +77,7 @@ LAYOUTS: dict[Name, Layout] = {
     ),
     "chameleon": Layout(
         license="Chameleon Research License",
-        preprocessing=Preprocessing(resize="lanczos"),
+        preprocessing=Preprocessing(resize="lanczos", side=512),
         levels=_TAMING.levels,
         block=_TAMING.block,
         middle=_TAMING.middle,

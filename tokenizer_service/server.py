@@ -12,7 +12,8 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -97,6 +98,8 @@ class Asking:
 
     handle: DeploymentHandle[Replica]
     app: str
+    controller: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    """Asks it, and may wait without end: not in a thread that requests need."""
 
     async def encode(self, images: Sequence[bytes]) -> list[Coded] | Unfit:
         return await answered(self.handle.encode.remote(images))
@@ -109,8 +112,9 @@ class Asking:
 
     async def alive(self) -> bool:
         """Whether a replica runs, by what the controller knows: no place in the queue is taken for it."""
-        status = await asyncio.to_thread(serve.status)
-        states: Any = status.applications[self.app].deployments[DEPLOYMENT].replica_states
+        status = await asyncio.get_running_loop().run_in_executor(self.controller, serve.status)
+        app = status.applications.get(self.app)
+        states: Any = app.deployments[DEPLOYMENT].replica_states if app and app.deployments else {}
         return bool(states.get("RUNNING", 0))
 
 

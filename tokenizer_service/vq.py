@@ -53,6 +53,8 @@ class Preprocessing(Section):
     """``hamming`` is our own; ``linear`` is that of taming-transformers, ``bicubic``, after halvings, that of
     LlamaGen, ``lanczos`` Chameleon's. All of them bring the short side to the square's and cut the centre,
     and make -1 of 0 and 1 of 255."""
+    side: int | None = None
+    """Pixels a side of those squares, where it is known. Others can be encoded too, less well."""
 
 
 class Weights(Section):
@@ -88,6 +90,12 @@ class VQConfig(Section):
                 f"{self.codebook_size}; set codebook_size to {self.quantizer.size}"
             )
         return self
+
+
+def trained_at(config: VQConfig, side: int) -> VQConfig:
+    """The same model, saying which squares it has been fitted on."""
+    told = config.preprocessing.model_copy(update={"side": side})
+    return config.model_copy(update={"preprocessing": told})
 
 
 class VQ(nn.Module):

@@ -244,5 +244,4 @@ def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
             folder=Path(plan.folder),
             workers=workers,
             cpus=plan.config.loop.threads,
-            gpus=int(torch.cuda.is_available()),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -48,6 +49,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """Of glibc: memory of up to 64 MiB is kept for the next item, instead of being given back and zeroed again by
 the kernel, which took 1.5 of the 14 ms of a photograph."""
+WITHOUT_REAPING = os.WEXITED | os.WNOHANG | os.WNOWAIT
 SIGNALS = {one.value: one.name for one in signal.Signals}
 
 
@@ -253,11 +255,21 @@ class _Child:
             raise Died("no answer in time")
 
     def _tell_end(self) -> NoReturn:
-        try:
-            code = self.process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            raise Died("malformed answer") from None
+        code = self._code()
+        if code is None:
+            raise Died("malformed answer")
         raise Died(SIGNALS.get(-code, f"signal {-code}") if code < 0 else f"exit {code}")
+
+    def _code(self) -> int | None:
+        """Its exit code as subprocess has it; none, where it does not end. Its number stays ours until it is
+        waited for, so that what it has started can be ended with it.
+        """
+        until, ended = time.monotonic() + END_S, None
+        while (ended := os.waitid(os.P_PID, self.process.pid, WITHOUT_REAPING)) is None:
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.01)
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -283,7 +295,13 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-SHORT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+SHORT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
 
 
 def _head(raw: bytes) -> tuple[dict[str, Any], list[int]]:

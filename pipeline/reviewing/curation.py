@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
-from infra.options import CorpusOptions, answer
+from infra.options import ReadOptions, answer
 from pipeline import outcomes, pages, reasons, schema
 from pipeline.reviewing import catalogs, composition, meanings
 from pipeline.reviewing.composition import Dimension
@@ -43,7 +43,7 @@ class Cut:
     removed: NDArray[np.bool_]
 
 
-def report(*, out: Path | None = None, options: CorpusOptions | None = None) -> None:
+def report(*, out: Path | None = None, options: ReadOptions | None = None) -> None:
     """Count rows by rule over every step, and compare what the corpus is made of before and after each.
 
     Example: pardalis filters report --out report.html --corpus demo/corpus
@@ -53,7 +53,7 @@ def report(*, out: Path | None = None, options: CorpusOptions | None = None) -> 
     out
         The page; default report.html, and none with --json.
     """
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     if out is None and not options.json:
         out = Path("report.html")
     page = pages.place(out) if out else None

@@ -8,6 +8,7 @@ faces and 0.7 s for words.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,6 +83,8 @@ class Finder:
         self, detectors: Callable[[], list[Detect]], known: dict[str, Boxes], kept: Path | None
     ) -> None:
         self.detectors, self.known, self.kept = detectors, known, kept
+        if kept is not None and kept.exists():
+            cut(kept)
         self.own = threading.local()
         self.lock = threading.Lock()
 
@@ -104,6 +107,11 @@ def found_in(folder: Path | None) -> dict[str, Boxes]:
     """What all ranks have found so far."""
     files = sorted(folder.glob(BOXES.format("*"))) if folder is not None else []
     return {uid: boxes_N4 for file in files for uid, boxes_N4 in lines_of(file.read_text())}
+
+
+def cut(file: Path) -> None:
+    """Off a line that a process died over: what is written next would stand behind it."""
+    os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
 
 
 def lines_of(text: str) -> Iterator[tuple[str, Boxes]]:

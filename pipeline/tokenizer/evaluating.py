@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.options import CorpusOptions, answer
+from infra.options import ReadOptions, answer
 from infra.storage import cache_folder
 from pipeline import numerics
 from pipeline.tokenizer import evalpage, heldout
@@ -41,11 +41,11 @@ class Subject:
 def evaluate(
     *,
     image: Path | None = None,
-    model: Path | None = None,
+    model: str | None = None,
     side: int | None = None,
     inception: Path | None = None,
     out: Path | None = None,
-    options: CorpusOptions | None = None,
+    options: ReadOptions | None = None,
 ) -> None:
     """Measure the image tokenizer on the held-out images, or on others.
 
@@ -56,15 +56,16 @@ def evaluate(
     image
         Folder of JPEG, PNG or WebP files to measure on; the folders in it are categories.
     model
-        Weights to measure: a vq.safetensors or a published checkpoint. With --image, no corpus is opened.
+        Weights to measure: a vq.safetensors, a published checkpoint, or its OWNER/NAME:FILE on the hub. With
+        --image, no corpus is opened.
     side
-        Pixels of the squares; default what the corpus's tokenizer was fitted at.
+        Pixels of the squares; default what the tokenizer was fitted at.
     inception
         Inception weights of pytorch-fid, for rFID; default the file of that name among the cached weights.
     out
         Folder for a page of pictures beside what was drawn of them; made if it is not there.
     """
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     page = evalpage.place(out) if out else None
     seen_by = load_inception(inception)
     what = subject(image, model, side, options)
@@ -80,16 +81,16 @@ def evaluate(
     answer(facts, "\n".join(lines(facts, page)), json=options.json)
 
 
-def subject(image: Path | None, model: Path | None, side: int | None, options: CorpusOptions) -> Subject:
-    if image is not None and model is not None:
-        if side is None:
-            raise ValueError("--image with --model needs --side, the pixels that the model was trained at")
-        loaded, where = checkpoints.open_model(model), ""
-    else:
+def subject(image: Path | None, model: str | None, side: int | None, options: ReadOptions) -> Subject:
+    where = ""
+    if image is None or model is None:
         corpus = options.open()
         version = corpus.newest()
-        loaded = load_vq(corpus, version) if model is None else checkpoints.open_model(model)
-        side, where = side or image_side(corpus, version), f"{corpus.store.uri}, version {version.number}"
+        where = f"{corpus.store.uri}, version {version.number}"
+    loaded = load_vq(corpus, version) if model is None else checkpoints.open_model(model)
+    side = side or (image_side(corpus, version) if model is None else loaded.config.preprocessing.side)
+    if side is None:
+        raise ValueError(f"{model or where} does not say at which size it was fitted; give --side")
     square = heldout.squares(side, loaded.config.preprocessing)
     return Subject(
         model=loaded.to(numerics.device()),

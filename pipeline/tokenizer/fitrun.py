@@ -74,6 +74,8 @@ class Plan(Section):
     init_sha256: str | None
     init_license: str | None
     """As whoever began the run states it."""
+    read: dict[str, str]
+    """Keys of the artifacts that it reads, by step."""
     image: ImageConfig
     run: RunConfig
 
@@ -223,6 +225,7 @@ def gathered(state: dict[str, list[int]]) -> dict[str, list[int]]:
 
 def publish(plan: Plan, model: VQ, version: Version) -> None:
     """The fitted file, then what it is: the manifest comes last, and says that the run is done."""
+    model.config = vq.trained_at(model.config, plan.image.side)
     data, store = vq.save(model), LocalStore(plan.folder)
     store.write(MODEL, data)
     manifest = {

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from cyclopts import Parameter
 from pydantic import ValidationError
 
@@ -19,13 +18,14 @@ from infra import cluster, journal, launch, runs
 from infra.artifact import Corrupt, fingerprint, pretty
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
-from infra.storage import LocalStore
+from infra.storage import LocalStore, Store
 from infra.telemetry import Log
 from pipeline import jobs, refs, rows, schema, weights
 from pipeline.config import Config
 from pipeline.step import ROWS
 from pipeline.tokenizer import emphasis, fitrun, lanes
-from pipeline.tokenizer.fitrun import CURVES, MANIFEST, MODEL, PAGE, Plan
+from pipeline.tokenizer.fitrun import CURVES, MANIFEST, MODEL, PAGE, Plan, RunConfig
+from pipeline.tokens import ImageConfig
 from tokenizer_service import checkpoints
 from tokenizer_service import resume as resuming
 
@@ -68,8 +68,8 @@ def fit(
     options, engine = options or CorpusOptions(), engine or EngineOptions()
     if begun(runs.folder(run)) and not resume:
         raise runs.OtherRun(f"{run} holds a run already; give --resume to go on with it, or another --run")
-    corpus, log = options.open(), Log()
-    plan, version = of(corpus, options, folder=run, start=start or Start())
+    log = Log()
+    corpus, plan, version = of(options, folder=run, start=start or Start())
     try:
         summary = fit_version(corpus, version, plan, workers=workers, engine=engine, log=log)
     finally:
@@ -77,20 +77,31 @@ def fit(
     answer(summary, "\n".join(f"{name}: {value}" for name, value in summary.items()), json=options.json)
 
 
-def of(corpus: Corpus, options: CorpusOptions, *, folder: Path, start: Start) -> tuple[Plan, Version]:
-    """The plan that the folder holds, on its own version of the corpus; else a new one, on the newest.
+def of(options: CorpusOptions, *, folder: Path, start: Start) -> tuple[Corpus, Plan, Version]:
+    """The plan that the folder has begun with, on the version of its corpus; else a new one, on the newest.
 
     A run that goes on need not be told its settings again; where it is, they have to be the same.
     """
-    held = held_plan(folder)
-    version = corpus.newest() if held is None else corpus.version(held.version)
+    held = held_plan(folder) if begun(folder) else None
+    if held is None:
+        corpus = options.open()
+        config, version = jobs.load(corpus, options), corpus.newest()
+        return corpus, planned(corpus, version, config, folder=folder, start=start), version
+    corpus = options.open() if options.corpus else Corpus(Store.at(held.corpus))
+    version = corpus.version(held.version)
     refuse_refused(corpus, version)
-    if held is not None and not (options.config or options.overrides or start != Start()):
-        moved = {"corpus": corpus.store.uri, "folder": str(folder.absolute())}
-        return held.model_copy(update=moved), version
-    config = jobs.load(corpus, options)
-    check(config)
-    return planned(corpus, version, config, folder=folder, start=start), version
+    if options.config or options.overrides or start != Start():
+        config = jobs.load(corpus, options)
+        return corpus, planned(corpus, version, config, folder=folder, start=start), version
+    if held.read != reads(corpus, version):
+        raise runs.OtherRun(f"{folder} holds a run on other images than {corpus.store.uri} has; see --corpus")
+    check(held.image, held.run)
+    moved = {"corpus": corpus.store.uri, "folder": str(folder.absolute())}
+    return corpus, held.model_copy(update=moved), version
+
+
+def reads(corpus: Corpus, version: Version) -> dict[str, str]:
+    return {step: corpus.artifact(version, step).key for step in STEPS}
 
 
 def refuse_refused(corpus: Corpus, version: Version) -> None:
@@ -125,26 +136,28 @@ def begun(folder: Path) -> bool:
     return resuming.latest(folder) is not None or (folder / MANIFEST).exists()
 
 
-def check(config: Config) -> None:
+def check(image: ImageConfig, run: RunConfig) -> None:
     """Raises ValueError for weights that are not here, and for boxes that nobody finds or looks at."""
-    looked_for = config.tokenizer.run.stream.emphasis
-    if (config.tokenizer.image.fit.crops is None) == (looked_for.faces or looked_for.text):
+    looked_for = run.stream.emphasis
+    if (image.fit.crops is None) == (looked_for.faces or looked_for.text):
         raise ValueError(
             "tokenizer.run.stream.emphasis finds boxes and tokenizer.image.fit.crops looks at them; set both "
             "or none"
         )
-    weights.refuse(weights.of_tokenizer(config) + emphasis.missing(looked_for))
+    weights.refuse(weights.of_tokenizer(image) + emphasis.missing(looked_for))
 
 
 def planned(corpus: Corpus, version: Version, config: Config, *, folder: Path, start: Start) -> Plan:
     """The run's plan. Weights that it begins with bring their shape, which wins over the settings."""
     image, sha256, init = config.tokenizer.image, None, start.init
+    check(image, config.tokenizer.run)
     if init is not None:
         model = checkpoints.open_model(init, license=start.init_license)
-        checkpoints.refuse_noncommercial(model.weights, commercial=config.pipeline.purpose.commercial)
+        commercial = jobs.is_commercial(corpus, version, config)
+        checkpoints.refuse_noncommercial(model.weights, commercial=commercial)
         sha256 = checkpoints.sha256(checkpoints.found(init))
         image = image.model_copy(update={"fit": image.fit.model_copy(update={"vq": model.config})})
-    read = {step: corpus.artifact(version, step).key for step in STEPS}
+    read = reads(corpus, version)
     told = [image.by_content().model_dump(mode="json"), config.tokenizer.run.model_dump(mode="json")]
     return Plan(
         identity=fingerprint(*told, read, sha256, start.init_license),
@@ -154,6 +167,7 @@ def planned(corpus: Corpus, version: Version, config: Config, *, folder: Path, s
         init=str(Path(init).absolute()) if init is not None and Path(init).is_file() else init,
         init_sha256=sha256,
         init_license=start.init_license,
+        read=read,
         image=image,
         run=config.tokenizer.run,
     )
@@ -184,7 +198,7 @@ def fit_version(
 
 def claim(plan: Plan) -> None:
     """Make the folder this run's, or find that it is."""
-    held = held_plan(plan.path)
+    held = held_plan(plan.path) if begun(plan.path) else None
     if held is not None and held.identity != plan.identity:
         raise runs.OtherRun(
             f"{plan.folder} holds a run with other settings, images or --init; give another --run"
@@ -204,5 +218,4 @@ def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
             folder=plan.path,
             workers=workers,
             cpus=plan.image.threads,
-            gpus=int(torch.cuda.is_available()),
         )

@@ -17,13 +17,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from infra.options import CorpusOptions, answer
+from infra.options import ReadOptions, answer
 from infra.storage import LocalStore, Store, cache_folder
 from infra.telemetry import say
 from pipeline import refs
-from pipeline.tokenizer.tokenizing import image_side
+from pipeline.tokenizer.tokenizing import image_side, numerics_of
 from pipeline.tokens import VQ
 from tokenizer_service import checkpoints, server, vq
+from tokenizer_service.coding import NUMERICS, Numerics
 from tokenizer_service.serving import listening
 from tokenizer_service.serving.callers import Anyone, Callers, Rates, Room, Tokens
 from tokenizer_service.serving.door import Door
@@ -44,8 +45,8 @@ class ServeOptions:
     """In place of a corpus's: a vq.safetensors, a published checkpoint, or its OWNER/NAME:FILE on the hub."""
     model_license: str | None = None
     """What published weights are under, as an SPDX identifier."""
-    side: int = 256
-    """Pixels a side of what is encoded, with --model; a corpus names its own."""
+    side: int | None = None
+    """Pixels a side of what is encoded; default what the model was fitted at."""
     host: str = "127.0.0.1"
     port: int = 8000
     """0 takes a free one."""
@@ -69,7 +70,7 @@ class ServeOptions:
     """Ray cluster to join; default $RAY_ADDRESS, else a local Ray."""
 
 
-def serve(*, options: CorpusOptions | None = None, service: ServeOptions | None = None) -> None:
+def serve(*, options: ReadOptions | None = None, service: ServeOptions | None = None) -> None:
     """Serve the image tokenizer over HTTP: POST /encode and /decode; /healthz, /metrics, /openapi.json.
 
     It ends on SIGTERM or Ctrl-C, when the requests in flight are answered. It speaks plain HTTP: beyond this
@@ -80,12 +81,14 @@ def serve(*, options: CorpusOptions | None = None, service: ServeOptions | None 
     then: curl --oauth2-bearer "$(cat token.txt)" --data-binary @apple.jpg -H "Content-Type: image/jpeg"
     http://127.0.0.1:8000/encode
     """
-    options, service = options or CorpusOptions(), service or ServeOptions()
+    options, service = options or ReadOptions(), service or ServeOptions()
     callers = allowed(service, os.environ)
     os.environ.pop(TOKEN, None)  # what Ray starts inherits the rest
-    weights, side = chosen(options, service)
+    weights, numerics, side = chosen(options, service)
     model = vq.load(weights.read())
-    shape = shaped(service, side, model.config.downsample)
+    sides = (service.side, side, model.config.preprocessing.side)
+    side = next((one for one in sides if one is not None), None)
+    shape = shaped(service, side, model.config.downsample, numerics)
     if model.weights is not None and model.weights.noncommercial:
         say(f"for no commercial purpose: the weights are under {model.weights.license}")
     with contextlib.ExitStack() as held:
@@ -109,7 +112,7 @@ async def opened(
     callers: Callers,
     at: socket.socket,
     *,
-    options: CorpusOptions,
+    options: ReadOptions,
     service: ServeOptions,
 ) -> None:
     max_body = int(service.max_body_mib * MIB)
@@ -153,16 +156,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def chosen(options: CorpusOptions, service: ServeOptions) -> tuple[refs.Ref, int]:
-    """Where the model's file lies, and the pixels a side that it is for."""
+def chosen(options: ReadOptions, service: ServeOptions) -> tuple[refs.Ref, Numerics, int | None]:
+    """Where the model lies, how a corpus computes it, and the pixels a side of the squares of that corpus."""
     if service.model is not None:
         if options.corpus is not None:
             raise ValueError("--model and --corpus both name a model; leave one out")
-        return of_ours(service.model, license=service.model_license), service.side
+        return of_ours(service.model, license=service.model_license), NUMERICS, None
     corpus = options.open()
     version = corpus.newest()
     ref = refs.of(corpus.store, corpus.artifact(version, "vq").only, VQ)
-    return ref, image_side(corpus, version)
+    return ref, numerics_of(corpus, version), image_side(corpus, version)
 
 
 def of_ours(where: str, *, license: str | None) -> refs.Ref:  # noqa: A002  # as checkpoints has it
@@ -180,7 +183,9 @@ MAX_LOOKERS = 16
 """Decoders of a replica: some 300 photographs a second, and 13 GB at the worst."""
 
 
-def shaped(service: ServeOptions, side: int, downsample: int) -> Shape:
+def shaped(service: ServeOptions, side: int | None, downsample: int, numerics: Numerics) -> Shape:
+    if side is None:
+        raise ValueError("the model does not say at which size it was fitted; give --side")
     if side < downsample or side % downsample:
         fix = max(downsample, side // downsample * downsample)
         raise ValueError(f"--side {side} is no multiple of the model's {downsample} px; give {fix}")
@@ -192,7 +197,13 @@ def shaped(service: ServeOptions, side: int, downsample: int) -> Shape:
         raise ValueError(f"--wait-ms {service.wait_ms}: give a number from 0 on")
     # Each may take 832 MiB.
     lookers = max(1, min(MAX_LOOKERS, len(os.sched_getaffinity(0)) // service.replicas))
-    return Shape(side=side, max_batch=service.max_batch, wait_s=service.wait_ms / 1000, lookers=lookers)
+    return Shape(
+        side=side,
+        max_batch=service.max_batch,
+        wait_s=service.wait_ms / 1000,
+        lookers=lookers,
+        dtype=numerics.dtype,
+    )
 
 
 def address(at: socket.socket) -> str:

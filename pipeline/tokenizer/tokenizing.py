@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from infra.corpus import Corpus, Version
-from infra.options import CorpusOptions, answer, png
+from infra.options import ReadOptions, answer, png
 from pipeline import refs
 from pipeline.encoding import square
 from pipeline.tokens import BPE, VQ
 from tokenizer_service import coding, text, vq
+from tokenizer_service.coding import NUMERICS, Numerics
 
 
 def pinned(corpus: Corpus, version: Version, step: str, file: str) -> bytes:
@@ -34,8 +35,15 @@ def image_side(corpus: Corpus, version: Version) -> int:
     return int(corpus.artifact(version, "vq").settings["side"])
 
 
+def numerics_of(corpus: Corpus, version: Version) -> Numerics:
+    """How the version's codes were computed; the defaults where none were yet."""
+    if "tokenize" not in version.artifacts:
+        return NUMERICS
+    return Numerics.model_validate(corpus.artifact(version, "tokenize").settings["encode"])
+
+
 def encode(
-    *, image: Path | None = None, words: str | None = None, options: CorpusOptions | None = None
+    *, image: Path | None = None, words: str | None = None, options: ReadOptions | None = None
 ) -> None:
     """Print the codes of an image, or the BPE entries of a text, as JSON.
 
@@ -48,14 +56,16 @@ def encode(
     words
         Text.
     """
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     corpus = options.open()
     version = corpus.newest()
     found: dict[str, list[int]] = {}
     if image is not None:
         model = load_vq(corpus, version)
         pixels = square(image.read_bytes(), image_side(corpus, version), model.config.preprocessing)
-        found["codes"] = coding.encode_images(model, pixels[None])[0].tolist()
+        found["codes"] = coding.encode_images(model, pixels[None], numerics=numerics_of(corpus, version))[
+            0
+        ].tolist()
     if words is not None:
         found["entries"] = load_bpe(corpus, version).encode([words])[0].tolist()
     if not found:
@@ -63,7 +73,7 @@ def encode(
     answer(found, json.dumps(found), json=options.json)
 
 
-def decode(codes: Path, *, out: Path, options: CorpusOptions | None = None) -> None:
+def decode(codes: Path, *, out: Path, options: ReadOptions | None = None) -> None:
     """Draw the image that codes stand for.
 
     Example: pardalis tokenizer decode apple.json --out apple-again.png
@@ -76,7 +86,7 @@ def decode(codes: Path, *, out: Path, options: CorpusOptions | None = None) -> N
         PNG file.
     """
     values, out = codes_of(codes), png(out)
-    options = options or CorpusOptions()
+    options = options or ReadOptions()
     corpus = options.open()
     (picture,) = coding.decode_codes(load_vq(corpus, corpus.newest()), np.asarray([values]))
     Image.fromarray(picture).save(out)

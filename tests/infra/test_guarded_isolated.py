@@ -6,6 +6,7 @@ whoever takes it over would.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -73,7 +74,9 @@ def forked(data, settings):
     if not pid:
         time.sleep(60)
         os._exit(0)
-    return {"pid": pid}, []
+    if data == b"goes":
+        os._exit(3)
+    return {"pid": pid, "leader": os.getpid()}, []
 
 def mistold(data, settings):
     os.write(PIPE, data)
@@ -123,9 +126,20 @@ def test_one_process_serves_all_items_and_is_gone_when_it_is_closed_or_forgotten
 
 
 def test_what_the_process_has_started_ends_with_it() -> None:
-    with isolated("forked") as work:
+    with isolated("forked", deaths=1) as work:
         told, _ = work.call(b"")
-    assert ends(told["pid"])
+        work.close()
+        assert ends(told["pid"])
+        leader = work.call(b"stays")[0]["leader"]
+        with pytest.raises(Died, match="exit 3"):
+            work.call(b"goes")
+    assert all(ends(one.pid) for one in psutil.process_iter() if group_of(one.pid) == leader)
+
+
+def group_of(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return None
 
 
 def test_the_environment_holds_no_secret_and_few_files_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +230,7 @@ def framed(head: bytes, *parts: bytes) -> bytes:
         (framed(b'{"value": {}, "value": {}, "parts": []}'), "malformed answer"),
         (framed(b"[" * 10_000), "malformed answer"),
         (framed(b'{"value": {"x": NaN}, "parts": []}'), "malformed answer"),
+        (framed(b'{"value": {"x": 1e999}, "parts": []}'), "malformed answer"),
         (framed(b'{"value": {"x": "\\ud800"}, "parts": []}'), "malformed answer"),
         (framed(b'{"value": {}, "parts": [' + b"0," * 64 + b"0]}"), "malformed answer"),
         (framed(b'{"raised": "a b\\u001b[2J"}'), "malformed answer"),

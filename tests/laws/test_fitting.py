@@ -165,6 +165,30 @@ def test_a_codebook_that_there_are_no_ids_for_is_told_before_the_build(options: 
     assert run(["build", *options, *large]) == MISTAKE
 
 
+def test_a_run_goes_on_with_no_other_images_though_their_version_has_the_same_number(
+    fitted: Path, options: list[str], tmp_path: Path
+) -> None:
+    folder, other = shutil.copytree(fitted, tmp_path / "run"), str(tmp_path / "other")
+    uri = Deliveries(tmp_path).write([sample(number) for number in range(100, 130)])
+    there = ["--corpus", other, *options[2:]]
+    assert run(["ingest", uri, "--as-of", "2026-06-01T00:00:00Z", *there]) == 0
+    assert run(["build", "--to", "split", *there]) == 0
+    goes_on = ["tokenizer", "fit", "--run", str(folder), "--resume", "--engine", "inline"]
+    assert run([*goes_on, "--corpus", other]) == MISTAKE
+    assert run(goes_on) == 0  # on the corpus that it began with, whatever the command would take else
+    assert json.loads((folder / "config.json").read_text())["corpus"] == options[1]
+
+
+def test_settings_that_came_to_nothing_do_not_bind_the_next_attempt(
+    options: list[str], tmp_path: Path
+) -> None:
+    command = ["tokenizer", "fit", "--run", str(tmp_path), *options]
+    none_held_out = "tokenizer.image.side = 4096"
+    assert run([*command, "--set", none_held_out]) == MISTAKE
+    (tmp_path / "config.json").write_text("{}")
+    assert run([*command, "--set", "tokenizer.image.fit.steps = 1"]) == 0
+
+
 def test_a_folder_of_another_run_is_refused(fitted: Path, options: list[str]) -> None:
     other = ["tokenizer", "fit", "--run", str(fitted), "--resume", *options]
     assert run([*other, "--set", "tokenizer.image.fit.steps = 11"]) == MISTAKE
@@ -271,6 +295,25 @@ def test_settings_that_no_run_can_be_made_of_are_refused_and_leave_nothing(
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*")
+def test_what_a_rank_refuses_is_told_as_it_is_and_tried_once(tmp_path: Path) -> None:
+    def refuses(config: dict[str, Any]) -> None:
+        with (tmp_path / "attempts").open("a") as file:
+            file.write("x")
+        lanes.check(StreamConfig(lanes=3), **config)
+
+    with (
+        cluster.joined(None),
+        pytest.raises(ValueError, match="lanes = 3 must be a multiple of the 2 workers"),
+    ):
+        launch.launch(refuses, {"batch_images": 6, "ranks": 2}, folder=tmp_path, workers=1, cpus=1)
+    assert (tmp_path / "attempts").read_text() == "x"
+    assert not (tmp_path / launch.REFUSED).exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*")  # Ray Train reads what Ray Data gave up
 def test_two_workers_keep_one_codebook_and_equal_weights_also_where_they_go_on(
     fitted: Path, tmp_path: Path
@@ -299,9 +342,7 @@ def test_two_workers_keep_one_codebook_and_equal_weights_also_where_they_go_on(
     gan = {"begin": 2, "alone_steps": 2, "ramp_steps": 2, "channels": 8}
     told["image"]["fit"]["gan"] = GanConfig.model_validate(gan).model_dump()
     with cluster.joined(None):
-        launch.launch(
-            on_a_rank, {**told, "folder": str(tmp_path)}, folder=tmp_path, workers=2, cpus=1, gpus=0
-        )
+        launch.launch(on_a_rank, {**told, "folder": str(tmp_path)}, folder=tmp_path, workers=2, cpus=1)
     ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0] == ranks[1]
     last = "step-00000010/arrays.safetensors"

@@ -24,14 +24,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infra.cli import run
 from infra.corpus import Corpus
-from infra.options import CorpusOptions
+from infra.options import ReadOptions
 from infra.storage import Store
 from pipeline.encoding import square
 from pipeline.tokenizer.serving import ServeOptions, chosen
 from pipeline.tokenizer.tokenizing import load_vq
 from tests.tokenizer_service.served import BEARER, JPEG, TOKEN, bomb, picture, weights
 from tokenizer_service import coding, vq
-from tokenizer_service.coding import Numerics
+from tokenizer_service.coding import NUMERICS, Numerics
 from tokenizer_service.vq import Preprocessing
 
 from .conftest import TINY, Deliveries, sample
@@ -195,9 +195,9 @@ def test_a_corpus_serves_the_model_that_its_version_pins(tmp_path: Path, deliver
     uri = deliveries.write([sample(number) for number in range(12)])
     assert run(["ingest", uri, "--as-of", "2026-06-01T00:00:00Z", *words]) == 0
     assert run(["build", "--to", "vq", *words]) == 0
-    found, side = chosen(CorpusOptions(corpus=corpus), ServeOptions())
+    found, numerics, side = chosen(ReadOptions(corpus=corpus), ServeOptions())
     opened = Corpus(Store.at(corpus))
-    assert side == 32
+    assert (side, numerics) == (32, NUMERICS)
     assert vq.save(load_vq(opened, opened.newest())) == found.read()
 
 

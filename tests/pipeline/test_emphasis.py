@@ -44,11 +44,12 @@ def test_a_picture_is_looked_at_once_by_every_detector_even_if_the_run_is_stoppe
     assert [find(uid, PICTURE).tolist() for uid in ("a", "a", "b")] == [[[0, 0, 9, 9]] * 2] * 3
     assert len(looks) == 4
     file.write_text(file.read_text() + '["c", [[0,')
-    again = Finder(lambda: [detect, detect], emphasis.found_in(tmp_path), tmp_path / "boxes-1.jsonl")
+    again = Finder(lambda: [detect, detect], emphasis.found_in(tmp_path), file)
     assert [again(uid, PICTURE).tolist() for uid in ("b", "a")] == [[[0, 0, 9, 9]] * 2] * 2
     assert len(looks) == 4
     again("c", PICTURE)
     assert len(looks) == 6
+    assert emphasis.found_in(tmp_path).keys() == {"a", "b", "c"}
 
 
 def test_words_have_the_upright_boxes_of_what_is_read() -> None:

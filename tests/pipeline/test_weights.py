@@ -137,7 +137,7 @@ def test_what_we_ship_asks_for_no_weights() -> None:
 def test_files_of_a_perceptual_loss_that_are_not_there_are_missing(tmp_path: Path) -> None:
     lpips = {"vgg": str(tmp_path / "vgg.pth"), "heads": str(tmp_path / "heads.pth")}
     values = {"tokenizer": {"image": {"fit": {"perceptual_weight": 1.0, "lpips": lpips}}}}
-    found = weights.of_tokenizer(config.of(reading.told(values, "a test")))
+    found = weights.of_tokenizer(config.of(reading.told(values, "a test")).tokenizer.image)
     assert [why.split(" is no file")[0] for why in found] == [
         f"tokenizer.image.fit.lpips: {path}" for path in lpips.values()
     ]

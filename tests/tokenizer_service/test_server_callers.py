@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from infra.options import CorpusOptions
+from infra.options import ReadOptions
 from pipeline.tokenizer.serving import TOKEN, ServeOptions, allowed, chosen, shaped
 from tests.tokenizer_service import published
 from tests.tokenizer_service.published import Description
 from tokenizer_service import vq
+from tokenizer_service.coding import NUMERICS
 from tokenizer_service.serving.callers import Anyone, Rates, Room, Tokens
 from tokenizer_service.serving.listening import bound
 from tokenizer_service.serving.refusal import Refusal
@@ -82,12 +83,12 @@ def test_tokens_come_from_the_file_before_the_environment(tmp_path: Path) -> Non
 def test_numbers_that_serve_nothing_are_refused(words: dict[str, Any], told: str) -> None:
     service = ServeOptions(**words)
     with pytest.raises(ValueError, match=told):
-        shaped(service, service.side, 8)
+        shaped(service, 256 if service.side is None else service.side, 8, NUMERICS)
 
 
 def test_a_model_and_a_corpus_are_not_named_together(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave one out"):
-        chosen(CorpusOptions(corpus=str(tmp_path)), ServeOptions(model=str(tmp_path / "model.safetensors")))
+        chosen(ReadOptions(corpus=str(tmp_path)), ServeOptions(model=str(tmp_path / "model.safetensors")))
 
 
 def test_published_weights_are_served_as_a_file_of_ours_with_their_terms(
@@ -96,10 +97,12 @@ def test_published_weights_are_served_as_a_file_of_ours_with_their_terms(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shape = Description(names="taming", multipliers=(1, 2), attends=(1,), blocks=1)
     save_file(published.state(shape), tmp_path / "vqgan.safetensors")
-    named = ServeOptions(model=str(tmp_path / "vqgan.safetensors"), model_license="MIT", side=64)
-    found, side = chosen(CorpusOptions(), named)
+    named = ServeOptions(model=str(tmp_path / "vqgan.safetensors"), model_license="MIT")
+    found, _, _ = chosen(ReadOptions(), named)
     model = vq.load(found.read())
-    assert side == 64
+    assert model.config.preprocessing.side == 256
+    with pytest.raises(ValueError, match="give --side"):
+        shaped(named, None, 2, NUMERICS)
     assert model.weights is not None
     assert (model.weights.license, model.weights.noncommercial) == ("MIT", False)
 
@@ -157,10 +160,14 @@ def test_room_is_given_back_whatever_was_refused(grown: list[int]) -> None:
     assert (room.requests, room.bytes) == (0, 0)
 
 
-def test_of_several_callers_one_alone_never_fills_the_room() -> None:
-    room = Room(max_requests=4, max_bytes=100, callers=2)
-    with room.place(b"a"), room.place(b"a"):
-        with pytest.raises(Refusal, match="queue is full"), room.place(b"a"):
-            pass
-        with room.place(b"b"):
-            assert room.requests == 3
+def test_whatever_the_others_send_a_caller_finds_room() -> None:
+    room = Room(max_requests=12, max_bytes=1200, callers=3)
+    with contextlib.ExitStack() as held:
+        for flooder in (b"a", b"b"):
+            with pytest.raises(Refusal, match="queue is full"):
+                for _ in range(13):
+                    held.enter_context(room.place(flooder)).grow(100)
+        for _ in range(2):
+            held.enter_context(room.place(b"c")).grow(100)
+        assert (room.requests, room.bytes) == (12, 1200)
+    assert (room.requests, room.bytes) == (0, 0)

@@ -106,33 +106,47 @@ class Rates:
 
 @dataclass(slots=True, kw_only=True)
 class Room:
-    """Requests, and bytes of their bodies, that are held at once. Whoever finds it full comes again later."""
+    """Requests, and bytes of their bodies, that are held at once. Whoever finds it full comes again later.
+
+    Half of it is shared out: so much of the room waits for each caller, whatever the others send.
+    """
 
     max_requests: int
     max_bytes: int
     callers: int = 1
-    """Above one, nobody takes more than half of the requests: the others find room beside whoever floods."""
-    bytes: int = 0
-    _of: Counter[Caller] = field(default_factory=Counter)
+    _requests: Counter[Caller] = field(default_factory=Counter)
+    _bytes: Counter[Caller] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
-        return self._of.total()
+        return self._requests.total()
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes.total()
 
     @contextlib.contextmanager
     def place(self, caller: Caller) -> Iterator[Place]:
-        if self.requests >= self.max_requests:
-            raise full(f"{self.requests} requests are waiting")
-        most = self.max_requests if self.callers == 1 else max(1, self.max_requests // 2)
-        if self._of[caller] >= most:
-            raise full(f"{self._of[caller]} requests of this token are waiting")
-        place = Place(room=self)
-        self._of[caller] += 1
+        if self._left(self._requests, caller, self.max_requests) < 1:
+            raise full(f"{self.requests} requests are waiting, {self._requests[caller]} of this token")
+        place = Place(room=self, caller=caller)
+        self._requests[caller] += 1
         try:
             yield place
         finally:
-            self._of[caller] -= 1
-            self.bytes -= place.bytes
+            self._requests[caller] -= 1
+            self._bytes[caller] -= place.bytes
+
+    def grow(self, caller: Caller, by: int) -> None:
+        if self._left(self._bytes, caller, self.max_bytes) < by:
+            raise full(f"{self.bytes} bytes of requests are waiting, {self._bytes[caller]} of this token")
+        self._bytes[caller] += by
+
+    def _left(self, held: Counter[Caller], caller: Caller, most: int) -> int:
+        """For this caller, beside what is held and what waits for the others."""
+        share = most // (2 * self.callers)
+        taken = sum(min(share, num) for other, num in held.items() if other != caller)
+        return most - held.total() - (share * (self.callers - 1) - taken)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,12 +154,11 @@ class Place:
     """One request's, which grows with its body."""
 
     room: Room
+    caller: Caller
     bytes: int = 0
 
     def grow(self, by: int) -> None:
-        if self.room.bytes + by > self.room.max_bytes:
-            raise full(f"{self.room.bytes} bytes of requests are waiting")
-        self.room.bytes += by
+        self.room.grow(self.caller, by)
         self.bytes += by
 
 

@@ -12,7 +12,7 @@ import io
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class Shape:
     """That a picture waits for others."""
     lookers: int
     """Processes that decode pictures, a replica."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the products, as of :class:`coding.Numerics`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ class Model:
         self.model = model
         self.shape = shape
         self.lookers = Lookers(shape.lookers, shape.side, model.config.preprocessing.resize)
-        self._numerics = Numerics(batch_images=shape.max_batch)
+        self._numerics = Numerics(batch_images=shape.max_batch, dtype=shape.dtype)
         self._multiplying = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(THREADS,))
         self._drawing = ThreadPoolExecutor(shape.lookers)
 
