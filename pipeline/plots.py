@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WIDTH, HEIGHT, MARGIN = 420, 180, 34
+WIDTH, HEIGHT, MARGIN = 420, 180, 48
 COLORS = ("#1f6feb", "#d1242f", "#2da44e", "#8250df", "#bf8700", "#1b7c83", "#bf3989", "#57606a")
 """As many as there are losses at most."""
 
