@@ -37,6 +37,8 @@ T = TypeVar("T")
 DEPLOYMENT = "Replica"
 AHEAD = 2
 """Batches that a replica holds: one at work, and one that fills."""
+LEAST = 16
+"""Requests that it holds at least: with two, batches of one waited for Serve's router and not for the model."""
 END_S = 5.0
 """For a replica to finish; the door has waited for all that it was asked."""
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
@@ -141,7 +143,7 @@ def replicas(
             name=DEPLOYMENT,
             num_replicas=count,
             ray_actor_options={"num_cpus": 1, "num_gpus": gpus(count)},
-            max_ongoing_requests=AHEAD * shape.max_batch,
+            max_ongoing_requests=max(LEAST, AHEAD * shape.max_batch),
             max_queued_requests=queued,
             graceful_shutdown_timeout_s=END_S,
             logging_config=QUIET,
