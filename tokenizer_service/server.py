@@ -38,7 +38,7 @@ DEPLOYMENT = "Replica"
 AHEAD = 2
 """Batches that a replica holds: one at work, and one that fills."""
 LEAST = 16
-"""Requests that it holds at least: with two, batches of one waited for Serve's router and not for the model."""
+"""Requests that it holds at least: with two, batches of one waited for Serve's router, not for the model."""
 END_S = 5.0
 """For a replica to finish; the door has waited for all that it was asked."""
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
