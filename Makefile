@@ -32,8 +32,7 @@ test: $(VENV)/.dev  ## the laws, and one path of each suite
 	$(BIN)/python -m pytest -m "ray and not slow and not gpu"
 
 test-all: $(VENV)/.dev  ## everything that `make test` leaves out
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow and not gpu and not ray"
-	$(BIN)/python -m pytest -m "slow and ray and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 check: $(VENV)/.dev  ## format, lint, types, contracts, tests without Ray
 	$(MAKE) --jobs=2 --output-sync=target lint types quick
