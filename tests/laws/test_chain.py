@@ -85,7 +85,8 @@ def test_the_commands_carry_a_delivery_to_a_picture_and_a_caption(
     assert run(["sample", *folder, *corpus, "--image", str(out)]) == 0
 
     assert (
-        run(["index", "query", *corpus, "--image", str(out), "--text", "a circle", "-k", "3", "--json"]) == 0
+        run(["index", "query", *corpus[:2], "--image", str(out), "--text", "a circle", "-k", "3", "--json"])
+        == 0
     )
     found = json.loads("[" + capsys.readouterr().out.split("\n[", 1)[1])
     assert len(found) == 3
@@ -176,11 +177,11 @@ def test_codes_and_back(corpus: list[str], tmp_path: Path, capsys: pytest.Captur
     image, codes, again = (tmp_path / name for name in ("in.png", "codes.json", "out.png"))
     image.write_bytes(sample(5)[1])
     capsys.readouterr()
-    assert run(["tokenizer", "encode", "--image", str(image), "--words", "a red circle", *corpus]) == 0
+    assert run(["tokenizer", "encode", "--image", str(image), "--words", "a red circle", *corpus[:2]]) == 0
     encoded = json.loads(capsys.readouterr().out)
     assert len(encoded["codes"]) == 16
     codes.write_text(json.dumps(encoded))
-    assert run(["tokenizer", "decode", str(codes), "--out", str(again), *corpus]) == 0
+    assert run(["tokenizer", "decode", str(codes), "--out", str(again), *corpus[:2]]) == 0
     with Image.open(again) as picture:
         assert np.asarray(picture).shape == (32, 32, 3)
 
@@ -189,7 +190,7 @@ def test_the_image_tokenizer_is_measured_on_what_was_held_out_at_its_own_side(
     corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert run(["tokenizer", "eval", *corpus, "--out", str(tmp_path / "page"), "--json"]) == 0
+    assert run(["tokenizer", "eval", *corpus[:2], "--out", str(tmp_path / "page"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     opened = Corpus(Store.at(corpus[1]))
     shards = opened.artifact(opened.newest(), "split").shards.values()
@@ -199,7 +200,7 @@ def test_the_image_tokenizer_is_measured_on_what_was_held_out_at_its_own_side(
     assert {one["name"] for one in found["worst"]} <= held_out
     assert sum(one["images"] for one in found["categories"]) >= len(held_out)
     assert (tmp_path / "page" / "index.html").exists()
-    assert run(["tokenizer", "eval", *corpus, "--side", "64", "--json"]) == 0
+    assert run(["tokenizer", "eval", *corpus[:2], "--side", "64", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["side"] == 64
 
 
@@ -226,10 +227,10 @@ def test_tokens_of_another_tokenizer_are_refused_by_those_who_read_them(
 def test_explain_says_why_an_asset_is_in(corpus: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     uid = sample(3)[0].uid
     capsys.readouterr()
-    assert run(["explain", uid, *corpus, "--json"]) == 0
+    assert run(["explain", uid, *corpus[:2], "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["uid"], row["outcome"], row["group"]) == (uid, "kept", uid)
-    assert run(["explain", "acme:nobody", *corpus]) == MISTAKE
+    assert run(["explain", "acme:nobody", *corpus[:2]]) == MISTAKE
 
 
 def test_a_corpus_can_be_on_s3(
