@@ -136,10 +136,8 @@ def current(version: Version, head: Version, steps: Sequence[Step]) -> Version:
 
 def build(asked: Asked, to: str | None, engine: EngineOptions) -> Answer:
     def check(found: Config) -> None:
-        weights.check(found)
         commercial = is_commercial(asked.corpus, asked.corpus.newest(), found)
-        weights.check_terms(found.tokenizer.image, commercial=commercial)
-        weights.check_ids(found, plan.up_to(plan.build_steps(found), to))
+        weights.check(found, commercial=commercial, packs=to in (None, "examples"))
 
     with job("build", asked, engine, check=check) as work:
         version, found = build_all(work, to)

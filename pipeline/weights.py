@@ -5,43 +5,32 @@ The surprising rule: they are looked for on the machine that starts the build. W
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pipeline import given, scores
 from pipeline.config import Config
 from pipeline.filtering import language
-from pipeline.step import Step
 from pipeline.tokens import ImageConfig
 from tokenizer_service import checkpoints, vocabulary
 
 
-def check_ids(config: Config, steps: Sequence[Step]) -> None:
-    """Raises ValueError where the build goes as far as sequences and some codes have no ids there."""
+def check(config: Config, *, commercial: bool = False, packs: bool = False) -> None:
+    """Raises ValueError with everything that is switched on and has no weights here, or no code to read them,
+    and how to get it; for a model that is taken and may not serve the purpose, which is ``commercial`` or
+    what the settings say; and for codes that have no ids in the sequences of a build that ``packs``.
+    """
+    missing = scores.missing(config.pipeline.scores, config.retrieval.encoder)
+    refuse(missing + of_filters(config) + of_tokenizer(config.tokenizer.image))
     image = config.tokenizer.image
     size = image.fit.vq.codebook_size
-    if image.model is not None:
-        size = given.opened(image.model, license=image.model_license).config.codebook_size
-    if size > vocabulary.MAX_CODES and "examples" in {step.name for step in steps}:
+    if image.model is not None:  # opened once: it may have a gigabyte
+        model = given.opened(image.model, license=image.model_license)
+        size = model.config.codebook_size
+        commercial = commercial or config.pipeline.purpose.commercial
+        checkpoints.refuse_noncommercial(model.weights, commercial=commercial)
+    if packs and size > vocabulary.MAX_CODES:
         raise ValueError(
             f"the image tokenizer has {size} codes, and there are ids for {vocabulary.MAX_CODES}: build "
             "--to neighbors at most, or take a codebook of that size"
         )
-
-
-def check(config: Config) -> None:
-    """Raises ValueError with everything that is switched on and has no weights here, or no code to read them,
-    and how to get it.
-    """
-    missing = scores.missing(config.pipeline.scores, config.retrieval.encoder)
-    refuse(missing + of_filters(config) + of_tokenizer(config.tokenizer.image))
-    check_terms(config.tokenizer.image, commercial=config.pipeline.purpose.commercial)
-
-
-def check_terms(image: ImageConfig, *, commercial: bool) -> None:
-    """Refuse a model that is taken and may not serve the purpose."""
-    if image.model is not None:
-        model = given.opened(image.model, license=image.model_license)
-        checkpoints.refuse_noncommercial(model.weights, commercial=commercial)
 
 
 def objection(config: Config) -> str | None:

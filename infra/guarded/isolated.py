@@ -264,7 +264,7 @@ class _Child:
         """Its exit code as subprocess has it; none, where it does not end. Its number stays ours until it is
         waited for, so that what it has started can be ended with it.
         """
-        until, ended = time.monotonic() + END_S, None
+        until = time.monotonic() + END_S
         while (ended := os.waitid(os.P_PID, self.process.pid, WITHOUT_REAPING)) is None:
             if time.monotonic() > until:
                 return None
