@@ -9,8 +9,9 @@ DELIVERIES ?= 2000
 SEED ?= 0
 # A test file a process, so that what a file builds once is built once. Ray takes all cores by itself.
 SIDE_BY_SIDE := -n 2 --dist loadfile
+QUICK := "not slow and not gpu and not ray and not long"
 
-.PHONY: demo test test-all check lint types quick bench fuzz gpu clean
+.PHONY: demo test test-all check lint types quick-pipeline quick-rest bench fuzz gpu clean
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,7 +36,7 @@ test-all: $(VENV)/.dev  ## everything that `make test` leaves out
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 check: $(VENV)/.dev  ## format, lint, types, contracts, tests without Ray
-	$(MAKE) --jobs=2 --output-sync=target lint types quick
+	$(MAKE) --jobs=2 --output-sync=target quick-pipeline quick-rest lint types
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -45,8 +46,12 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-quick: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --ignore=tests/laws --ignore=tests/cluster --ignore=tests/hostile --ignore=tests/retrieval/test_clip.py --ignore=tests/tokenizer_service/test_inception.py --ignore=tests/pipeline/test_evaluating.py -m "not slow and not gpu and not ray and not long"
+# Two processes that collect half each: workers of xdist would each import and collect it all, 20 s a core.
+quick-pipeline: $(VENV)/.dev
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest tests/pipeline --ignore=tests/pipeline/test_evaluating.py -m $(QUICK)
+
+quick-rest: $(VENV)/.dev
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --ignore=tests/pipeline --ignore=tests/laws --ignore=tests/cluster --ignore=tests/hostile --ignore=tests/retrieval/test_clip.py --ignore=tests/tokenizer_service/test_inception.py -m $(QUICK)
 
 bench: $(VENV)/.dev  ## make bench NAME=ingest
 	$(BIN)/python -m tests.benchmarks $(NAME)
