@@ -171,12 +171,12 @@ def test_the_end_answers_those_inside_and_its_logs_hold_no_token(running: Runnin
     """The last of this module."""
     with ThreadPoolExecutor(8) as callers:
         waiting = [callers.submit(running.encode, list(range(48))) for _ in range(8)]
-        while not running.metric("pardalis_queue_images"):
+        while not (images := running.metric("pardalis_queue_images")):
             time.sleep(0.01)
         running.process.send_signal(signal.SIGTERM)
         statuses = [status(one) for one in waiting]
     assert running.process.wait(60) == 0, (running.folder / "err").read_text()
-    assert statuses.count(200) >= 1
+    assert statuses.count(200) >= images / 48
     assert set(statuses) <= {200, 503}
     logs = [path for path in running.folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".log" for path in logs)
@@ -186,7 +186,7 @@ def test_the_end_answers_those_inside_and_its_logs_hold_no_token(running: Runnin
 def status(answer: Future[httpx.Response]) -> int:
     try:
         return answer.result().status_code
-    except httpx.ConnectError:  # it had not connected when the signal came: nobody listens any more
+    except httpx.TransportError:  # it was not inside when the signal came, and nobody listens any more
         return 503
 
 
