@@ -78,10 +78,11 @@ def blur(photos: Sequence[Pixels]) -> Rates:
         filter_ = ImageFilter.GaussianBlur(radius)
         return [measuring.sharpness(np.asarray(Image.fromarray(photo).filter(filter_))) for photo in photos]
 
-    clean = [measuring.sharpness(photo) for photo in photos]
+    seen = measuring.seen(photos)
+    clean = [columns[schema.SHARPNESS.name] for columns in seen]
     caught = {f"blurred by {radius} px": share(np.array(blurred(radius)) < bound) for radius in (2, 4, 8)}
     mistaken = share(np.array(clean) < bound)
-    blank = share([measuring.pixel_std(photo) < FilterRules().min_pixel_std for photo in photos])
+    blank = share([columns[schema.PIXEL_STD.name] < FilterRules().min_pixel_std for columns in seen])
     return {"of": len(photos), "mistaken": mistaken, "least": min(clean), **caught, "blank mistaken": blank}
 
 
