@@ -40,6 +40,10 @@ class EncoderConfig(Section):
     """open_clip: the architecture."""
     pretrained: str = "laion2b_s34b_b79k"
     """open_clip: a published tag, or the path of a checkpoint."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """open_clip: of the products. bfloat16 is meant for GPUs."""
+    compiled: bool = False
+    """open_clip: by torch.compile, a minute once a worker. Meant for GPUs."""
     side: int = Field(224, ge=32)
     """Pixels of the square handed to the encoder."""
 
@@ -55,9 +59,17 @@ def load_encoder(config: EncoderConfig) -> encoders.Encoder:
         from retrieval.offline import OfflineEncoder  # noqa: PLC0415
 
         return OfflineEncoder.load(cache_folder() / "weights", device=numerics.device())
+    import torch  # noqa: PLC0415
+
     from retrieval.clip import OpenClipEncoder  # noqa: PLC0415
 
-    return OpenClipEncoder.load(config.model, config.pretrained, device=numerics.device())
+    return OpenClipEncoder.load(
+        config.model,
+        config.pretrained,
+        device=numerics.device(),
+        dtype=getattr(torch, config.dtype),
+        compiled=config.compiled,
+    )
 
 
 def features_step(config: EncoderConfig) -> Step:
@@ -164,7 +176,12 @@ def step() -> Step:
 
 def embed(task: Task, _report: Report) -> Made:
     table = of_rows(rows.kept(task.only("rows")), tables.read_ipc(task.only("features")))
-    projection = load_projection(task.only("align"))
+    table = placed(table, load_projection(task.only("align")))
+    return Made(files={EMBEDDINGS: tables.to_ipc(table)}, counts={KEPT: table.num_rows})
+
+
+def placed(table: pa.Table, projection: align.Projection) -> pa.Table:
+    """Rows with features, as rows with vectors in the space that both sides share."""
     vectors = {
         schema.IMAGE_VECTOR: projection.images(
             matrix(table[schema.IMAGE_FEATURES.name], width=len(projection.mean))
@@ -176,7 +193,7 @@ def embed(task: Task, _report: Report) -> Made:
     table = table.select([schema.UID.name, schema.REVISION.name])
     for column, found in vectors.items():
         table = table.append_column(column, tables.list_column(found.astype(np.float16)))
-    return Made(files={EMBEDDINGS: tables.to_ipc(table)}, counts={KEPT: table.num_rows})
+    return table
 
 
 @functools.lru_cache(maxsize=1)

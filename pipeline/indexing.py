@@ -1,41 +1,75 @@
 """The index artifact: one segment for each generation, and beside its vectors who its members are.
 
-A delivery that arrives later adds a segment and leaves the others alone. Every kept asset is a member, with
-its id and its duplicate group; a vector has only one whose licences grant ``retrieval_index``. What may be
-shown is a column that the searcher checks.
+Three steps make it. ``lists`` fits a generation's centroids and codes on a sample, ``codes`` fills them slot
+by slot, wherever there is a worker, and ``index`` merges what they made and measures its recall. A delivery
+that arrives later adds a segment and leaves the others alone. Every kept asset is a member, with its id and
+its duplicate group; a vector has only one whose licences grant ``retrieval_index``. What may be shown is a
+column that the searcher checks.
+
+The surprising rule: the sample is the members whose hashes are smallest. An asset that is taken back later is
+seldom one of them, and then no other slot of its generation has to be coded again.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.artifact import Made, Shard
 from infra.corpus import Corpus, Version
 from infra.storage import Store
-from pipeline import embed, ids, numerics, refs, rows, schema, tables
+from pipeline import captions, embed, ids, numerics, refs, rows, schema, tables
 from pipeline.embed import EMBEDDINGS
 from pipeline.outcomes import KEPT
+from pipeline.split import TRAIN
 from pipeline.step import ROWS, Report, Source, Step, Task, generation
-from retrieval import align, index
-from retrieval.index import IndexConfig
+from retrieval import align, layouts, segments, tuning
+from retrieval.layouts import IndexConfig
+from retrieval.segments import Floats
 
+UID = schema.UID.name
+LISTS = "lists.faiss"
+QUERIES = "queries.npy"
+PART = "part.faiss"
 SEGMENT = "segment.faiss"
 MEMBERS = "members.parquet"
+LIBRARIES = ("faiss-gpu", "numpy")
 
 
-def step(config: IndexConfig) -> Step:
-    return Step(
-        name="index",
-        revision=2,
-        inputs=("split", "embed"),
-        settings=config,
-        numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy")),
-        tasks=list_tasks,
-        open=lambda: functools.partial(build_segment, config=config),
+def steps(config: IndexConfig) -> tuple[Step, Step, Step]:
+    profile = numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device())
+    return (
+        Step(
+            name="lists",
+            inputs=("split", "embed"),
+            settings=config,
+            numerics=profile,
+            tasks=by_generation,
+            open=lambda: functools.partial(fit_lists, config=config),
+            workers=numerics.workers(cpus=1, gpus=1.0),
+        ),
+        Step(
+            name="codes",
+            inputs=("split", "embed", "lists"),
+            settings=config,
+            numerics=numerics.profile(threads=1, libraries=LIBRARIES),
+            tasks=slots_with_members,
+            open=lambda: functools.partial(code, config=config),
+        ),
+        Step(
+            name="index",
+            revision=3,
+            inputs=("codes", "lists"),
+            settings=config,
+            numerics=numerics.profile(threads=1, libraries=LIBRARIES),
+            tasks=parts_of_generation,
+            open=lambda: functools.partial(merge, config=config),
+        ),
     )
 
 
@@ -53,34 +87,132 @@ def kept_uids(store: Store, shards: Sequence[Shard]) -> list[str]:
     return [uid for shard in shards for uid in rows.kept(refs.of(store, shard, ROWS))["uid"].to_pylist()]
 
 
-def list_tasks(source: Source) -> Sequence[Task]:
+def by_generation(source: Source) -> Sequence[Task]:
     """One task a generation, if anything of it was kept."""
-    split, embed = source.artifact("split").shards, source.artifact("embed").shards
+    split, embedded = source.artifact("split").shards, source.artifact("embed").shards
+    return [
+        Task(
+            slot=name,
+            reads={
+                "rows": tuple(refs.of(source.store, split[slot], ROWS) for slot in slots),
+                "embeddings": tuple(refs.of(source.store, embedded[slot], EMBEDDINGS) for slot in slots),
+            },
+        )
+        for name, slots in generations(split)
+        if kept_uids(source.store, [split[slot] for slot in slots])
+    ]
+
+
+def generations(slots: Iterable[str]) -> list[tuple[str, list[str]]]:
+    names = sorted({generation(slot) for slot in slots})
+    return [(name, sorted(slot for slot in slots if generation(slot) == name)) for name in names]
+
+
+def fit_lists(task: Task, _report: Report, *, config: IndexConfig) -> Made:
+    """The layout that so many members call for, trained on some of them; and queries to measure it by."""
+    slots = list(zip(task.reads["rows"], task.reads["embeddings"], strict=True))
+    tables_ = [rows.kept(ref) for ref, _ in slots]
+    num = sum(pc.sum(table[schema.MAY_BE_NEIGHBOR.name]).as_py() or 0 for table in tables_)
+    width = next(sides[0].shape[1] for sides in map(sides_of, (ref for _, ref in slots)) if len(sides[0]))
+    wanted = max(tuning.QUERIES, segments.points(layouts.chosen(num, width, config)))
+    masks = smallest(tables_, wanted)
+    images_ND, texts_ND = (
+        np.concatenate(side)
+        for side in zip(
+            *(masked(ref, mask) for (_, ref), mask in zip(slots, masks, strict=True)), strict=True
+        )
+    )
+    trained = segments.train(align.document_vectors(images_ND, texts_ND), config, num=num)
+    queries = io.BytesIO()
+    np.save(queries, tuning.sampled(images_ND, texts_ND), allow_pickle=False)
+    return Made(
+        files={LISTS: trained, QUERIES: queries.getvalue()},
+        counts={KEPT: sum(table.num_rows for table in tables_)},
+        facts={"members": num},
+    )
+
+
+def sides_of(ref: refs.Ref) -> tuple[Floats, Floats]:
+    return embed.vectors(tables.read_ipc(ref))
+
+
+def masked(ref: refs.Ref, mask_N: segments.Mask) -> tuple[Floats, Floats]:
+    images_ND, texts_ND = sides_of(ref)
+    return images_ND[mask_N], texts_ND[mask_N]
+
+
+def smallest(tables_: Sequence[pa.Table], wanted: int) -> list[segments.Mask]:
+    """For each table, which of its rows are among the ``wanted`` of all whose hashes are smallest.
+
+    Of those that are in the index and in the training split.
+    """
+    eligible = [
+        np.asarray(
+            pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN)), np.bool_
+        )
+        for table in tables_
+    ]
+    places = [
+        np.array(
+            [int.from_bytes(captions.digest("lists", uid)[:8]) for uid in table[UID].to_pylist()], np.uint64
+        )
+        for table in tables_
+    ]
+    every = np.concatenate([place_N[mask_N] for place_N, mask_N in zip(places, eligible, strict=True)])
+    most = np.partition(every, wanted - 1)[wanted - 1] if wanted < len(every) else np.iinfo(np.uint64).max
+    return [mask_N & (place_N <= most) for place_N, mask_N in zip(places, eligible, strict=True)]
+
+
+def slots_with_members(source: Source) -> Sequence[Task]:
+    """One task a slot of which anything was kept."""
+    split, embedded, lists = (source.artifact(name).shards for name in ("split", "embed", "lists"))
     known = ids.segments(source.store, source.version)
     tasks = []
-    for name in sorted({generation(slot) for slot in split}):
-        slots = sorted(slot for slot in split if generation(slot) == name)
-        uids = set(kept_uids(source.store, [split[slot] for slot in slots]))
-        if not uids:
-            continue
-        reads = {
-            "rows": tuple(refs.of(source.store, split[slot], ROWS) for slot in slots),
-            "embeddings": tuple(refs.of(source.store, embed[slot], EMBEDDINGS) for slot in slots),
-            # Only the segments of the id table that know a member: later ones must not change the key.
-            "ids": tuple(ref for ref in known if not uids.isdisjoint(ids.read(ref))),
-        }
-        tasks.append(Task(slot=name, reads=reads))
+    for slot, shard in split.items():
+        uids = set(kept_uids(source.store, [shard]))
+        if uids:
+            reads = {
+                "rows": (refs.of(source.store, shard, ROWS),),
+                "embeddings": (refs.of(source.store, embedded[slot], EMBEDDINGS),),
+                "lists": (refs.of(source.store, lists[generation(slot)], LISTS),),
+                # Only the segments of the id table that know a member: later ones must not change the key.
+                "ids": tuple(ref for ref in known if not uids.isdisjoint(ids.read(ref))),
+            }
+            tasks.append(Task(slot=slot, reads=reads))
     return tasks
 
 
-def build_segment(task: Task, _report: Report, *, config: IndexConfig) -> Made:
-    table = pa.concat_tables([rows.kept(ref) for ref in task.reads["rows"]])
-    vectors = pa.concat_tables([tables.read_ipc(ref) for ref in task.reads["embeddings"]])
+def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
+    table = rows.kept(task.only("rows"))
     known = {uid: number for ref in task.reads["ids"] for uid, number in ids.read(ref).items()}
-    table = table.add_column(0, schema.ID, pa.array([known[uid] for uid in table["uid"].to_pylist()]))
+    table = table.add_column(0, schema.ID, pa.array([known[uid] for uid in table[UID].to_pylist()]))
     members = table.select(schema.MEMBERS.names)
     granted = np.asarray(members[schema.MAY_BE_NEIGHBOR.name])
-    vectors_ND = align.document_vectors(*embed.vectors(vectors))
-    segment = index.build_segment(np.asarray(members["id"])[granted], vectors_ND[granted], config)
-    files = {SEGMENT: segment, MEMBERS: tables.to_parquet(members)}
-    return Made(files=files, counts={KEPT: members.num_rows})
+    vectors_ND = align.document_vectors(*sides_of(task.only("embeddings")))
+    numbers_N = np.asarray(members[schema.ID.name])[granted]
+    part = segments.build(numbers_N, vectors_ND[granted], config, task.only("lists").read())
+    return Made(files={PART: part, MEMBERS: tables.to_parquet(members)}, counts={KEPT: members.num_rows})
+
+
+def parts_of_generation(source: Source) -> Sequence[Task]:
+    codes, lists = source.artifact("codes").shards, source.artifact("lists").shards
+    return [
+        Task(
+            slot=name,
+            reads={
+                "parts": tuple(refs.of(source.store, codes[slot], PART) for slot in slots),
+                "members": tuple(refs.of(source.store, codes[slot], MEMBERS) for slot in slots),
+                "queries": (refs.of(source.store, lists[name], QUERIES),),
+            },
+        )
+        for name, slots in generations(codes)
+    ]
+
+
+def merge(task: Task, _report: Report, *, config: IndexConfig) -> Made:
+    merged = segments.merge([ref.read() for ref in task.reads["parts"]])
+    queries_BD = np.load(io.BytesIO(task.only("queries").read()), allow_pickle=False)
+    built = tuning.tuned(merged, queries_BD, config)
+    members = pa.concat_tables([tables.read_parquet(ref) for ref in task.reads["members"]])
+    files = {SEGMENT: built.segment, MEMBERS: tables.to_parquet(members)}
+    return Made(files=files, counts={KEPT: members.num_rows}, facts=built.facts)

@@ -155,7 +155,7 @@ def build_all(work: Job, to: str | None = None) -> tuple[Version, Balances]:
     version = head
     steps = plan.up_to(plan.build_steps(work.config), to)
     for step in steps:
-        if step.name == "index":
+        if step.name == "codes":
             version = indexing.register(work.corpus, version)
         version = work.run(version, [step])
     version = work.publish(head, version)

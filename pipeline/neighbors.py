@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from infra.artifact import Made
 from pipeline import embed, numerics, refs, rows, schema, tables
@@ -34,7 +35,8 @@ NEIGHBORS = "neighbors.parquet"
 def step(config: NeighborConfig) -> Step:
     return Step(
         name="neighbors",
-        inputs=("split", "embed", "index"),
+        revision=2,
+        inputs=("split", "embed", "queries", "index"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy")),
         tasks=list_tasks,
@@ -44,7 +46,7 @@ def step(config: NeighborConfig) -> Step:
 
 def list_tasks(source: Source) -> Sequence[Task]:
     """One task a slot; it reads the index as it was when the slot's delivery came."""
-    split, embed = source.artifact("split").shards, source.artifact("embed").shards
+    split, embed, queries = (source.artifact(name).shards for name in ("split", "embed", "queries"))
     segments = sorted(source.artifact("index").shards.items())
     return [
         Task(
@@ -52,6 +54,7 @@ def list_tasks(source: Source) -> Sequence[Task]:
             reads={
                 "rows": (refs.of(source.store, shard, ROWS),),
                 "embeddings": (refs.of(source.store, embed[slot], EMBEDDINGS),),
+                "queries": (refs.of(source.store, queries[slot], EMBEDDINGS),),
                 **{
                     role: tuple(
                         refs.of(source.store, part, file)
@@ -70,12 +73,14 @@ def choose(task: Task, _report: Report, *, config: NeighborConfig) -> Made:
     table = rows.kept(task.only("rows"))
     if table.num_rows == 0:  # duplicates alone: their vectors have no width
         return Made(files={NEIGHBORS: tables.to_parquet(schema.NEIGHBORS.empty_table())}, counts={KEPT: 0})
-    images_BD, texts_BD = embed.vectors(tables.read_ipc(task.only("embeddings")))
+    whole, dropped = (
+        exclude.Sides(*embed.vectors(tables.read_ipc(task.only(role)))) for role in ("embeddings", "queries")
+    )
     memory = open_memory(task.reads["segments"], task.reads["members"])
     targets = exclude.Targets(
         ids=np.array([memory.id_of[uid] for uid in table["uid"].to_pylist()], np.int64),
-        images=images_BD,
-        texts=texts_BD,
+        whole=whole,
+        queries=dropped,
     )
     found = exclude.choose(targets, memory.index, memory.members, config)
     columns = {name: table[name].to_pylist() for name in ("uid", "revision", "split")}
@@ -97,19 +102,24 @@ class Memory:
 @functools.lru_cache(maxsize=1)
 def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...]) -> Memory:
     table = pa.concat_tables([tables.read_parquet(ref) for ref in members]).sort_by(schema.ID.name)
-    groups = table[schema.GROUP.name].combine_chunks().dictionary_encode().indices
     admissible = pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN))
     facts = table.select(["id", "uid", "revision"]).to_pylist()
     return Memory(
         index=Index.open([ref.read() for ref in segments]),
         members=exclude.Members(
             ids=np.asarray(table[schema.ID.name]),
-            groups=np.asarray(groups).astype(np.int64),
+            groups=coded(table[schema.GROUP.name]),
+            contributors=coded(table[schema.CONTRIBUTOR.name]),
             admissible=np.asarray(admissible),
         ),
         id_of={row["uid"]: row["id"] for row in facts},
         facts={row["id"]: row for row in facts},
     )
+
+
+def coded(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Equal numbers for equal values."""
+    return np.asarray(column.combine_chunks().dictionary_encode().indices).astype(np.int64)
 
 
 def listed(found: exclude.Candidates, memory: Memory) -> Iterator[list[dict[str, Any]]]:

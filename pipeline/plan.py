@@ -18,6 +18,7 @@ from pipeline import (
     indexing,
     ingest,
     neighbors,
+    queries,
     records,
     scores,
     screening,
@@ -53,7 +54,8 @@ def build_steps(config: Config) -> tuple[Step, ...]:
         tokens.step(tokenizer.text, tokenizer.image, tokenizer.encode),
         embed.align_step(retrieval.align, retrieval.encoder),
         embed.step(),
-        indexing.step(retrieval.index),
+        *indexing.steps(retrieval.index),
+        queries.step(retrieval.queries, retrieval.encoder),
         neighbors.step(retrieval.neighbors),
         examples.step(config.pipeline.examples),
     )

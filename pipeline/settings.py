@@ -22,13 +22,14 @@ from pipeline.examples import ExampleConfig
 from pipeline.fetching import FetchConfig
 from pipeline.filters import FilterRules
 from pipeline.ingest import IngestConfig
+from pipeline.queries import QueryConfig
 from pipeline.reading import Told
 from pipeline.rights import Purpose
 from pipeline.scores import ScoreConfig
 from pipeline.screening import ScreenRules, unscored
 from pipeline.split import SplitConfig
 from retrieval.exclude import NeighborConfig
-from retrieval.index import IndexConfig
+from retrieval.layouts import IndexConfig
 
 CONFIG = "config.json"
 """The resolved configuration that the corpus was last written with."""
@@ -50,6 +51,7 @@ class RetrievalTable(Section):
     encoder: EncoderConfig = EncoderConfig()
     align: AlignConfig = AlignConfig()
     index: IndexConfig = IndexConfig()
+    queries: QueryConfig = QueryConfig()
     neighbors: NeighborConfig = NeighborConfig()
 
 

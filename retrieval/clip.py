@@ -35,6 +35,17 @@ def _height_width(preprocess: Mapping[str, Any]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Towers:
+    image: Any
+    text: Any
+
+    @classmethod
+    def of(cls, module: nn.Module, *, compiled: bool) -> Towers:
+        towers: tuple[Any, Any] = (module.encode_image, module.encode_text)
+        return cls(*(torch.compile(tower) for tower in towers)) if compiled else cls(*towers)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenClipEncoder:
     """Any model that open_clip can build, on one device. F = D, both sides normalised."""
@@ -44,6 +55,7 @@ class OpenClipEncoder:
     image_width: int
     text_width: int
     module: nn.Module
+    towers: Towers
     tokenizer: Any
     preprocess: Mapping[str, Any]
     device: torch.device
@@ -57,11 +69,13 @@ class OpenClipEncoder:
         *,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
     ) -> OpenClipEncoder:
         """``architecture`` as open_clip names it, with a tag of its registry (downloads) or a checkpoint.
 
         ``local-dir:FOLDER`` holds its own weights: ``pretrained`` is then None. Weights are always required:
-        open_clip alone would go on with random ones. ``dtype=torch.bfloat16`` is meant for GPUs.
+        open_clip alone would go on with random ones. ``dtype=torch.bfloat16`` and ``compiled`` (torch.compile,
+        which takes a minute once a worker) are meant for GPUs.
         """
         module = open_clip.create_model(
             architecture,
@@ -88,6 +102,7 @@ class OpenClipEncoder:
             image_width=embedding,
             text_width=embedding,
             module=module.to(device),
+            towers=Towers.of(module, compiled=compiled),
             tokenizer=tokenizer,
             preprocess=preprocess,
             device=torch.device(device),
@@ -97,12 +112,12 @@ class OpenClipEncoder:
     def image_features(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         if not len(images_BHWC):
             return np.zeros((0, self.image_width), np.float32)
-        return self._encoded(self.module.encode_image, self._pixels(images_BHWC))
+        return self._encoded(self.towers.image, self._pixels(images_BHWC))
 
     def text_features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         if not texts:
             return np.zeros((0, self.text_width), np.float32)
-        return self._encoded(self.module.encode_text, self.tokenizer(list(texts)).to(self.device))
+        return self._encoded(self.towers.text, self.tokenizer(list(texts)).to(self.device))
 
     def _encoded(self, tower: Any, batch: Tensor) -> NDArray[np.float32]:
         with (

@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from infra.settings import Section
-from retrieval.index import MAX_K, Floats, Ids, Index, inner_products
+from retrieval.index import MAX_K, Index, inner_products
+from retrieval.segments import Floats, Ids
 
 VIA = ("image", "text")
 """What the codes in :attr:`Candidates.via` mean."""
 
 # Targets judged at a time: 64 x 256 candidates x 512 dimensions are 34 MB, and 17 MB are their likenesses.
 _BLOCK_ROWS = 64
+
+JUDGED = 3
+"""Times the candidates wanted that are compared with each other."""
 
 
 class NeighborConfig(Section):
@@ -40,6 +44,8 @@ class NeighborConfig(Section):
     """Cosine to a candidate already chosen above which one is refused (RA-CM3: 0.9)."""
     max_citations: int | None = Field(None, ge=1)
     """Most targets of one call that may cite an asset; None for no limit."""
+    max_contributor_share: float | None = Field(None, gt=0, le=1)
+    """Most of a call's citations that may go to one contributor, of as many as the targets could have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,8 @@ class Members:
 
     ids: Ids
     groups: NDArray[np.int64]
+    contributors: NDArray[np.int64]
+    """[M] Equal numbers are one contributor."""
     admissible: NDArray[np.bool_]
     """[M] Whether the licence and the split let it be anybody's neighbor."""
 
@@ -60,16 +68,32 @@ class Members:
         return rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Targets:
-    """Who asks: member ids [B] and normalised vectors [B, D] of each side. Query dropout happened before."""
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Normalised vectors [B, D] of pictures and of captions."""
 
-    ids: Ids
     images: Floats
     texts: Floats
 
+    def __getitem__(self, rows: slice) -> Sides:
+        return Sides(self.images[rows], self.texts[rows])
+
+    @property
+    def both(self) -> tuple[Floats, Floats]:
+        return self.images, self.texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Who asks: member ids [B], what candidates are judged against, and what is searched with."""
+
+    ids: Ids
+    whole: Sides
+    queries: Sides
+    """After dropout."""
+
     def __getitem__(self, rows: slice) -> Targets:
-        return Targets(ids=self.ids[rows], images=self.images[rows], texts=self.texts[rows])
+        return Targets(ids=self.ids[rows], whole=self.whole[rows], queries=self.queries[rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +104,7 @@ class Candidates:
     """[B + 1]"""
     ids: Ids
     scores: Floats
-    """Cosine of the candidate's document to the side of the target that found it."""
+    """Cosine of the candidate's document to the query that found it."""
     via: NDArray[np.uint8]
     """Which side that was: an index into VIA."""
 
@@ -103,6 +127,10 @@ def choose(targets: Targets, index: Index, members: Members, config: NeighborCon
     keep_BC = np.concatenate([one.keep for one in ranked])
     if config.max_citations is not None:
         keep_BC &= citations_before(ids_BC, keep_BC) < config.max_citations
+    if config.max_contributor_share is not None:
+        most = int(config.max_contributor_share * config.candidates * len(targets.ids))
+        contributors_BC = members.contributors[members.rows(ids_BC)]
+        keep_BC &= citations_before(contributors_BC, keep_BC) < most
     keep_BC &= np.cumsum(keep_BC, axis=1) <= config.candidates
     via_BC = np.broadcast_to(np.arange(ids_BC.shape[1]) % len(VIA), ids_BC.shape)
     return Candidates(
@@ -114,16 +142,15 @@ def choose(targets: Targets, index: Index, members: Members, config: NeighborCon
 
 
 def _rank(targets: Targets, index: Index, members: Members, config: NeighborConfig) -> _Ranked:
-    sides = (targets.images, targets.texts)
     lists = []
-    for side_BD in sides:
-        ids_BK = index.search(side_BD, config.fetch).ids
-        vectors_BKD = index.vectors(ids_BK.ravel()).reshape(*ids_BK.shape, index.width)
-        own_BK, *both = (inner_products(each_BD, vectors_BKD) for each_BD in (side_BD, *sides))
-        keep_BK = _allowed(targets.ids, ids_BK, members) & (np.maximum(*both) <= config.max_score)
-        lists.append(_moved_up(_Ranked(ids=ids_BK, scores=own_BK, keep=keep_BK)))
+    for query_BD in targets.queries.both:
+        found = index.search(query_BD, config.fetch)
+        vectors_BKD = index.vectors(found.ids.ravel()).reshape(*found.ids.shape, index.width)
+        likest_BK = np.maximum(*(inner_products(side_BD, vectors_BKD) for side_BD in targets.whole.both))
+        keep_BK = _allowed(targets.ids, found.ids, members) & (likest_BK <= config.max_score)
+        lists.append(_moved_up(_Ranked(ids=found.ids, scores=found.scores, keep=keep_BK)))
     mixed = _alternating(*lists)
-    return _Ranked(ids=mixed.ids, scores=mixed.scores, keep=_distinct(mixed, index, config.max_likeness))
+    return _Ranked(ids=mixed.ids, scores=mixed.scores, keep=_distinct(mixed, index, config))
 
 
 def _allowed(targets_B: Ids, ids_BK: Ids, members: Members) -> NDArray[np.bool_]:
@@ -160,16 +187,25 @@ def _zipped(one_BK: NDArray[T], other_BK: NDArray[T]) -> NDArray[T]:
     return np.stack((one_BK, other_BK), axis=2).reshape(rows, len(VIA) * columns)
 
 
-def _distinct(mixed: _Ranked, index: Index, max_likeness: float) -> NDArray[np.bool_]:
-    """Kept candidates, less those that are, or are too like, one kept before them [B, C]."""
-    ids_BC, keep_BC = mixed.ids, mixed.keep.copy()
+def _distinct(mixed: _Ranked, index: Index, config: NeighborConfig) -> NDArray[np.bool_]:
+    """Kept candidates, less those that are, or are too like, one kept before them [B, C].
+
+    Of a target only the first are looked at, three times as many as are wanted: all 256 among themselves took
+    four fifths of the time.
+    """
+    looked = min(JUDGED * config.candidates, mixed.keep.shape[1])
+    first_BC = np.argsort(~mixed.keep, axis=1, kind="stable")[:, :looked]
+    ids_BC = np.take_along_axis(mixed.ids, first_BC, axis=1)
+    keep_BC = np.take_along_axis(mixed.keep, first_BC, axis=1)
     vectors_BCD = index.vectors(ids_BC.ravel()).reshape(*ids_BC.shape, index.width)
-    clash_BCC = (vectors_BCD @ vectors_BCD.transpose(0, 2, 1)) > max_likeness
+    clash_BCC = (vectors_BCD @ vectors_BCD.transpose(0, 2, 1)) > config.max_likeness
     # A zero vector is not even like itself.
     clash_BCC |= ids_BC[:, :, None] == ids_BC[:, None, :]
-    for c in range(1, ids_BC.shape[1]):
+    for c in range(1, looked):
         keep_BC[:, c] &= ~(clash_BCC[:, c, :c] & keep_BC[:, :c]).any(axis=1)
-    return keep_BC
+    distinct_BC = np.zeros_like(mixed.keep)
+    np.put_along_axis(distinct_BC, first_BC, keep_BC, axis=1)
+    return distinct_BC
 
 
 def citations_before(ids_BC: Ids, keep_BC: NDArray[np.bool_]) -> NDArray[np.int64]:

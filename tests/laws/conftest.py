@@ -204,7 +204,7 @@ def built(tiny: Config) -> Build:
             version = replace(folding.fold(corpus, head, uris), as_of=AS_OF.isoformat())
             version = build.run(corpus, version, plan.ingest_steps(tiny, AS_OF), engine, log)
             for step in plan.up_to(plan.build_steps(tiny), to):
-                if step.name == "index":
+                if step.name == "codes":
                     version = indexing.register(corpus, version)
                 version = build.run(corpus, version, [step], engine, log)
             return corpus.publish(lease, head, version)

@@ -135,3 +135,24 @@ def test_random_weights_are_never_taken_for_trained_ones() -> None:
 def test_preprocessing_that_is_not_reproduced_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="crops or squashes"):
         OpenClipEncoder.load(write_model(tmp_path / "model", resize_mode="longest"), None)
+
+
+@pytest.mark.slow  # a compiler runs for half a minute
+def test_compiled_towers_give_the_same_vectors(architecture: str, encoder: OpenClipEncoder) -> None:
+    compiled = OpenClipEncoder.load(architecture, None, compiled=True)
+    images_BHWC = pictures(40, 40)
+    assert compiled.fingerprint == encoder.fingerprint
+    for batch in (images_BHWC, images_BHWC[:2]):
+        apart = compiled.image_features(batch) - encoder.image_features(batch)
+        assert np.abs(apart).max() < 1e-5
+    assert np.abs(compiled.text_features(TEXTS) - encoder.text_features(TEXTS)).max() < 1e-5
+
+
+def test_bfloat16_gives_nearly_the_same_vectors_of_unit_length(
+    architecture: str, encoder: OpenClipEncoder
+) -> None:
+    halved = OpenClipEncoder.load(architecture, None, dtype=torch.bfloat16)
+    found, expected = (one.image_features(pictures(40, 40)) for one in (halved, encoder))
+    assert not np.array_equal(found, expected)
+    assert (found * expected).sum(1).min() > 0.999
+    assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6

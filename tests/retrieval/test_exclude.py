@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from retrieval import exclude
 from retrieval.align import document_vectors
 from retrieval.encoders import normalised
-from retrieval.exclude import Candidates, Members, NeighborConfig, Targets
-from retrieval.index import Floats, Ids, Index, IndexConfig, build_segment
+from retrieval.exclude import Candidates, Members, NeighborConfig, Sides, Targets
+from retrieval.index import Index
+from retrieval.layouts import IndexConfig
+from retrieval.segments import Floats, Ids, build
 
 LOOSE = NeighborConfig(max_score=1.0, max_likeness=1.0)
 
@@ -26,13 +28,15 @@ class World:
     ) -> None:
         self.ids = np.arange(len(images_ND), dtype=np.int64) * 10
         self.documents = document_vectors(images_ND, texts_ND)
-        self.index = Index.open([build_segment(self.ids, self.documents, IndexConfig())])
+        self.index = Index.open([build(self.ids, self.documents, IndexConfig())])
         self.members = Members(
             ids=self.ids,
             groups=np.asarray(groups, np.int64),
+            contributors=np.arange(len(self.ids)) % 3,
             admissible=np.asarray(admissible, np.bool_),
         )
-        self.targets = Targets(ids=self.ids, images=images_ND, texts=texts_ND)
+        sides = Sides(images_ND, texts_ND)
+        self.targets = Targets(ids=self.ids, whole=sides, queries=sides)
 
     def choose(self, config: NeighborConfig) -> Candidates:
         return exclude.choose(self.targets, self.index, self.members, config)
@@ -72,8 +76,8 @@ def test_no_candidate_breaks_a_rule(
         assert b not in rows_C
         assert not (world.members.groups[rows_C] == world.members.groups[b]).any()
         assert world.members.admissible[rows_C].all()
-        by_image_C = world.documents[rows_C] @ world.targets.images[b]
-        by_text_C = world.documents[rows_C] @ world.targets.texts[b]
+        by_image_C = world.documents[rows_C] @ world.targets.whole.images[b]
+        by_text_C = world.documents[rows_C] @ world.targets.whole.texts[b]
         assert np.maximum(by_image_C, by_text_C).max(initial=0) <= cap + 1e-6
         likeness_CC = world.documents[rows_C] @ world.documents[rows_C].T
         assert np.triu(likeness_CC, 1).max(initial=0) <= cap + 1e-6
@@ -155,6 +159,35 @@ def test_no_asset_is_cited_more_often_than_it_may(seed: int, most: int) -> None:
     assert (counts >= np.minimum(before, 1)).all()
 
 
+@given(seed=st.integers(0, 30), share=st.sampled_from([0.05, 0.2, 1.0]))
+def test_no_contributor_is_cited_more_often_than_its_share(seed: int, share: float) -> None:
+    world = random_world(40, seed=seed, spread=0.5)
+    config = LOOSE.model_copy(update={"max_contributor_share": share, "candidates": 8})
+    found = world.choose(config)
+    counts = np.bincount(world.members.contributors[found.ids // 10], minlength=3)
+    assert counts.max() <= share * 8 * 40
+    assert counts.min() > 0
+
+
+def test_a_copy_is_refused_though_dropout_made_the_query_unlike_it() -> None:
+    """Judged against the whole document: only the search sees what dropout left."""
+    world = random_world(40, seed=3, spread=0.5)
+    elsewhere = Sides(*(normalised(np.roll(side_ND, 1, axis=1)) for side_ND in world.targets.whole.both))
+    targets = Targets(ids=world.ids, whole=world.targets.whole, queries=elsewhere)
+    config = NeighborConfig(max_score=0.5, max_likeness=1.0)
+    found, other = (
+        exclude.choose(one, world.index, world.members, config) for one in (targets, world.targets)
+    )
+    assert not np.array_equal(found.scores, other.scores)
+    for b, (ids_C, scores_C, via_C) in enumerate(lists(found)):
+        rows_C = ids_C // 10
+        for side_ND in world.targets.whole.both:
+            assert (world.documents[rows_C] @ side_ND[b]).max(initial=0) <= 0.5 + 1e-6
+        for row, score, via in zip(rows_C, scores_C, via_C, strict=True):
+            query_ND = elsewhere.images if via == "image" else elsewhere.texts
+            assert score == pytest.approx(world.documents[row] @ query_ND[b], abs=1e-5)
+
+
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10), num=st.integers(0, 40))
 def test_a_target_gets_the_same_list_in_any_company(seed: int, num: int) -> None:
@@ -171,7 +204,12 @@ def test_a_target_gets_the_same_list_in_any_company(seed: int, num: int) -> None
 
 def test_ids_that_are_no_members_are_refused() -> None:
     world = random_world(10, seed=0, spread=1.0)
-    few = Members(ids=world.ids[:5], groups=world.members.groups[:5], admissible=world.members.admissible[:5])
+    few = Members(
+        ids=world.ids[:5],
+        groups=world.members.groups[:5],
+        contributors=world.members.contributors[:5],
+        admissible=world.members.admissible[:5],
+    )
     with pytest.raises(ValueError, match="is no member"):
         exclude.choose(world.targets, world.index, few, NeighborConfig())
 

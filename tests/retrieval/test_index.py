@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval import layouts
 from retrieval.encoders import normalised
-from retrieval.index import Floats, Ids, Index, IndexConfig, build_segment, train_coarse
+from retrieval.index import Index
+from retrieval.layouts import IndexConfig
+from retrieval.recall import recall
+from retrieval.segments import Floats, Ids, build, train
 
 WIDTH = 8
 FLAT = IndexConfig()
-EXHAUSTIVE = IndexConfig(flat_rows=10, probes=1_000_000)
+EXHAUSTIVE = IndexConfig(kind="ivf_flat", probes=1_000_000)
+CODED = IndexConfig(kind="ivf_pq", probes=1_000_000)
+NARROW = IndexConfig(kind="ivf_flat", probes=1)
 
 
 def members(num: int, *, seed: int, coarse_grid: int = 1) -> tuple[Ids, Floats]:
@@ -37,7 +43,7 @@ def brute_force(ids_N: Ids, vectors_ND: Floats, queries_BD: Floats, k: int) -> t
 
 def cut(ids_N: Ids, vectors_ND: Floats, places: Sequence[int], config: IndexConfig) -> list[bytes]:
     edges = pairwise([0, *sorted(places), len(ids_N)])
-    return [build_segment(ids_N[a:b], vectors_ND[a:b], config) for a, b in edges]
+    return [build(ids_N[a:b], vectors_ND[a:b], config) for a, b in edges]
 
 
 @given(
@@ -62,7 +68,7 @@ def test_flat_segments_are_brute_force_however_they_are_cut(
 def test_the_dead_never_answer_and_never_shorten_an_answer(dead: set[int], k: int, seed: int) -> None:
     ids_N, vectors_ND = members(300, seed=seed, coarse_grid=2)
     gone = ids_N[sorted(dead)]
-    segments = cut(ids_N, vectors_ND, [200], IndexConfig(flat_rows=150, probes=1))
+    segments = cut(ids_N, vectors_ND, [200], NARROW)
     index = Index.open(segments, gone)
     found = index.search(vectors_ND[:7], k)
     assert not np.isin(found.ids, gone).any()
@@ -74,9 +80,9 @@ def test_the_dead_never_answer_and_never_shorten_an_answer(dead: set[int], k: in
 @pytest.mark.parametrize("seed", range(3))
 def test_inverted_lists_that_are_all_visited_are_exact(seed: int) -> None:
     ids_N, vectors_ND = members(400, seed=seed)
-    inverted = Index.open([build_segment(ids_N, vectors_ND, EXHAUSTIVE)])
-    flat = Index.open([build_segment(ids_N, vectors_ND, FLAT)])
-    assert isinstance(inverted.segments[0].cpu, faiss.IndexIVFFlat)
+    inverted = Index.open([build(ids_N, vectors_ND, EXHAUSTIVE)])
+    flat = Index.open([build(ids_N, vectors_ND, FLAT)])
+    assert isinstance(inverted.segments[0].inner, faiss.IndexIVFFlat)
     one, other = inverted.search(vectors_ND[:20], 30), flat.search(vectors_ND[:20], 30)
     assert np.array_equal(one.ids, other.ids)
     assert np.array_equal(one.scores, other.scores)
@@ -84,7 +90,7 @@ def test_inverted_lists_that_are_all_visited_are_exact(seed: int) -> None:
 
 def test_a_short_list_is_filled_from_the_lists_that_were_not_probed() -> None:
     ids_N, vectors_ND = members(400, seed=0, coarse_grid=5)
-    index = Index.open([build_segment(ids_N, vectors_ND, IndexConfig(flat_rows=10, probes=1))])
+    index = Index.open([build(ids_N, vectors_ND, NARROW)])
     assert np.array_equal(np.sort(index.search(vectors_ND[:3], 400).ids), np.tile(np.sort(ids_N), (3, 1)))
 
 
@@ -92,7 +98,7 @@ def test_a_short_list_is_filled_from_the_lists_that_were_not_probed() -> None:
 def test_a_query_gets_the_same_answer_alone_and_in_company(at: int, k: int) -> None:
     rng = np.random.default_rng(1)
     vectors_ND = normalised(rng.normal(size=(300, WIDTH)))
-    index = Index.open([build_segment(np.arange(300), vectors_ND, FLAT)])
+    index = Index.open([build(np.arange(300), vectors_ND, FLAT)])
     alone, together = index.search(vectors_ND[at : at + 1], k), index.search(vectors_ND, k)
     assert np.array_equal(alone.ids[0], together.ids[at])
     assert np.array_equal(alone.scores[0], together.scores[at])
@@ -100,7 +106,7 @@ def test_a_query_gets_the_same_answer_alone_and_in_company(at: int, k: int) -> N
 
 def test_many_equal_vectors_are_cut_by_id() -> None:
     vectors_ND = normalised(np.ones((1500, WIDTH)))
-    index = Index.open([build_segment(np.arange(1500)[::-1].copy(), vectors_ND, FLAT)])
+    index = Index.open([build(np.arange(1500)[::-1].copy(), vectors_ND, FLAT)])
     assert np.array_equal(index.search(vectors_ND[:2], 5).ids, np.tile(np.arange(5), (2, 1)))
 
 
@@ -115,12 +121,12 @@ def test_a_subset_answers_only_with_its_living_members(wanted: list[int], dead: 
     assert np.array_equal(found.ids, exact_BK)
 
 
-@pytest.mark.parametrize("config", [FLAT, EXHAUSTIVE])
+@pytest.mark.parametrize("config", [FLAT, EXHAUSTIVE, CODED])
 def test_the_same_members_give_the_same_bytes_in_whatever_order(config: IndexConfig) -> None:
     ids_N, vectors_ND = members(200, seed=5)
     order_N = np.random.default_rng(0).permutation(200)
-    blob = build_segment(ids_N, vectors_ND, config)
-    assert build_segment(ids_N[order_N], vectors_ND[order_N], config) == blob
+    blob = build(ids_N, vectors_ND, config)
+    assert build(ids_N[order_N], vectors_ND[order_N], config) == blob
 
 
 @pytest.mark.parametrize("config", [FLAT, EXHAUSTIVE])
@@ -138,34 +144,106 @@ def test_compaction_answers_the_same_and_holds_no_byte_of_the_dead(config: Index
         assert int(one).to_bytes(8, "little") not in blob
 
 
-@pytest.mark.parametrize(("num", "kind"), [(50, faiss.IndexIDMap2), (51, faiss.IndexIVFFlat)])
-def test_a_segment_is_exact_up_to_the_limit_and_inverted_above(num: int, kind: type) -> None:
-    ids_N, vectors_ND = members(num, seed=0)
-    index = Index.open([build_segment(ids_N, vectors_ND, IndexConfig(flat_rows=50))])
-    assert isinstance(index.segments[0].cpu, kind)
+@pytest.mark.parametrize(
+    ("num", "config", "kind"),
+    [
+        (100_000, IndexConfig(latency_ms=26), "flat"),
+        (100_000, IndexConfig(latency_ms=25), "ivf_flat"),
+        (2_000_000, IndexConfig(memory_mib=4096), "ivf_flat"),
+        (2_200_000, IndexConfig(memory_mib=4096), "ivf_pq"),
+        (10, IndexConfig(kind="ivf_pq"), "ivf_pq"),
+    ],
+)
+def test_the_layout_follows_from_size_memory_and_latency(num: int, config: IndexConfig, kind: str) -> None:
+    found = layouts.chosen(num, 512, config)
+    assert found.kind == kind
+    assert found.bytes <= config.memory_mib << 20
 
 
-@pytest.mark.parametrize(("num", "lists"), [(1, 1), (77, 1), (78, 2), (100_000, 1024), (10_000_000, 8192)])
-def test_the_number_of_lists_is_a_power_of_two_near_four_roots(num: int, lists: int) -> None:
-    assert FLAT.num_lists(num) == lists
+def test_codes_that_do_not_fit_the_memory_are_refused_with_what_they_take() -> None:
+    with pytest.raises(ValueError, match=r"memory_mib = 1024: the codes of 20000000 vectors take 1\d{3}"):
+        layouts.chosen(20_000_000, 512, IndexConfig(memory_mib=1024))
+    with pytest.raises(ValueError, match="ivf_flat"):
+        layouts.chosen(10, 11, IndexConfig(kind="ivf_pq"))
+
+
+def clustered(num: int, *, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    centers = np.random.default_rng(99).normal(size=(20, 32))
+    return normalised(centers[rng.integers(0, 20, num)] + 0.5 * rng.normal(size=(num, 32)))
+
+
+def test_codes_propose_and_vectors_decide(tmp_path: Path) -> None:
+    """Half-precision vectors judge what four bits propose; mapped from a file they answer the same."""
+    vectors_ND, queries_BD = clustered(4000, seed=0), clustered(50, seed=1)
+    blob = build(np.arange(4000) * 7, vectors_ND, CODED)
+    (tmp_path / "segment").write_bytes(blob)
+    index = Index.open([tmp_path / "segment"])
+    assert index.segments[0].kind == "ivf_pq"
+    halves_ND = index.vectors(np.arange(4000) * 7)
+    assert np.abs(halves_ND - vectors_ND).max() < 2**-11
+    found = index.search(queries_BD, 10)
+    exact_BK, _ = brute_force(np.arange(4000) * 7, halves_ND, queries_BD, 10)
+    assert recall(found.ids, exact_BK) > 0.8
+    own_BK = np.einsum("bd,bkd->bk", queries_BD, halves_ND[found.ids // 7], dtype=np.float64)
+    assert np.abs(found.scores - own_BK).max() < 1e-6
+    assert np.array_equal(Index.open([blob]).search(queries_BD, 10).ids, found.ids)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf_flat", "ivf_pq"])
+@given(seed=st.integers(0, 50), share=st.sampled_from([0.0, 0.01, 0.3, 1.0]), k=st.integers(1, 40))
+def test_whatever_the_layout_only_the_allowed_and_living_answer(
+    opened: Mapping[str, Index], kind: str, seed: int, share: float, k: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    gone, allowed = rng.choice(3000, 300, replace=False), np.flatnonzero(rng.random(3000) < share)
+    index = opened[kind].removing(gone)
+    within = index.within(allowed)
+    living = np.setdiff1d(allowed, gone)
+    found = index.search(clustered(3, seed=seed), k, within)
+    assert within.count == len(living)
+    assert found.ids.shape == (3, min(k, len(living)))
+    assert np.isin(found.ids, living).all()
+    assert all(len(np.unique(row)) == len(row) for row in found.ids)
+
+
+@pytest.fixture(scope="module")
+def opened() -> Mapping[str, Index]:
+    vectors_ND = clustered(3000, seed=2)
+    kinds: tuple[layouts.Kind, ...] = ("flat", "ivf_flat", "ivf_pq")
+    configs = [IndexConfig(kind=kind, probes=1) for kind in kinds]
+    return {one.kind: Index.open([build(np.arange(3000), vectors_ND, one)]) for one in configs}
+
+
+def test_what_is_removed_and_added_counts_from_the_next_search_and_rewrites_nothing(
+    opened: Mapping[str, Index],
+) -> None:
+    base, new_ND = opened["ivf_pq"], clustered(5, seed=77)
+    changed = base.removing(np.arange(100)).adding(np.arange(5000, 5005), new_ND)
+    assert changed.segments[0].inner is base.segments[0].inner
+    assert np.array_equal(changed.search(new_ND, 1).ids[:, 0], np.arange(5000, 5005))
+    assert not np.isin(changed.search(base.vectors(np.arange(100)), 30).ids, np.arange(100)).any()
+    assert np.isin(base.search(base.vectors(np.arange(100)), 1).ids, np.arange(100)).mean() > 0.9
+    with pytest.raises(ValueError, match="in two segments"):
+        changed.adding(np.array([5000]), new_ND[:1])
+    with pytest.raises(ValueError, match="ask it anew"):
+        changed.search(new_ND, 1, base.within(np.arange(10)))
 
 
 def test_a_coarse_quantiser_fitted_once_serves_later_segments() -> None:
     ids_N, vectors_ND = members(400, seed=0, coarse_grid=5)
-    coarse = train_coarse(vectors_ND[:200], EXHAUSTIVE)
-    parts = [
-        build_segment(ids_N[a:b], vectors_ND[a:b], EXHAUSTIVE, coarse) for a, b in ((0, 200), (200, 400))
-    ]
+    coarse = train(vectors_ND[:200], EXHAUSTIVE)
+    parts = [build(ids_N[a:b], vectors_ND[a:b], EXHAUSTIVE, coarse) for a, b in ((0, 200), (200, 400))]
     found = Index.open(parts).search(vectors_ND[:9], 15)
     exact_BK, _ = brute_force(ids_N, vectors_ND, vectors_ND[:9], 15)
     assert np.array_equal(found.ids, exact_BK)
-    with pytest.raises(ValueError, match="use train_coarse"):
-        build_segment(ids_N, vectors_ND, EXHAUSTIVE, parts[0])
+    with pytest.raises(ValueError, match="use what train"):
+        build(ids_N, vectors_ND, EXHAUSTIVE, parts[0])
 
 
 def test_vectors_come_back_by_id_dead_or_alive() -> None:
     ids_N, vectors_ND = members(90, seed=2)
-    index = Index.open(cut(ids_N, vectors_ND, [40], IndexConfig(flat_rows=45)), ids_N[:5])
+    index = Index.open(cut(ids_N, vectors_ND, [40], FLAT), ids_N[:5])
     assert np.array_equal(index.vectors(ids_N[::-1]), vectors_ND[::-1])
     with pytest.raises(ValueError, match="has no id 900000"):
         index.vectors(np.array([ids_N[0], 900_000]))
@@ -173,7 +251,7 @@ def test_vectors_come_back_by_id_dead_or_alive() -> None:
 
 def test_a_segment_opens_from_a_file(tmp_path: Path) -> None:
     ids_N, vectors_ND = members(20, seed=2)
-    blob = build_segment(ids_N, vectors_ND, FLAT)
+    blob = build(ids_N, vectors_ND, FLAT)
     (tmp_path / "segment.faiss").write_bytes(blob)
     found = Index.open([tmp_path / "segment.faiss"]).search(vectors_ND, 3)
     assert np.array_equal(found.ids, Index.open([blob]).search(vectors_ND, 3).ids)
@@ -183,12 +261,12 @@ def test_members_that_cannot_be_are_refused() -> None:
     ids_N, vectors_ND = members(4, seed=0)
     for wrong_N in (ids_N[[0, 0, 1, 2]], ids_N - 100):
         with pytest.raises(ValueError, match="distinct and not negative"):
-            build_segment(wrong_N, vectors_ND, FLAT)
+            build(wrong_N, vectors_ND, FLAT)
     for wrong_ND in (vectors_ND * 1.01, vectors_ND * np.nan):
         with pytest.raises(ValueError, match="normalise first"):
-            build_segment(ids_N, wrong_ND, FLAT)
+            build(ids_N, wrong_ND, FLAT)
     with pytest.raises(ValueError, match="need int64 ids"):
-        build_segment(ids_N.astype(np.int32), vectors_ND, FLAT)
+        build(ids_N.astype(np.int32), vectors_ND, FLAT)
 
 
 def foreign(index: faiss.Index) -> bytes:
@@ -203,7 +281,7 @@ def foreign(index: faiss.Index) -> bytes:
     [
         b"",
         b"not a segment",
-        build_segment(*members(20, seed=0), FLAT)[:-5],
+        build(*members(20, seed=0), FLAT)[:-5],
         foreign(faiss.IndexFlatIP(WIDTH)),
         foreign(faiss.IndexHNSWFlat(WIDTH, 4)),
         bytes(faiss.serialize_index(faiss.IndexIDMap2(faiss.IndexFlatL2(WIDTH)))),
@@ -211,13 +289,13 @@ def foreign(index: faiss.Index) -> bytes:
     ],
     ids=["empty", "noise", "cut", "positional", "hnsw", "l2", "hnsw with ids"],
 )
-def test_what_build_segment_did_not_write_is_refused(blob: bytes) -> None:
+def test_what_build_did_not_write_is_refused(blob: bytes) -> None:
     with pytest.raises(ValueError, match="segment"):
         Index.open([blob])
 
 
 def test_a_segment_that_claims_more_bytes_than_it_has_is_refused() -> None:
-    blob = bytearray(build_segment(*members(20, seed=0), FLAT))
+    blob = bytearray(build(*members(20, seed=0), FLAT))
     place = bytes(blob).index((20 * WIDTH).to_bytes(8, "little"))  # how many floats follow
     blob[place : place + 8] = (1 << 34).to_bytes(8, "little")
     with pytest.raises(ValueError, match="FAISS can read"):
@@ -226,8 +304,8 @@ def test_a_segment_that_claims_more_bytes_than_it_has_is_refused() -> None:
 
 def test_an_index_that_contradicts_itself_is_refused() -> None:
     ids_N, vectors_ND = members(20, seed=0)
-    segment = build_segment(ids_N, vectors_ND, FLAT)
-    narrow = build_segment(ids_N + 1000, normalised(vectors_ND[:, :4]), FLAT)
+    segment = build(ids_N, vectors_ND, FLAT)
+    narrow = build(ids_N + 1000, normalised(vectors_ND[:, :4]), FLAT)
     with pytest.raises(ValueError, match="in two segments"):
         Index.open([segment, segment])
     with pytest.raises(ValueError, match="one width"):
@@ -246,17 +324,17 @@ def test_an_index_that_contradicts_itself_is_refused() -> None:
     ],
 )
 def test_queries_that_cannot_be_are_refused(queries_BD: Floats, k: int, message: str) -> None:
-    index = Index.open([build_segment(*members(20, seed=0), FLAT)])
+    index = Index.open([build(*members(20, seed=0), FLAT)])
     with pytest.raises(ValueError, match=message):
         index.search(queries_BD, k)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(faiss.get_num_gpus() == 0, reason="FAISS sees no GPU")
-@pytest.mark.parametrize("config", [FLAT, EXHAUSTIVE])
+@pytest.mark.parametrize("config", [FLAT, EXHAUSTIVE, CODED])
 def test_a_gpu_answers_as_the_cpu_does(config: IndexConfig) -> None:
     vectors_ND = normalised(np.random.default_rng(0).normal(size=(2000, WIDTH)))
-    segment, gone = build_segment(np.arange(2000), vectors_ND, config), np.arange(0, 2000, 3)
+    segment, gone = build(np.arange(2000), vectors_ND, config), np.arange(0, 2000, 3)
     index = Index.open([segment], gone)
     assert index.segments[0].gpu is not None
     found = index.search(vectors_ND[:50], 20)

@@ -1,0 +1,113 @@
+"""How a segment lies in memory: chosen by its size, by rule, from what memory and a query may cost.
+
+Flat while a query can afford to see every vector; inverted lists of whole vectors (IVF-Flat) while those fit
+the memory; beyond, inverted lists of 4-bit product codes that are scanned in registers, whose best are judged
+again by the vectors themselves, at half precision and memory-mapped. The surprising rule: nothing that cannot
+forget is ever chosen. HNSW answers well and has no ``remove_ids``, so it is not here.
+
+Legend: N vectors, D embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import faiss
+from pydantic import Field
+
+from infra.settings import Section
+
+Kind = Literal["flat", "ivf_flat", "ivf_pq"]
+SCANNED_MB_PER_MS = 8.0
+"""Of vectors as float32, one query on one core: 6 to 10 measured at 384 and 512 dimensions."""
+FLOAT32, FLOAT16 = 4, 2
+ID_BYTES = 8
+MIB = 1 << 20
+POINTS_PER_LIST = 39
+"""That k-means wants of a list at least, as FAISS's guidelines have it."""
+SUBVECTORS = (4, 3, 2, 5, 6, 7, 8)
+"""Dimensions that share 4 bits, the best first; 4 are 64 bytes of 512 dimensions."""
+
+
+class IndexConfig(Section):
+    """How a segment is built. A segment keeps its own, so changing these changes new segments only."""
+
+    kind: Literal["auto", "flat", "ivf_flat", "ivf_pq"] = "auto"
+    """``auto`` chooses by the two budgets."""
+    memory_mib: int = Field(4096, ge=1)
+    """For the vectors, or the codes, of one segment."""
+    latency_ms: float = Field(10.0, gt=0)
+    """Of one query on one core: up to what fits, every vector is compared."""
+    recall: float = Field(0.95, gt=0, le=1)
+    """Share of the ten nearest that must be found; a build that finds fewer fails."""
+    lists: int | None = Field(None, ge=1)
+    """Inverted lists; default by rule."""
+    probes: int | None = Field(None, ge=1)
+    """Inverted lists that a query visits; default the fewest that reach ``recall``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    kind: Kind
+    lists: int
+    """0 where every vector is compared."""
+    bytes: int
+    """Of memory, about; of ``ivf_pq`` without the vectors, which stay on disk."""
+
+    def made(self, width: int) -> Any:
+        """An empty, untrained FAISS index by inner product, in positions."""
+        if self.kind == "flat":
+            return faiss.IndexFlatIP(width)
+        spelled = f"IVF{self.lists},Flat"
+        if self.kind == "ivf_pq":
+            spelled = f"IVF{self.lists},PQ{width // subvector(width)}x4fsr,Refine(SQfp16)"
+        return faiss.index_factory(width, spelled, faiss.METRIC_INNER_PRODUCT)
+
+
+def chosen(num: int, width: int, config: IndexConfig) -> Layout:
+    """By size: Flat, then IVF-Flat, then IVF-PQ.
+
+    >>> [chosen(num, 512, IndexConfig()).kind for num in (10_000, 1_000_000, 10_000_000)]
+    ['flat', 'ivf_flat', 'ivf_pq']
+    """
+    whole = num * (width * FLOAT32 + ID_BYTES)
+    affordable = whole <= config.latency_ms * SCANNED_MB_PER_MS * 1e6
+    fits = whole <= config.memory_mib * MIB
+    kind: Kind = "flat" if affordable and fits else "ivf_flat" if fits else "ivf_pq"
+    if config.kind != "auto":
+        kind = config.kind
+    if kind == "flat":
+        return Layout(kind=kind, lists=0, bytes=whole)
+    lists = config.lists or num_lists(num)
+    centroids = lists * width * FLOAT32
+    if kind == "ivf_flat":
+        return Layout(kind=kind, lists=lists, bytes=whole + centroids)
+    coded = num * (width // subvector(width) // 2 + ID_BYTES)
+    if coded + centroids > config.memory_mib * MIB:
+        wanted = -(-(coded + centroids) // MIB)
+        raise ValueError(
+            f"retrieval.index.memory_mib = {config.memory_mib}: the codes of {num} vectors take {wanted}; "
+            "raise it, or fold in the deliveries some at a time, each a segment of its own"
+        )
+    return Layout(kind=kind, lists=lists, bytes=coded + centroids)
+
+
+def num_lists(num: int) -> int:
+    """About 4 sqrt(N), a power of two, as FAISS's guidelines say, and never so many that k-means starves.
+
+    >>> [num_lists(num) for num in (1, 78, 100_000, 10_000_000)]
+    [1, 2, 1024, 8192]
+    """
+    wanted = min(4 * num**0.5, num / POINTS_PER_LIST)
+    return 1 << max(0, int(wanted).bit_length() - 1)
+
+
+def subvector(width: int) -> int:
+    """Dimensions that share one code of 4 bits, of which two fill a byte."""
+    found = [by for by in SUBVECTORS if width % by == 0 and width // by % 2 == 0]
+    if not found:
+        raise ValueError(
+            f"vectors of {width} dimensions cannot be cut into codes; use retrieval.index.kind = ivf_flat"
+        )
+    return found[0]

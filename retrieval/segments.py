@@ -1,0 +1,350 @@
+"""One segment of an index: built from members, merged from parts, opened for reading, asked for candidates.
+
+The surprising rule: inside, FAISS knows positions alone. Ids lie beside them, so a set of ids is a bit a
+position, whichever the layout: the dead, or what a caller may see, are told to FAISS as one bitmap.
+
+Legend: N vectors of the segment, B queries, C candidates, D embedding.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval import layouts
+from retrieval.layouts import IndexConfig, Kind, Layout
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+SEED_POINTS = 64
+"""Vectors a list that k-means sees; FAISS's 256 took four times as long and found no more."""
+ITERATIONS = 10
+PROBES, RERANKED = 64, 4
+"""What a query does until ``tuning`` has measured how much it has to; see :class:`Effort`."""
+GATHERED = 20_000
+"""Up to so many allowed members are compared one by one, and no list is visited."""
+MAX_FETCH = 2048
+"""The most a GPU index returns. Beyond it equal scores are cut in FAISS's order, not by id."""
+TABLES_BYTES = 1 << 30
+"""FAISS refuses codes whose tables would pass the limit, though for inner products it makes none: 33 MB of
+4,096 lists and 128 codes."""
+_BLOCK_ROWS = 65_536
+_limits = threading.Lock()  # FAISS keeps its deserialisation limits in process-wide variables.
+
+
+def train(vectors_ND: Floats, config: IndexConfig, *, num: int | None = None, threads: int = 1) -> bytes:
+    """An empty index whose centroids and codes were fitted on these vectors, for ``num`` of their kind.
+
+    Its k-means is seeded. On one thread the same vectors give the same bytes.
+    """
+    faiss.omp_set_num_threads(threads)
+    width = vectors_ND.shape[1]
+    index = layouts.chosen(len(vectors_ND) if num is None else num, width, config).made(width)
+    if not index.is_trained:
+        lists = faiss.extract_index_ivf(index)
+        lists.cp.max_points_per_centroid, lists.cp.niter = SEED_POINTS, ITERATIONS
+        lists.nprobe = min(config.probes or PROBES, lists.nlist)
+        if isinstance(index, faiss.IndexRefine):
+            index.k_factor = float(RERANKED)
+        if faiss.get_num_gpus():
+            lists.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(width))
+        index.train(np.ascontiguousarray(vectors_ND, np.float32))
+    return bytes(faiss.serialize_index(index))
+
+
+def points(layout: Layout) -> int:
+    """Vectors that training a layout asks for at most."""
+    return SEED_POINTS * layout.lists
+
+
+def build(
+    ids_N: Ids, vectors_ND: Floats, config: IndexConfig, trained: bytes | None = None, *, threads: int = 1
+) -> bytes:
+    """A segment, serialised: the same members give the same bytes, in whatever order they come.
+
+    ``trained`` is what :func:`train` made once; a large segment without it trains on its own vectors.
+    ValueError unless ids are distinct and not negative and vectors have unit length, or none at all.
+    """
+    check_members(ids_N, vectors_ND)
+    order_N = np.argsort(ids_N)
+    ids_N, vectors_ND = ids_N[order_N], np.ascontiguousarray(vectors_ND[order_N], np.float32)
+    inner = parsed(trained if trained is not None else train(vectors_ND, config, threads=threads))
+    if inner.ntotal or inner.d != vectors_ND.shape[1]:
+        raise ValueError(f"trained holds {inner.ntotal} vectors of width {inner.d}; use what train() makes")
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexIDMap2(inner)
+    for at in range(0, len(ids_N), _BLOCK_ROWS):
+        index.add_with_ids(vectors_ND[at : at + _BLOCK_ROWS], ids_N[at : at + _BLOCK_ROWS])
+    return bytes(faiss.serialize_index(index))
+
+
+def merge(parts: Sequence[bytes]) -> bytes:
+    """Parts that were built with the same ``trained``, as one segment, in their order."""
+    whole, *others = map(parsed, parts)
+    inner: Any = faiss.downcast_index(whole.index)
+    ids = [faiss.vector_to_array(whole.id_map)]
+    for other in others:
+        ids.append(faiss.vector_to_array(other.id_map))
+        part: Any = faiss.downcast_index(other.index)
+        if isinstance(inner, faiss.IndexRefine):
+            inner.base_index.merge_from(part.base_index, inner.base_index.ntotal)
+            inner.refine_index.merge_from(part.refine_index)
+            inner.ntotal = inner.base_index.ntotal
+        else:
+            inner.merge_from(part, 0 if isinstance(inner, faiss.IndexFlat) else inner.ntotal)
+    faiss.copy_array_to_vector(np.concatenate(ids), whole.id_map)
+    whole.ntotal = inner.ntotal
+    return bytes(faiss.serialize_index(whole))
+
+
+def check_members(ids_N: Ids, vectors_ND: Floats) -> None:
+    if ids_N.dtype != np.int64 or ids_N.ndim != 1 or vectors_ND.ndim != 2 or len(ids_N) != len(vectors_ND):
+        got = f"{ids_N.dtype} {ids_N.shape} and {vectors_ND.shape}"
+        raise ValueError(f"need int64 ids [N] and vectors [N, D], got {got}")
+    if len(np.unique(ids_N)) != len(ids_N) or (ids_N < 0).any():
+        raise ValueError("ids must be distinct and not negative; take them from the id table")
+    lengths_N = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND, dtype=np.float64))
+    # A zero vector is allowed: a text or image of which nothing is known.
+    wrong_N = ~((np.abs(lengths_N - 1) < 1e-3) | (lengths_N == 0))
+    if wrong_N.any():
+        row = int(np.argmax(wrong_N))
+        raise ValueError(f"id {ids_N[row]} has a vector of length {lengths_N[row]:.6g}; normalise first")
+
+
+def parsed(segment: bytes | Path) -> Any:
+    """What FAISS wrote; a file is mapped and not read. No vector may claim far more bytes than there are."""
+    size = segment.stat().st_size if isinstance(segment, Path) else len(segment)
+    try:
+        with _limits:
+            faiss.set_deserialization_vector_byte_limit(max(size, TABLES_BYTES))
+            if isinstance(segment, Path):
+                return faiss.read_index(str(segment), faiss.IO_FLAG_MMAP_IFC)
+            return faiss.deserialize_index(np.frombuffer(segment, np.uint8))
+    except RuntimeError as error:
+        raise ValueError(f"not a segment that FAISS can read: {error}") from None
+
+
+def kind_of(inner: Any) -> Kind | None:
+    match inner:
+        case faiss.IndexFlat():
+            return "flat"
+        case faiss.IndexIVFFlat():
+            return "ivf_flat"
+        case faiss.IndexRefine() if isinstance(
+            faiss.downcast_index(inner.base_index), faiss.IndexIVFPQFastScan
+        ):
+            return "ivf_pq"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What a query does in inverted lists."""
+
+    probes: int
+    """Lists that are visited."""
+    reranked: int = 1
+    """Candidates by their codes, for each that is asked for, that are judged again by their vectors."""
+
+
+def asking(segment: bytes, effort: Effort) -> bytes:
+    """The same segment, with that effort as its own."""
+    index = parsed(segment)
+    inner = faiss.downcast_index(index.index)
+    faiss.extract_index_ivf(inner).nprobe = effort.probes
+    if isinstance(inner, faiss.IndexRefine):
+        inner.k_factor = float(effort.reranked)
+    return bytes(faiss.serialize_index(index))
+
+
+def effort_of(inner: Any, kind: Kind) -> Effort:
+    if kind == "flat":
+        return Effort(probes=0)
+    reranked = round(inner.k_factor) if kind == "ivf_pq" else 1
+    return Effort(probes=faiss.extract_index_ivf(inner).nprobe, reranked=reranked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bits:
+    """Some members of a segment, and how FAISS is told of them."""
+
+    mask_N: Mask
+    count: int
+    selector: Any
+
+    @classmethod
+    def of(cls, mask_N: Mask) -> Bits:
+        packed: Any = np.packbits(mask_N, bitorder="little")
+        selector = faiss.IDSelectorBitmap(packed)  # type: ignore[call-arg]  # made to take an array
+        return cls(mask_N=mask_N, count=int(mask_N.sum()), selector=selector)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Opened. Safe to ask from several threads."""
+
+    kind: Kind
+    owner: Any = field(repr=False)
+    """What FAISS read: it owns ``inner``."""
+    inner: Any
+    """FAISS's index, in positions."""
+    gpu: Any | None
+    ids: Ids
+    """Of all members, by position."""
+    places: NDArray[np.int64]
+    """Positions in the order of the ids."""
+    alive: Bits
+    effort: Effort
+    _halves_ND: NDArray[np.floating] | None = field(repr=False)
+    """The vectors where FAISS stores them one after the other: no copy."""
+
+    @classmethod
+    def open(cls, segment: bytes | Path, dead: Ids) -> Segment:
+        index = parsed(segment)
+        inner: Any = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else None
+        kind = None if inner is None else kind_of(inner)
+        if kind is None or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            told = f"{type(index).__name__} of {type(inner).__name__}"
+            raise ValueError(
+                f"a segment is Flat, IVF-Flat or IVF-PQ with ids, by inner product; got {told}; rebuild it"
+            )
+        ids_N = np.asarray(faiss.vector_to_array(index.id_map), np.int64)
+        places_N = np.argsort(ids_N)
+        if len(ids_N) != inner.ntotal or (np.diff(ids_N[places_N]) <= 0).any():
+            raise ValueError("a segment's ids are repeated or missing; build it with build() or merge()")
+        if kind == "ivf_flat":
+            inner.make_direct_map()
+        return cls(
+            kind=kind,
+            owner=index,
+            inner=inner,
+            gpu=on_gpus(inner, kind) if faiss.get_num_gpus() else None,
+            ids=ids_N,
+            places=places_N,
+            alive=Bits.of(~np.isin(ids_N, dead, assume_unique=True)),
+            effort=effort_of(inner, kind),
+            _halves_ND=stored(inner, kind),
+        )
+
+    @property
+    def width(self) -> int:
+        return int(self.inner.d)
+
+    @property
+    def lists(self) -> int:
+        return 0 if self.kind == "flat" else int(faiss.extract_index_ivf(self.inner).nlist)
+
+    @property
+    def dead(self) -> Ids:
+        return self.ids[~self.alive.mask_N]
+
+    def without(self, gone: Ids) -> Segment:
+        """The same file and the same vectors, with these dead too."""
+        return replace(self, alive=Bits.of(self.alive.mask_N & ~np.isin(self.ids, gone, assume_unique=True)))
+
+    def within(self, ids: Ids) -> Bits:
+        """The living of ``ids``."""
+        at_N, is_here_N = self.positions(ids)
+        mask_N = np.zeros(len(self.ids), np.bool_)
+        mask_N[at_N[is_here_N]] = True
+        return Bits.of(mask_N & self.alive.mask_N)
+
+    def positions(self, ids_N: Ids) -> tuple[NDArray[np.int64], Mask]:
+        """Where ids stand, and which of them do: the others have a position that means nothing."""
+        if not len(self.ids):
+            return np.zeros(len(ids_N), np.int64), np.zeros(len(ids_N), np.bool_)
+        found = np.searchsorted(self.ids, ids_N, sorter=self.places)
+        at_N = self.places[np.minimum(found, len(self.ids) - 1)]
+        return at_N, self.ids[at_N] == ids_N
+
+    def fetched(self, queries_BD: Floats, fetch: int, among: Bits) -> tuple[Floats, NDArray[np.int64]]:
+        """FAISS's own best, scores and positions [B, fetch], best first; at most ``among.count``."""
+        if fetch == 0:
+            return np.zeros((len(queries_BD), 0), np.float32), np.zeros((len(queries_BD), 0), np.int64)
+        if among is not self.alive and among.count <= GATHERED:
+            return self._compared(queries_BD, fetch, np.flatnonzero(among.mask_N))
+        if self.gpu is not None and among is self.alive and fetch + len(self.dead) <= MAX_FETCH:
+            return self._on_gpu(self.gpu, queries_BD, fetch)
+        scores_BC, at_BC = self._searched(queries_BD, fetch, among, among.count / len(self.ids))
+        short_B = (at_BC < 0).any(axis=1)
+        if short_B.any():  # the probed lists held too few: every list is searched
+            scores_BC[short_B], at_BC[short_B] = self._searched(queries_BD[short_B], fetch, among, 0.0)
+        if (at_BC < 0).any():
+            raise RuntimeError(f"FAISS answered with fewer than the {fetch} members that there are")
+        return scores_BC, at_BC
+
+    def _searched(
+        self, queries_BD: Floats, fetch: int, among: Bits, share: float
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """``share`` of the members is allowed: the rarer they are, the more lists are visited."""
+        selector = None if among.count == len(self.ids) else among.selector
+        if self.kind == "flat":
+            params: Any = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # sets fields
+        else:
+            probes = min(self.lists, int(np.ceil(self.effort.probes / share)) if share else self.lists)
+            params = faiss.SearchParametersIVF(nprobe=probes, sel=selector)  # type: ignore[call-arg]
+        if self.kind == "ivf_pq":
+            params = faiss.IndexRefineSearchParameters(
+                k_factor=self.effort.reranked, base_index_params=params
+            )  # type: ignore[call-arg]
+        scores_BC, at_BC = self.inner.search(queries_BD, fetch, params=params)
+        return scores_BC, at_BC
+
+    def _on_gpu(self, gpu: Any, queries_BD: Floats, fetch: int) -> tuple[Floats, NDArray[np.int64]]:
+        """GPU indexes take no selector: the dead come too, and move behind."""
+        scores_BC, at_BC = gpu.search(queries_BD, fetch + len(self.dead))
+        order_BC = np.argsort(~self.alive.mask_N[at_BC], axis=1, kind="stable")[:, :fetch]
+        return np.take_along_axis(scores_BC, order_BC, axis=1), np.take_along_axis(at_BC, order_BC, axis=1)
+
+    def _compared(
+        self, queries_BD: Floats, fetch: int, at_C: NDArray[np.int64]
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        scores_BC = queries_BD @ self.vectors(at_C).T
+        best_BC = np.argpartition(-scores_BC, fetch - 1, axis=1)[:, :fetch]
+        best_BC = np.take_along_axis(
+            best_BC, np.argsort(-np.take_along_axis(scores_BC, best_BC, 1), axis=1), 1
+        )
+        return np.take_along_axis(scores_BC, best_BC, axis=1), at_C[best_BC]
+
+    def vectors(self, at_N: NDArray[np.int64]) -> Floats:
+        """By position [N, D]."""
+        if self._halves_ND is None:
+            return np.asarray(self.inner.reconstruct_batch(at_N), np.float32)
+        return self._halves_ND[at_N].astype(np.float32)
+
+
+def stored(inner: Any, kind: Kind) -> NDArray[np.floating] | None:
+    """A view [N, D] of what FAISS holds; None for inverted lists, which scatter it."""
+    if kind == "ivf_flat":
+        return None
+    codes: Any = inner if kind == "flat" else faiss.downcast_index(inner.refine_index)
+    dtype = np.dtype(np.float32 if kind == "flat" else np.float16)
+    size = inner.ntotal * inner.d * dtype.itemsize
+    if not size:
+        return np.zeros((0, inner.d), dtype)
+    return faiss.rev_swig_ptr(codes.codes.data(), size).view(dtype).reshape(inner.ntotal, inner.d)
+
+
+def on_gpus(inner: Any, kind: Kind) -> Any:
+    """A copy on every GPU. There is no fast scan there: codes go as whole vectors, in the same lists."""
+    options = faiss.GpuMultipleClonerOptions()
+    if kind != "ivf_pq":
+        return faiss.index_cpu_to_all_gpus(inner, options)
+    lists = faiss.extract_index_ivf(inner)
+    twin = faiss.IndexIVFFlat(lists.quantizer, inner.d, lists.nlist, faiss.METRIC_INNER_PRODUCT)
+    twin.own_fields, twin.nprobe = False, lists.nprobe
+    halves_ND = stored(inner, kind)
+    assert halves_ND is not None  # noqa: S101  # IVF-PQ keeps them
+    for at in range(0, len(halves_ND), _BLOCK_ROWS):
+        twin.add(halves_ND[at : at + _BLOCK_ROWS].astype(np.float32))
+    options.useFloat16 = True
+    return faiss.index_cpu_to_all_gpus(twin, options)
