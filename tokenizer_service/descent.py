@@ -98,7 +98,7 @@ class Descent:
         self.average = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
         through = Through(model, engine=config.engine)
         self.through: nn.Module = (
-            DistributedDataParallel(through, broadcast_buffers=False)
+            DistributedDataParallel(through, forward_sync_buffers=False)
             if distributed.is_initialized()
             else through
         )

@@ -226,6 +226,7 @@ def ends_of_a_rank(rank: int, address: str, found: "multiprocessing.Queue[dict[s
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)  # two processes of seven quantisers: 25 s alone, and over 100 s on a busy machine
 def test_ranks_that_see_other_images_end_with_equal_weights_and_codebooks_of_every_kind(
     tmp_path: Path,
 ) -> None:
@@ -235,7 +236,7 @@ def test_ranks_that_see_other_images_end_with_equal_weights_and_codebooks_of_eve
     ranks = [context.Process(target=ends_of_a_rank, args=(rank, where, found)) for rank in range(2)]
     for rank in ranks:
         rank.start()
-    first, second = found.get(timeout=100), found.get(timeout=100)
+    first, second = found.get(timeout=500), found.get(timeout=500)
     for rank in ranks:
         rank.join()
     assert {array for array in first if first[array] != second[array]} == set()
