@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
+import contextlib
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +17,6 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from infra.cli import run
 from infra.corpus import Corpus
@@ -35,19 +31,15 @@ from tokenizer_service.coding import NUMERICS, Numerics
 from tokenizer_service.vq import Preprocessing
 
 from .conftest import TINY, Deliveries, sample
+from .served import PATIENCE_S, Process, begun
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 SIDE, MAX_BATCH = 32, 8
-PATIENCE_S = 120
 IMAGES = [picture(seed) for seed in range(48)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    url: str
-    process: subprocess.Popen[str]
-    folder: Path
-
+class Running(Process):
     def post(self, path: str, **words: Any) -> httpx.Response:
         headers = {**BEARER, **words.pop("headers", {})}
         return httpx.post(self.url + path, headers=headers, timeout=60, **words)
@@ -56,51 +48,21 @@ class Running:
         files = [base64.b64encode(IMAGES[number]).decode() for number in numbers]
         return self.post("/encode", json={"images": files})
 
-    def metric(self, name: str, **labels: str) -> float:
-        families = text_string_to_metric_families(httpx.get(f"{self.url}/metrics").text)
-        samples = [sample for family in families for sample in family.samples]
-        return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 
-
-def started(folder: Path) -> Running:
-    """In a process group of its own, with its token in the environment."""
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[Running]:
+    """With its token in the environment."""
     (folder / "model.safetensors").write_bytes(weights())
-    words = ["--model", str(folder / "model.safetensors"), "--side", str(SIDE), "--port", "0", "--json"]
+    words = ["tokenizer", "serve", "--model", str(folder / "model.safetensors"), "--side", str(SIDE)]
     words += ["--max-batch", str(MAX_BATCH), "--rate", "100000"]
-    environment = {
-        **os.environ,
-        "PARDALIS_SERVICE_TOKEN": TOKEN,
-        "RAY_TMPDIR": str(folder),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-    }
-    with (folder / "err").open("w") as err, (folder / "out").open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "tokenizer", "serve", *words],
-            stdout=out,
-            stderr=err,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
-    until = time.monotonic() + PATIENCE_S
-    while not (told := (folder / "out").read_text()).endswith("}\n"):
-        assert process.poll() is None, (folder / "err").read_text()
-        assert time.monotonic() < until, (folder / "err").read_text()
-        time.sleep(0.1)
-    return Running(url=json.loads(told)["address"], process=process, folder=folder)
+    with begun(words, {"PARDALIS_SERVICE_TOKEN": TOKEN}) as found:
+        yield Running(url=found.url, process=found.process, folder=found.folder)
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    # Sockets of Ray lie below it, and their paths are short ones.
-    with tempfile.TemporaryDirectory(prefix="serve", ignore_cleanup_errors=True) as folder:
-        found = started(Path(folder))
-        try:
-            yield found
-        finally:
-            if found.process.poll() is None:
-                os.killpg(found.process.pid, signal.SIGKILL)
-            found.process.wait(30)
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with started(tmp_path_factory.mktemp("model")) as found:
+        yield found
 
 
 def alone(number: int) -> list[int]:
@@ -170,9 +132,7 @@ def test_no_process_but_the_first_is_given_the_token(running: Running) -> None:
 def test_the_end_answers_those_inside_and_its_logs_hold_no_token(running: Running) -> None:
     """The last of this module."""
     with ThreadPoolExecutor(8) as callers:
-        waiting = [callers.submit(running.encode, list(range(48))) for _ in range(8)]
-        while not (images := running.metric("pardalis_queue_images")):
-            time.sleep(0.01)
+        waiting, images = inside(running, callers)
         running.process.send_signal(signal.SIGTERM)
         statuses = [status(one) for one in waiting]
     assert running.process.wait(60) == 0, (running.folder / "err").read_text()
@@ -181,6 +141,19 @@ def test_the_end_answers_those_inside_and_its_logs_hold_no_token(running: Runnin
     logs = [path for path in running.folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".log" for path in logs)
     assert not [path for path in logs if TOKEN.encode() in path.read_bytes()]
+
+
+def inside(running: Running, callers: ThreadPoolExecutor) -> tuple[list[Future[httpx.Response]], float]:
+    """Requests of 48 images, some of which were seen inside, and the images of those.
+
+    On a busy machine one is answered before anybody has looked: so they are sent until one is seen.
+    """
+    waiting: list[Future[httpx.Response]] = []
+    images = 0.0
+    while not images:
+        waiting += [callers.submit(running.encode, list(range(48))) for _ in range(4)]
+        images = running.metric("pardalis_queue_images")
+    return waiting, images
 
 
 def status(answer: Future[httpx.Response]) -> int:
@@ -205,13 +178,12 @@ def test_a_corpus_serves_the_model_that_its_version_pins(tmp_path: Path, deliver
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_as_gently() -> None:
-    with tempfile.TemporaryDirectory(prefix="serve", ignore_cleanup_errors=True) as folder:
-        running = started(Path(folder))
-        with ThreadPoolExecutor(1) as callers:
-            waiting = callers.submit(running.encode, list(range(48)))
-            while not running.metric("pardalis_queue_images"):
-                time.sleep(0.01)
+def test_ctrl_c_ends_it_as_gently(tmp_path: Path) -> None:
+    with started(tmp_path) as running:
+        with ThreadPoolExecutor(4) as callers:
+            waiting, images = inside(running, callers)
             os.killpg(running.process.pid, signal.SIGINT)
-            assert status(waiting) == 200
+            statuses = [status(one) for one in waiting]
+        assert statuses.count(200) >= images / 48
+        assert set(statuses) <= {200, 503}
         assert running.process.wait(60) == 0, (running.folder / "err").read_text()
