@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -118,6 +118,14 @@ class Store(ABC):
         Symbolic links, which may lead anywhere, are no objects, and neither is what is a folder on S3.
         """
 
+    @abstractmethod
+    def stamp(self, name: str) -> str:
+        """What changes whenever the object does; :class:`Missing` if there is none."""
+
+    @abstractmethod
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        """Of every object whose name starts with ``prefix``; none that :meth:`sizes` leaves out."""
+
     def names(self, prefix: str = "") -> list[str]:
         """Every object whose name starts with ``prefix``, sorted."""
         return sorted(self.sizes(prefix))
@@ -207,6 +215,19 @@ class LocalStore(Store):
             if name.startswith(prefix) and not path.name.startswith(".partial-") and not path.is_symlink()
         }
 
+    def stamp(self, name: str) -> str:
+        try:
+            return stamp_of(self._path(name))
+        except ABSENT:
+            raise self.missing(name) from None
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        found = {}
+        for name in self.sizes(prefix):
+            with contextlib.suppress(*ABSENT):  # gone since it was listed
+                found[name] = stamp_of(self._path(name))
+        return found
+
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
             self._path(name).unlink(missing_ok=True)
@@ -215,6 +236,12 @@ class LocalStore(Store):
 
     def local(self, name: str) -> Path:
         return self._path(name)
+
+
+def stamp_of(path: Path) -> str:
+    """A file that was replaced within a tick of the clock has another inode."""
+    told = path.stat()
+    return f"{told.st_size}-{told.st_mtime_ns}-{told.st_ino}"
 
 
 def size_of(path: Path) -> int:
@@ -274,14 +301,26 @@ class S3Store(Store):
             return int(s3.client().head_object(**self._at(name))["ContentLength"])
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        return {name: item["Size"] for name, item in self._listed(prefix)}
+
+    def stamp(self, name: str) -> str:
+        with self._named(name):
+            return str(s3.client().head_object(**self._at(name))["ETag"])
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        return {name: item["ETag"] for name, item in self._listed(prefix)}
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        """(name, what S3 says of the object)."""
         where = self._at(prefix)
         skip = len(self._at("")["Key"])
         pages = (
             s3.client().get_paginator("list_objects_v2").paginate(Bucket=where["Bucket"], Prefix=where["Key"])
         )
-        found = (item for page in pages for item in page.get("Contents", ()))
-        # Consoles make a folder by putting an empty object whose name ends in a slash.
-        return {item["Key"][skip:]: item["Size"] for item in found if item["Size"] or item["Key"][-1] != "/"}
+        for item in (item for page in pages for item in page.get("Contents", ())):
+            # Consoles make a folder by putting an empty object whose name ends in a slash.
+            if item["Size"] or item["Key"][-1] != "/":
+                yield item["Key"][skip:], item
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:

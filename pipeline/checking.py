@@ -78,6 +78,12 @@ class Overlay(Store):
     def sizes(self, prefix: str = "") -> dict[str, int]:
         return {**self.below.sizes(prefix), **self.above.sizes(prefix)}
 
+    def stamp(self, name: str) -> str:
+        return self._holder(name).stamp(name)
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        return {**self.below.stamps(prefix), **self.above.stamps(prefix)}
+
     def delete(self, names: Sequence[str]) -> None:
         raise PermissionError(f"{names} would be deleted while {self.uri} is only checked")
 

@@ -27,6 +27,9 @@ def register(app: App) -> None:
     index = App(name="index", help="The retrieval index.")
     index.command("pipeline.query:query", name="query", help="Nearest assets to a text, an image, or both.")
     index.command("pipeline.query:stats", name="stats", help="Segments and members.")
+    index.command("pipeline.searching.serving:serve", name="serve", help="The search over HTTP, with a page.")
+    index.command("pipeline.writing:add", name="add", help="Bring deliveries into it, as a new segment.")
+    index.command("pipeline.writing:remove", name="remove", help="Take assets out of it, at once.")
     app.command(index)
     tokenizer = App(name="tokenizer", help="The fitted tokenizers.")
     tokenizer.command(

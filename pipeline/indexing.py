@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from infra.artifact import Made, Shard
 from infra.corpus import Corpus, Version
 from infra.storage import Store
-from pipeline import captions, embed, ids, numerics, refs, rows, schema, tables
+from pipeline import captions, embed, ids, numerics, refs, rows, schema, tables, withdrawn
 from pipeline.embed import EMBEDDINGS
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
@@ -167,6 +167,7 @@ def slots_with_members(source: Source) -> Sequence[Task]:
     """One task a slot of which anything was kept."""
     split, embedded, lists = (source.artifact(name).shards for name in ("split", "embed", "lists"))
     known = ids.segments(source.store, source.version)
+    gone = withdrawn.uids(source.store, source.version)
     tasks = []
     for slot, shard in split.items():
         uids = set(kept_uids(source.store, [shard]))
@@ -178,7 +179,8 @@ def slots_with_members(source: Source) -> Sequence[Task]:
                 # Only the segments of the id table that know a member: later ones must not change the key.
                 "ids": tuple(ref for ref in known if not uids.isdisjoint(ids.read(ref))),
             }
-            tasks.append(Task(slot=slot, reads=reads))
+            facts = {"withdrawn": sorted(uids & gone)} if uids & gone else {}
+            tasks.append(Task(slot=slot, reads=reads, facts=facts))
     return tasks
 
 
@@ -187,7 +189,11 @@ def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     known = {uid: number for ref in task.reads["ids"] for uid, number in ids.read(ref).items()}
     table = table.add_column(0, schema.ID, pa.array([known[uid] for uid in table[UID].to_pylist()]))
     members = table.select(schema.MEMBERS.names)
-    granted = np.asarray(members[schema.MAY_BE_NEIGHBOR.name])
+    gone = set(task.facts.get("withdrawn", ()))
+    stays_N = np.array([uid not in gone for uid in members[UID].to_pylist()], np.bool_)
+    granted = np.asarray(members[schema.MAY_BE_NEIGHBOR.name]) & stays_N
+    at = members.schema.get_field_index(schema.MAY_BE_NEIGHBOR.name)
+    members = members.set_column(at, schema.MAY_BE_NEIGHBOR, pa.array(granted))
     vectors_ND = align.document_vectors(*sides_of(task.only("embeddings")))
     numbers_N = np.asarray(members[schema.ID.name])[granted]
     part = segments.build(numbers_N, vectors_ND[granted], config, task.only("lists").read())

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from pipeline import credit
 from pipeline.contract import PARTS, Asset, License, Part, Use
-from pipeline.credit import credit
 from pipeline.embedded import NOTHING, Extracted, signals
 from pipeline.grants import NOTICE, Case, Purpose, Uses, candidates, misses, nearest_miss
 from pipeline.revoked import Revoked
 
-__all__ = ["NOTICE", "Decision", "Purpose", "decide"]
+__all__ = ["NOTICE", "Decision", "Purpose", "admitting", "decide", "may_be_neighbor"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +158,20 @@ def _further(case: Case, use: Use, *, beside: Uses) -> tuple[License, ...]:
     return () if barred else _for_every_part(case, beside | {use})
 
 
+def admitting(case: Case) -> tuple[License, ...]:
+    """The licences under which an asset of the corpus serves all the uses of the purpose; none where a use is
+    not granted, or was taken back, or is forbidden by the file.
+    """
+    needed = case.purpose.needed
+    found = [_further(case, use, beside=needed) for use in sorted(needed)]
+    return tuple({record.license_id: record for record in found[0]}.values()) if all(found) else ()
+
+
+def may_be_neighbor(case: Case) -> bool:
+    """Whether it may be in an index that answers, beside what it is shown for."""
+    return bool(_further(case, "retrieval_index", beside=frozenset()))
+
+
 def _kept(case: Case) -> Decision:
     needed = case.purpose.needed
     neighbor = _further(case, "retrieval_index", beside=needed)
@@ -171,9 +185,5 @@ def _kept(case: Case) -> Decision:
         may_be_neighbor=bool(neighbor),
         may_be_shown=bool(shown),
         may_derive=bool(_further(case, "derived_captions", beside=needed)),
-        attribution="; ".join(
-            dict.fromkeys(
-                credit(case.asset, record) for record in used.values() if record.attribution_required
-            )
-        ),
+        attribution=credit.owed(credit.facts(case.asset), used.values()),
     )

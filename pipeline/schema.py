@@ -160,6 +160,9 @@ TOKENS = pa.schema([UID, REVISION, CODES, TEXTS, TEXT_TOKENIZER, IMAGE_TOKENIZER
 ID = column("id", pa.int64(), "row of the append-only id table; never reused")
 MEMBERS = pa.schema([ID, UID, REVISION, GROUP, SPLIT, CONTRIBUTOR, MAY_BE_NEIGHBOR, MAY_BE_SHOWN])
 IDS = pa.schema([UID, ID])
+REASON = column("reason", pa.string(), "as told by whoever took the asset out of the index")
+AT = column("at", pa.string(), "when, UTC")
+WITHDRAWN = pa.schema([UID, REASON, AT])
 
 # The reference form of retrieval-augmented examples.
 CANDIDATE = pa.struct(

@@ -6,12 +6,13 @@ whoever mistyped a setting should not wait for them.
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from infra.corpus import NoCorpus
-from infra.options import CorpusOptions, EngineOptions, answer
+from infra.options import CorpusOptions, EngineOptions, ReadOptions, answer
 from pipeline import settings
 from pipeline.settings import Asked
 
@@ -88,6 +89,67 @@ def build(
     from pipeline import jobs  # noqa: PLC0415
 
     facts, text = jobs.build(asked, to, engine)
+    answer(facts, text, json=options.json)
+
+
+def add(
+    *delivery: str,
+    as_of: str | None = None,
+    options: CorpusOptions | None = None,
+    engine: EngineOptions | None = None,
+) -> None:
+    """Bring deliveries into the index, as a segment of their own: ``ingest``, and ``build --to index``.
+
+    Example: pardalis index add /data/delivery-0008 --corpus s3://bucket/corpus
+
+    Parameters
+    ----------
+    delivery
+        Folder or s3:// address of a delivery.
+    as_of
+        Instant at which licences and revocations are judged, UTC; default now.
+    """
+    options, engine = options or CorpusOptions(), engine or EngineOptions()
+    if not delivery:
+        raise ValueError("nothing is added; name a delivery")
+    asked = validated(options)
+    from pipeline import jobs  # noqa: PLC0415
+
+    ingested, text = jobs.ingest(asked, delivery, as_of, engine)
+    built, more = jobs.build(asked, "index", engine)
+    answer({"ingest": ingested, "build": built}, f"{text}\n{more}", json=options.json)
+
+
+def remove(*uid: str, reason: str = "", options: ReadOptions | None = None) -> None:
+    """Take assets out of the index: no search and no new neighbor list names them, and nothing is rewritten.
+
+    The next build drops their vectors. They stay in the training data: see the README on taking back.
+
+    Example: pardalis index remove emoji:1f34e --reason "asked for by its maker"
+
+    Parameters
+    ----------
+    uid
+        Assets, as PROVIDER:ASSET_ID.
+    reason
+        Kept with the removal.
+    """
+    options = options or ReadOptions()
+    if not uid:
+        raise ValueError("nothing is removed; name assets as PROVIDER:ASSET_ID")
+    from pipeline import withdrawn  # noqa: PLC0415
+
+    corpus, began = options.open(), time.perf_counter()
+    with corpus.writing(purpose="pardalis index remove") as lease:
+        head = corpus.newest()
+        version = corpus.publish(lease, head, withdrawn.withdraw(corpus, head, uid, reason))
+    facts = {
+        "version": version.number,
+        "removed": sorted(set(uid)),
+        "tombstones": len(withdrawn.uids(corpus.store, version)),
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    text = f"version {version.number}: removed {len(set(uid))} in {facts['seconds']} s"
     answer(facts, text, json=options.json)
 
 

@@ -74,8 +74,8 @@ class OpenClipEncoder:
         """``architecture`` as open_clip names it, with a tag of its registry (downloads) or a checkpoint.
 
         ``local-dir:FOLDER`` holds its own weights: ``pretrained`` is then None. Weights are always required:
-        open_clip alone would go on with random ones. ``dtype=torch.bfloat16`` and ``compiled`` (torch.compile,
-        which takes a minute once a worker) are meant for GPUs.
+        open_clip alone would go on with random ones. ``dtype=torch.bfloat16`` and ``compiled``, which takes a
+        minute once a worker, are meant for GPUs.
         """
         module = open_clip.create_model(
             architecture,

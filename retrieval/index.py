@@ -85,7 +85,7 @@ class Index:
             raise ValueError(f"segments must have one width, got {sorted(widths)}; open at least one")
         if len(np.unique(np.concatenate([one.ids for one in opened]))) != sum(len(one.ids) for one in opened):
             raise ValueError("an id is in two segments; a changed asset takes a new id and a tombstone")
-        return cls(segments=tuple(opened), width=widths.pop(), threads=threads)
+        return cls(segments=one_delta(opened), width=widths.pop(), threads=threads)
 
     @property
     def live_ids(self) -> Ids:
@@ -164,6 +164,18 @@ class Index:
         )
 
 
+def one_delta(opened: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Exact segments as one, in memory, after the others: small deliveries are not searched one by one."""
+    flat = [segment for segment in opened if segment.kind == "flat"]
+    if len(flat) < 2:
+        return tuple(opened)
+    ids_N = np.concatenate([segment.ids for segment in flat])
+    vectors_ND = np.concatenate([segment.vectors(np.arange(len(segment.ids))) for segment in flat])
+    dead = np.sort(np.concatenate([segment.dead for segment in flat]))
+    delta = segments.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
+    return (*(segment for segment in opened if segment.kind != "flat"), Segment.open(delta, dead))
+
+
 def candidates(segment: Segment, queries_BD: Floats, k: int, among: Bits) -> Neighbors:
     """At least the best k (or all) of those allowed, scored, in no order."""
     fetch = min(k + _MARGIN, among.count)
@@ -178,7 +190,8 @@ def candidates(segment: Segment, queries_BD: Floats, k: int, among: Bits) -> Nei
 
 def inner_products(queries_BD: Floats, vectors_BCD: Floats) -> Floats:
     """Summed in float64, so that a pair scores the same in every company [B, C]."""
-    return np.einsum("bd,bcd->bc", queries_BD, vectors_BCD, dtype=np.float64).astype(np.float32)
+    found_BC: Floats = np.einsum("bd,bcd->bc", queries_BD, vectors_BCD, dtype=np.float64).astype(np.float32)
+    return found_BC
 
 
 def joined(parts: Sequence[Neighbors], *, axis: int) -> Neighbors:

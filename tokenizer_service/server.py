@@ -9,39 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import math
-from collections.abc import Awaitable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 from ray import serve
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from infra import cluster
 from infra.refs import Ref
-from tokenizer_service.serving.door import Busy
+from infra.serving.replicas import Pool, Replicas, answered, running
 from tokenizer_service.serving.looking import Pixels, Unfit
 from tokenizer_service.serving.model import Coded, Drawn, Facts, Model, Shape, encoded
 
 # B images, T codes of an image
-
-T = TypeVar("T")
-
-DEPLOYMENT = "Replica"
-AHEAD = 2
-"""Batches that a replica holds: one at work, and one that fills."""
-LEAST = 16
-"""Requests that it holds at least: with two, batches of one waited for Serve's router, not for the model."""
-END_S = 5.0
-"""For a replica to finish; the door has waited for all that it was asked."""
-QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
 
 class Replica:
@@ -98,71 +79,26 @@ class Replica:
 class Asking:
     """The replicas, as the door asks them."""
 
-    handle: DeploymentHandle[Replica]
-    app: str
-    controller: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-    """Asks it, and may wait without end: not in a thread that requests need."""
+    pool: Replicas
 
     async def encode(self, images: Sequence[bytes]) -> list[Coded] | Unfit:
-        return await answered(self.handle.encode.remote(images))
+        found: list[Coded] | Unfit = await answered(self.pool.handle.encode.remote(images))
+        return found
 
     async def decode(self, codes_BT: NDArray[np.integer[Any]]) -> list[Drawn]:
-        return await answered(self.handle.decode.remote(codes_BT))
+        found: list[Drawn] = await answered(self.pool.handle.decode.remote(codes_BT))
+        return found
 
     async def facts(self) -> Facts:
-        return await answered(self.handle.facts.remote())
+        found: Facts = await answered(self.pool.handle.facts.remote())
+        return found
 
     async def alive(self) -> bool:
-        """Whether a replica runs, by what the controller knows: no place in the queue is taken for it."""
-        status = await asyncio.get_running_loop().run_in_executor(self.controller, serve.status)
-        app = status.applications.get(self.app)
-        states: Any = app.deployments[DEPLOYMENT].replica_states if app and app.deployments else {}
-        return bool(states.get("RUNNING", 0))
-
-
-async def answered(response: Awaitable[T]) -> T:
-    """Whoever stops waiting takes the request back, so that no replica works for nobody."""
-    try:
-        return await response
-    except asyncio.CancelledError:
-        cast("DeploymentResponse[T]", response).cancel()  # type: ignore[no-untyped-call]  # Ray has no hint
-        raise
-    except (RayActorError, BackPressureError, DeploymentUnavailableError) as error:
-        raise Busy(type(error).__name__) from error
+        return await self.pool.alive()
 
 
 @contextlib.contextmanager
-def replicas(
-    weights: Ref, shape: Shape, *, count: int, app: str, queued: int, address: str | None
-) -> Iterator[Asking]:
-    """Joins or starts Ray, and ends with all replicas of ``app`` gone; what else the cluster serves stays."""
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # its news are not the command's
-    with cluster.joined(address):
-        serve.start(proxy_location="Disabled", logging_config=QUIET)
-        deployment = serve.deployment(
-            name=DEPLOYMENT,
-            num_replicas=count,
-            ray_actor_options={"num_cpus": 1, "num_gpus": gpus(count)},
-            max_ongoing_requests=max(LEAST, AHEAD * shape.max_batch),
-            max_queued_requests=queued,
-            graceful_shutdown_timeout_s=END_S,
-            logging_config=QUIET,
-        )(Replica)
-        bound = deployment.bind(weights, shape)
-        try:
-            yield Asking(serve.run(bound, name=app, route_prefix=None, logging_config=QUIET), app)
-        finally:
-            serve.delete(app)
-
-
-def gpus(count: int) -> float:
-    """Of one of ``count`` replicas: as many as there are, shared by whole numbers; 0 without any.
-
-    Raises ValueError where the cluster has no room for all: Serve would wait for it without end.
-    """
-    total = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray has no hint here
-    if count > total.get("CPU", 0):
-        cpus = int(total.get("CPU", 0))
-        raise ValueError(f"--replicas {count}: the cluster has {cpus} CPUs, one a replica; ask for fewer")
-    found = total.get("GPU", 0)
-    return 1 / math.ceil(count / found) if found else 0.0
+def replicas(weights: Ref, shape: Shape, pool: Pool, *, app: str, address: str | None) -> Iterator[Asking]:
+    """Joins or starts Ray, and ends with all replicas of ``app`` gone."""
+    with running(Replica, (weights, shape), pool, app=app, address=address) as found:
+        yield Asking(found)

@@ -16,8 +16,8 @@ from infra.corpus import Corpus, Version
 from pipeline import embed, refs, schema, tables
 from pipeline.captions import digest
 from pipeline.deliveries import emoji
-from pipeline.query import Found
 from pipeline.reviewing.thumbnails import png
+from pipeline.searching.library import Found
 from pipeline.split import TRAIN, VALIDATION
 from pipeline.tokenizer.tokenizing import pinned
 from pipeline.tokens import CURVES
@@ -79,8 +79,8 @@ def make(corpus: Corpus, version: Version, recipe: TrainerConfig, run: Path) -> 
 
 
 def validation_pictures(studio: Studio) -> HeldOut:
-    rows = studio.library.rows
-    found = (uid for uid, row in rows.items() if row[schema.SPLIT.name] == VALIDATION)
+    members = studio.library.members
+    found = members.filter(pc.equal(members[schema.SPLIT.name], VALIDATION))[schema.UID.name].to_pylist()
     uids = tuple(sorted(found, key=lambda uid: digest("exhibit", uid)))
     originals = emoji.fetched()
     alpha = [images.decode_alpha(originals[uid.partition(":")[2]].webp) for uid in uids]
@@ -155,9 +155,8 @@ def validation(run: Path) -> dict[str, Any]:
 
 def samples(studio: Studio, recipe: TrainerConfig) -> list[dict[str, Any]]:
     named = [[f"{emoji.PROVIDER}:{stem}" for stem in stems] for stems in PROMPTS.values()]
-    groups = [
-        [studio.library.rows[uid]["group"] for uid in uids if uid in studio.library.rows] for uids in named
-    ]
+    known = ([studio.fact(uid, schema.GROUP) for uid in uids] for uids in named)
+    groups = [[group for group in found if group is not None] for found in known]
     found = [
         studio.neighbors(prompt, NEIGHBORS, without=without)
         for prompt, without in zip(PROMPTS, groups, strict=True)
@@ -180,8 +179,7 @@ def samples(studio: Studio, recipe: TrainerConfig) -> list[dict[str, Any]]:
 
 
 def trained_on(studio: Studio, uid: str) -> bool:
-    row = studio.library.rows.get(uid)
-    return row is not None and row[schema.SPLIT.name] == TRAIN
+    return bool(studio.fact(uid, schema.SPLIT) == TRAIN)
 
 
 def shown(studio: Studio, found: Found) -> dict[str, Any]:
@@ -191,9 +189,13 @@ def shown(studio: Studio, found: Found) -> dict[str, Any]:
 def captions(studio: Studio, recipe: TrainerConfig, held_out: HeldOut) -> list[dict[str, Any]]:
     pictures = held_out.pictures[:NUM_CAPTIONS]
     written = studio.caption(list(pictures), recipe.sampler, seed=SEED)
-    rows = studio.library.rows
     return [
-        {"uid": uid, "licensed": rows[uid]["description"], "written": text, "image": png(picture)}
+        {
+            "uid": uid,
+            "licensed": studio.fact(uid, schema.DESCRIPTION),
+            "written": text,
+            "image": png(picture),
+        }
         for uid, text, picture in zip(held_out.uids, written, pictures, strict=False)
     ]
 

@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from infra import runs
 from infra.options import CorpusOptions, answer, png
-from pipeline.query import Found
+from pipeline.searching.library import Found
 from trainer import folder
 from trainer.sampler import SamplerSection
 from trainer.studio import Pixels, open_studio

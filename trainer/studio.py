@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from pipeline import encoding, refs, schema, tokenized
-from pipeline.query import Found, Library, open_library
+from pipeline.searching.library import Found, Library, open_library
 from pipeline.split import TRAIN
 from pipeline.tokenized import Tokenizers, Tokens
 from pipeline.tokenizer.tokenizing import image_side, load_bpe, load_vq
@@ -51,14 +53,19 @@ class Studio:
         found = self.library.nearest(
             self.library.query(text=words),
             k + 8,
-            where=schema.MAY_BE_NEIGHBOR.name,
+            where=schema.MAY_BE_NEIGHBOR,
             without=without,
         )
         usable = [one for one in found if self.usable(one)]
         return usable[:k]
 
     def usable(self, found: Found) -> bool:
-        return found.score <= self.max_score and self.library.rows[found.uid][schema.SPLIT.name] == TRAIN
+        return found.score <= self.max_score and self.fact(found.uid, schema.SPLIT) == TRAIN
+
+    def fact(self, uid: str, column: pa.Field) -> Any:
+        """Of a member of the index; None for any other asset."""
+        facts = self.library.facts(uid)
+        return None if facts is None else facts[column.name]
 
     def pair(self, uid: str) -> Pair:
         tokens = self.tokens[uid]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,38 @@ def test_a_pinned_model_is_not_asked_for_other_settings(
 def test_nothing_is_ingested_into_nothing(tmp_path: Path, options: list[str]) -> None:
     assert run(["ingest", *options]) == MISTAKE
     assert not (tmp_path / "corpus").exists()
+
+
+def test_what_is_removed_from_the_index_answers_no_search_and_no_later_list(
+    tmp_path: Path, deliveries: Deliveries, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once by a tombstone; with the next build its vector is gone too. It is trained on as before."""
+    uri = deliveries.write([sample(number) for number in range(20)])
+    assert run(["index", "add", uri, "--as-of", "2026-06-01T00:00:00Z", *options]) == 0
+    capsys.readouterr()
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    reading = options[:2]
+
+    def found() -> list[str]:
+        assert run(["index", "query", "--text", "a circle", "-k", "20", *reading, "--json"]) == 0
+        return [one["uid"] for one in json.loads(capsys.readouterr().out)]
+
+    before, segment = found(), corpus.artifact(corpus.newest(), "index").key
+    gone = before[0]
+    assert run(["index", "remove", gone, "--reason", "asked for", *reading, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tombstones"] == 1
+    assert corpus.artifact(corpus.newest(), "index").key == segment
+    assert sorted(found()) == sorted(set(before) - {gone})
+    assert run(["build", "--to", "neighbors", *options]) == 0
+    capsys.readouterr()
+    assert corpus.artifact(corpus.newest(), "index").key != segment
+    assert sorted(found()) == sorted(set(before) - {gone})
+    rows = [
+        row
+        for part in corpus.artifact(corpus.newest(), "neighbors").shards.values()
+        for row in tables.read_parquet(refs.of(corpus.store, part, NEIGHBORS)).to_pylist()
+    ]
+    assert gone in {row["uid"] for row in rows}
+    assert gone not in {one["uid"] for row in rows for one in row["candidates"]}
+    assert run(["index", "remove", "acme:nobody", *reading]) == MISTAKE
+    assert "acme:nobody; write them as PROVIDER:ASSET_ID" in capsys.readouterr().err

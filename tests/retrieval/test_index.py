@@ -104,6 +104,15 @@ def test_a_query_gets_the_same_answer_alone_and_in_company(at: int, k: int) -> N
     assert np.array_equal(alone.scores[0], together.scores[at])
 
 
+def test_small_exact_segments_are_searched_as_one() -> None:
+    ids_N, vectors_ND = members(300, seed=6)
+    coded = build(ids_N[:200], vectors_ND[:200], NARROW)
+    index = Index.open([*cut(ids_N[200:], vectors_ND[200:], range(0, 100, 10), FLAT), coded], ids_N[::3])
+    assert [one.kind for one in index.segments] == ["ivf_flat", "flat"]
+    assert np.array_equal(index.live_ids, np.setdiff1d(ids_N, ids_N[::3]))
+    assert np.array_equal(index.vectors(ids_N), vectors_ND)
+
+
 def test_many_equal_vectors_are_cut_by_id() -> None:
     vectors_ND = normalised(np.ones((1500, WIDTH)))
     index = Index.open([build(np.arange(1500)[::-1].copy(), vectors_ND, FLAT)])

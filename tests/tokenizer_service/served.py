@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from infra.serving import listening
+from infra.serving.callers import Callers, Rates, Room, Tokens
+from infra.serving.listening import Asked
 from tokenizer_service import vq
-from tokenizer_service.serving import listening
-from tokenizer_service.serving.callers import Callers, Rates, Room, Tokens
 from tokenizer_service.serving.door import Door
-from tokenizer_service.serving.listening import Asked
 from tokenizer_service.serving.looking import Pixels, Unfit
 from tokenizer_service.serving.model import Coded, Drawn, Model, Shape, encoded
 from tokenizer_service.vq import VQConfig
@@ -140,7 +140,7 @@ def served(
             coder=coder,
             facts=model.facts(),
             callers=callers or Tokens.of(TOKEN, source="the test"),
-            rates=rates or Rates(images_s=1e6, burst=1e6),
+            rates=rates or Rates(per_s=1e6, burst=1e6),
             room=room or Room(max_requests=64, max_bytes=8 * MAX_BODY),
             max_body=MAX_BODY,
         )

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from infra.options import ReadOptions
+from infra.serving.callers import Anyone, Rates, Room, Tokens
+from infra.serving.listening import bound
+from infra.serving.refusal import Refusal
 from pipeline.tokenizer.serving import TOKEN, ServeOptions, allowed, chosen, shaped
 from tests.tokenizer_service import published
 from tests.tokenizer_service.published import Description
 from tokenizer_service import vq
 from tokenizer_service.coding import NUMERICS
-from tokenizer_service.serving.callers import Anyone, Rates, Room, Tokens
-from tokenizer_service.serving.listening import bound
-from tokenizer_service.serving.refusal import Refusal
 
 FIRST, SECOND = "first-token-0123456789", "second-token-0123456789"
 
@@ -123,7 +123,7 @@ def test_an_address_that_is_taken_is_refused_before_anything_is_started() -> Non
 def test_no_caller_gets_more_than_its_rate_and_one_request_beyond(
     asked: list[tuple[float, int]], images_s: float, burst: float
 ) -> None:
-    rates, now, served, largest = Rates(images_s=images_s, burst=burst), 0.0, 0, 0
+    rates, now, served, largest = Rates(per_s=images_s, burst=burst), 0.0, 0, 0
     for pause, images in asked:
         now += pause
         refusal = refused(rates, now)

@@ -14,10 +14,10 @@ from fastapi.openapi.models import OpenAPI
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from infra.serving import door
 from pipeline.encoding import square
 from tokenizer_service import coding
 from tokenizer_service.coding import Numerics
-from tokenizer_service.serving import door
 from tokenizer_service.serving.description import ERRORS
 from tokenizer_service.serving.looking import Lookers, Unfit
 from tokenizer_service.vq import Preprocessing

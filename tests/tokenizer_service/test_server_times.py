@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tokenizer_service.serving import bodies, listening
-from tokenizer_service.serving.callers import Anyone, Rates, Room
+from infra.serving import bodies, listening
+from infra.serving.callers import Anyone, Rates, Room
 
 from .served import BEARER, JPEG, MAX_BODY, TOKEN, Served, in_base64, picture, refused, served
 
@@ -92,7 +92,7 @@ def test_answers_that_nobody_reads_end_the_connection(
 
 
 def test_a_token_that_asks_too_much_waits_as_long_as_it_is_told() -> None:
-    with served(rates=Rates(images_s=2, burst=3)) as service:
+    with served(rates=Rates(per_s=2, burst=3)) as service:
         three = {"images": in_base64([picture(1)] * 4)}
         assert service.post("/encode", json=three).status_code == 200
         answer = service.post("/encode", json=three)

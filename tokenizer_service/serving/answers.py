@@ -10,10 +10,11 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tokenizer_service.serving.bodies import JSON, RAW
+from infra.serving.bodies import JSON, accepts
+from infra.serving.refusal import Refusal
+from tokenizer_service.serving.bodies import RAW
 from tokenizer_service.serving.looking import Unfit
 from tokenizer_service.serving.model import Coded, Drawn, Facts
-from tokenizer_service.serving.refusal import Refusal
 
 PNG = "image/png"
 UNFIT = {
@@ -24,10 +25,6 @@ UNFIT = {
     "died": (422, "an image that cannot be decoded safely", "save it anew with another program"),
 }
 """Status, error and fix by kind."""
-
-
-def accepts(request: Request, kind: str) -> bool:
-    return kind in request.headers.get("accept", "")
 
 
 def codes(request: Request, found: Sequence[Coded], facts: Facts, *, alone: bool) -> Response:

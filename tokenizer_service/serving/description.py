@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenizer_service.serving.bodies import IMAGE_TYPES, JSON, MAX_IMAGES, RAW
+from infra.serving import description
+from infra.serving.bodies import JSON
+from infra.serving.description import BINARY, errors
+from tokenizer_service.serving.bodies import IMAGE_TYPES, MAX_IMAGES, RAW
 from tokenizer_service.serving.model import Facts
 
 ERRORS = {
@@ -18,31 +21,17 @@ ERRORS = {
     503: "The queue is full, or the service is about to end.",
     504: "The model took too long.",
 }
-BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 def document(facts: Facts, *, max_body: int) -> dict[str, Any]:
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "pardalis tokenizer",
-            "version": facts.fingerprint[:12],
-            "description": f"Images to {facts.codes} codes of {facts.codebook_size}, and back. "
-            f"A body has at most {max_body} bytes, and a request at most {MAX_IMAGES} images.",
-        },
-        "security": [{"token": []}],
-        "paths": {
-            "/encode": {"post": encode(facts)},
-            "/decode": {"post": decode(facts)},
-            "/healthz": {"get": plain("Whether it is ready", JSON, {"$ref": "#/components/schemas/Health"})},
-            "/metrics": {"get": plain("For Prometheus", "text/plain", {"type": "string"})},
-            "/openapi.json": {"get": plain("This document", JSON, {"type": "object"})},
-        },
-        "components": {
-            "schemas": schemas(facts),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
+    info = {
+        "title": "pardalis tokenizer",
+        "version": facts.fingerprint[:12],
+        "description": f"Images to {facts.codes} codes of {facts.codebook_size}, and back. "
+        f"A body has at most {max_body} bytes, and a request at most {MAX_IMAGES} images.",
     }
+    paths = {"/encode": {"post": encode(facts)}, "/decode": {"post": decode(facts)}}
+    return description.document(info, paths, schemas(facts))
 
 
 def encode(facts: Facts) -> dict[str, Any]:
@@ -65,7 +54,7 @@ def encode(facts: Facts) -> dict[str, Any]:
                     RAW: BINARY,
                 },
             },
-            **errors(),
+            **errors(ERRORS),
         },
     }
 
@@ -88,30 +77,18 @@ def decode(facts: Facts) -> dict[str, Any]:
                 "description": f"One image as PNG; several, or with Accept: {JSON}, as base64 in JSON.",
                 "content": {"image/png": BINARY, JSON: several},
             },
-            **errors(),
+            **errors(ERRORS),
         },
     }
-
-
-def plain(summary: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
-    answer = {"description": summary, "content": {kind: {"schema": schema}}}
-    return {"summary": summary, "security": [], "responses": {"200": answer}}
-
-
-def errors() -> dict[str, Any]:
-    content = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {str(status): {"description": told, "content": content} for status, told in ERRORS.items()}
 
 
 def schemas(facts: Facts) -> dict[str, Any]:
     numbers = {name: {"type": "integer"} for name in ("side", "grid", "codebook_size")}
     told = {**numbers, "fingerprint": {"type": "string", "description": "sha256 of the weights' file."}}
-    words = {name: {"type": "string"} for name in ("error", "value", "fix")}
     either = {"anyOf": [row(facts), {"type": "array", "items": row(facts)}]}
     return {
         "Codes": {"type": "object", "properties": {"codes": either, **told}, "required": ["codes", *told]},
         "Health": {"type": "object", "properties": {"status": {"type": "string"}, **told}},
-        "Error": {"type": "object", "properties": words, "required": [*words]},
     }
 
 

@@ -5,44 +5,32 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram
 
+from infra.serving import gauges
 from tokenizer_service.serving.model import Coded, Drawn
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 IMAGES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 128)
 WINDOW_S = 10.0
 """Over which the gauge of images a second looks back."""
 
 
-class Gauges:
-    """One service's, in a registry of its own."""
-
+class Gauges(gauges.Gauges):
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self.requests = Counter(
-            "pardalis_requests", "Answered requests.", ["route", "status"], registry=self._registry
-        )
-        self.seconds = Histogram(
-            "pardalis_request_seconds",
-            "From a request's headers to its answer.",
-            ["route"],
-            buckets=SECONDS,
-            registry=self._registry,
-        )
+        super().__init__()
         self.batch = Histogram(
             "pardalis_batch_images",
             "Images in a batch, without padding.",
             ["route"],
             buckets=IMAGES,
-            registry=self._registry,
+            registry=self.registry,
         )
-        self.images = Counter("pardalis_images", "Images served.", ["route"], registry=self._registry)
+        self.images = Counter("pardalis_images", "Images served.", ["route"], registry=self.registry)
         self.queue = Gauge(
-            "pardalis_queue_images", "Images accepted and not yet answered.", registry=self._registry
+            "pardalis_queue_images", "Images accepted and not yet answered.", registry=self.registry
         )
         self._rate = Gauge(
-            "pardalis_images_per_second", f"Over the last {WINDOW_S:g} s.", registry=self._registry
+            "pardalis_images_per_second", f"Over the last {WINDOW_S:g} s.", registry=self.registry
         )
         self._recent: deque[tuple[float, int]] = deque()
 
@@ -55,10 +43,9 @@ class Gauges:
         self._forget(now)
 
     def text(self, now: float) -> bytes:
-        """In Prometheus' format."""
         self._forget(now)
         self._rate.set(sum(images for _, images in self._recent) / WINDOW_S)
-        return generate_latest(self._registry)
+        return super().text(now)
 
     def _forget(self, now: float) -> None:
         while self._recent and self._recent[0][0] < now - WINDOW_S:

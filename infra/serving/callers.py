@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tokenizer_service.serving.refusal import Refusal
+from infra.serving.refusal import Refusal
 
 SHORTEST = 16
 """Characters of a token: 64 bits where they are hexadecimal digits."""
@@ -71,37 +71,38 @@ def digest(token: str) -> bytes:
 
 @dataclass(slots=True, kw_only=True)
 class Rates:
-    """A token bucket for each caller, counted in images.
+    """A token bucket for each caller, counted in what the service counts: images, searches.
 
-    A request is let in while one image is left, and takes it; the others that it brings are charged when
+    A request is let in while one of them is left, and takes it; the others that it brings are charged when
     their number is known: a large one leaves a debt, which the next has to wait for.
     """
 
-    images_s: float
+    per_s: float
     burst: float
-    """Images at once, after a pause."""
-    _filled: dict[bytes, tuple[float, float]] = field(default_factory=dict)
-    """By caller: images left, and when that was so."""
+    """At once, after a pause."""
+    unit: str = "images"
+    _filled: dict[Caller, tuple[float, float]] = field(default_factory=dict)
+    """By caller: what is left, and when that was so."""
 
-    def admit(self, caller: bytes, now: float) -> None:
+    def admit(self, caller: Caller, now: float) -> None:
         left = self._left(caller, now)
         if left < 1:
             raise Refusal(
                 429,
-                "too many images",
-                value=f"{self.images_s:g} images a second are allowed, {self.burst:g} at once",
+                f"too many {self.unit}",
+                value=f"{self.per_s:g} {self.unit} a second are allowed, {self.burst:g} at once",
                 fix="ask again after the seconds in Retry-After",
-                retry_after_s=(1 - left) / self.images_s,
+                retry_after_s=(1 - left) / self.per_s,
             )
         self._filled[caller] = (left - 1, now)
 
-    def charge(self, caller: bytes, images: int, now: float) -> None:
-        """For the images of a request that was admitted."""
-        self._filled[caller] = (self._left(caller, now) - (images - 1), now)
+    def charge(self, caller: Caller, num: int, now: float) -> None:
+        """For what a request that was admitted brings."""
+        self._filled[caller] = (self._left(caller, now) - (num - 1), now)
 
-    def _left(self, caller: bytes, now: float) -> float:
+    def _left(self, caller: Caller, now: float) -> float:
         left, then = self._filled.get(caller, (self.burst, now))
-        return min(self.burst, left + (now - then) * self.images_s)
+        return min(self.burst, left + (now - then) * self.per_s)
 
 
 @dataclass(slots=True, kw_only=True)

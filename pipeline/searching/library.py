@@ -1,0 +1,104 @@
+"""A version's index opened in this process: what is needed to ask it and to show what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.corpus import Corpus, Version
+from pipeline import schema
+from pipeline.searching import members, opening
+from pipeline.searching.shelf import Shelf
+from retrieval.searching import Floats, Searcher, mixed
+from retrieval.serving.catalogue import whole
+from retrieval.serving.lookup import Lookup
+from tokenizer_service import images, sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An asset that answers a query."""
+
+    uid: str
+    score: float
+    """Cosine between the query and the document's vector."""
+    description: str
+    group: str
+    licenses: tuple[str, ...]
+    attribution: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    searcher: Searcher
+    members: pa.Table
+    """In the order of ids, as of :mod:`members`."""
+    uids: Lookup
+    shelf: Shelf
+
+    def query(self, *, text: str | None = None, image: bytes | None = None) -> Floats:
+        """The query's vector [1, D]; of text and image both, the mean, as documents are made."""
+        vectors = []
+        if text is not None:
+            vectors.append(self.searcher.texts([text]))
+        if image is not None:
+            pixels = sizes.fit_square(images.decode(image), self.searcher.side)[None]
+            vectors.append(self.searcher.images(pixels))
+        if not vectors:
+            raise ValueError("nothing is asked; give --text, --image, or both")
+        return mixed(np.concatenate(vectors), [1.0] * len(vectors))[None]
+
+    def nearest(
+        self, query_1D: Floats, k: int, *, where: pa.Field, without: Sequence[str] = ()
+    ) -> list[Found]:
+        """The ``k`` best vectors for which the column ``where`` holds, none of the groups ``without``."""
+        allowed = pc.and_(self.members[schema.MAY_BE_NEIGHBOR.name], self.members[where.name])
+        groups = self.members[schema.GROUP.name]
+        barred = pc.is_in(groups, value_set=pa.array(without, groups.type))
+        ids_N = np.asarray(self.members[schema.ID.name])
+        ids = ids_N[np.asarray(pc.and_not(allowed, barred))]
+        found = self.searcher.index.search_subset(query_1D, k, ids)
+        rows = np.searchsorted(ids_N, found.ids[0]).tolist()
+        return [self.found(row, float(score)) for row, score in zip(rows, found.scores[0], strict=True)]
+
+    def found(self, row: int, score: float) -> Found:
+        facts = self._facts(row)
+        return Found(
+            uid=facts["uid"],
+            score=round(score, 4),
+            description=facts["description"],
+            group=facts["group"],
+            licenses=tuple(facts["licenses"]),
+            attribution=facts["attribution"],
+        )
+
+    def facts(self, uid: str) -> dict[str, Any] | None:
+        """The columns of a member, if there is such."""
+        row = self.uids.row(uid)
+        return None if row is None else self._facts(row)
+
+    def image(self, uid: str) -> bytes:
+        """The stored training image."""
+        row = self.uids.row(uid)
+        if row is None:
+            raise ValueError(f"{uid} is no member of the index; write it as PROVIDER:ASSET_ID")
+        return self.shelf.image(row)
+
+    def _facts(self, row: int) -> dict[str, Any]:
+        (found,) = self.members.slice(row, 1).to_pylist()
+        return dict(found)
+
+
+def open_library(corpus: Corpus, version: Version) -> Library:
+    table = members.read(corpus, version)
+    return Library(
+        searcher=opening.searcher(1, of=opening.files(corpus, version)),
+        members=table,
+        uids=Lookup.of(whole(table[schema.UID.name])),
+        shelf=Shelf.of(corpus, version, table),
+    )
