@@ -16,12 +16,12 @@ from datetime import datetime
 
 import numpy as np
 
-from pipeline import rights
+from pipeline import credit, rights
 from pipeline.contract import License
 from pipeline.grants import NOTICE, Case, Purpose
 from pipeline.searching.holdings import Holdings, Licenses
 from pipeline.searching.standing import Standing
-from retrieval.serving.admission import Admitted, Grant
+from retrieval.serving.admission import Admitted, Grant, Rows
 
 KEPT = 64
 """Purposes that are kept decided: 3 MB each of a million members."""
@@ -116,9 +116,11 @@ def admitted(holdings: Holdings, standing: Standing, purpose: Purpose, now: date
         found_N=found_N & shown_N,
         kinds_N=holdings.kinds_N,
         licenses=[tuple(record.license_id for record in found) for found in records],
-        credit=functools.partial(owed, holdings=holdings, records=records),
+        credits=functools.partial(owed, holdings=holdings, records=records),
     )
 
 
-def owed(row: int, *, holdings: Holdings, records: Sequence[Sequence[License]]) -> str:
-    return holdings.credit(row, records[holdings.kinds_N[row]])
+def owed(rows: Rows, *, holdings: Holdings, records: Sequence[Sequence[License]]) -> list[str]:
+    kinds = holdings.kinds_N[rows].tolist()
+    pairs = zip(holdings.facts(rows), kinds, strict=True)
+    return [credit.owed(facts, records[kind]) for facts, kind in pairs]

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
-from pipeline import credit, embedded, folding, refs, schema, tables
-from pipeline.contract import Asset, Contributor, License
+from pipeline import embedded, folding, refs, schema, tables
+from pipeline.contract import Asset, License
 from pipeline.embedded import Signals, signals
 from pipeline.records import REVISIONS
 from pipeline.searching import said
@@ -32,8 +32,6 @@ Licenses = Mapping[str, Mapping[str, License]]
 DATE = pa.field("date", pa.date32())
 SEPARATOR = "\n"
 """In no id of a licence, and in no JSON of ours."""
-CREDITED = ("title", "asset_id", "credit_line", "attribution_text", "contributor")
-"""Of SAID: what a credit is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,7 @@ class Holdings:
     named: Mapping[str, Named]
     """By the type of a revocation's target."""
     credited: pa.Table
-    """CREDITED and the description, of each member."""
+    """What a credit is made of, as of :func:`credit.facts`."""
     dates: pa.ChunkedArray
     """Days of creation, where they are known."""
     indexed_N: Mask
@@ -79,11 +77,10 @@ class Holdings:
     def __len__(self) -> int:
         return len(self.kinds_N)
 
-    def credit(self, row: int, records: Iterable[License]) -> str:
-        """What the licences ask to be shown with a member."""
-        (facts,) = self.credited.slice(row, 1).to_pylist()
-        made_by = Contributor.model_construct(**facts.pop("contributor"))
-        return credit.owed(credit.facts(Asset.model_construct(contributor=made_by, **facts)), records)
+    def facts(self, rows: NDArray[np.int64]) -> list[dict[str, str]]:
+        """What the credits of some members are made of."""
+        found: list[dict[str, str]] = self.credited.take(pa.array(rows)).to_pylist()
+        return found
 
 
 def read(corpus: Corpus, version: Version, members: pa.Table) -> Holdings:
@@ -117,13 +114,12 @@ def of(
         parts.append(table.select(said.SAID.names))
     back = np.argsort(np.concatenate(order))
     whole_table = pa.concat_tables(parts).combine_chunks().take(pa.array(back)).combine_chunks()
-    described = members[schema.DESCRIPTION.name]
     days = pc.utf8_slice_codeunits(whole_table["date_created"], 0, 10)
     return Holdings(
         kinds=tuple(kinds.values()),
         kinds_N=np.concatenate(codes)[back],
         named=targets(members, whole_table),
-        credited=whole_table.select(CREDITED).append_column(schema.DESCRIPTION.name, described),
+        credited=credited(whole_table, whole(members[schema.DESCRIPTION.name])),
         dates=days.cast(DATE.type),
         indexed_N=np.asarray(members[schema.MAY_BE_NEIGHBOR.name], np.bool_),
         licenses=licenses,
@@ -146,6 +142,26 @@ def coded(table: pa.Table, kinds: dict[str, Kind]) -> NDArray[np.int32]:
             told = embedded.from_json(table[schema.EXTRACTED.name][first].as_py())
             kinds[key] = Kind(asset=asset, signals=signals(told))
     return np.asarray(pc.index_in(keys, value_set=pa.array([*kinds], pa.string())), np.int32)
+
+
+def credited(table: pa.Table, descriptions: pa.Array) -> pa.Table:
+    """:func:`credit.facts` of every record at once."""
+    people = whole(table["contributor"])
+    name, number = (pc.struct_field(people, field) for field in ("display_name", "id"))
+    return pa.table(
+        {
+            "title": said_or(whole(table["title"]), descriptions),
+            "asset_id": whole(table["asset_id"]),
+            "contributor": said_or(name, number),
+            "credit_line": pc.fill_null(whole(table["credit_line"]), ""),
+            "attribution_text": pc.fill_null(whole(table["attribution_text"]), ""),
+        }
+    )
+
+
+def said_or(texts: pa.Array, others: pa.Array) -> pa.Array:
+    """The texts, and the others where there is none or an empty one."""
+    return pc.if_else(pc.equal(pc.fill_null(texts, ""), ""), others, texts)
 
 
 def targets(members: pa.Table, table: pa.Table) -> dict[str, Named]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from infra.serving.refusal import Refusal
 
 Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
 Territory = frozenset[str] | Literal["worldwide"]
 """ISO 3166-1 codes, or everywhere."""
 
@@ -53,8 +54,8 @@ class Admitted:
     """Members with the same rights have the same number."""
     licenses: Sequence[tuple[str, ...]]
     """By kind: under which its members are shown; none where they are not."""
-    credit: Callable[[int], str]
-    """That is owed for a row that is shown; empty if none is."""
+    credits: Callable[[Rows], Sequence[str]]
+    """That are owed for rows that are shown; empty where none is."""
 
     def licensed(self, wanted: frozenset[str]) -> Mask:
         """Those that are shown under one of the licences."""

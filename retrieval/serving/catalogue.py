@@ -18,12 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from retrieval.serving.admission import Admitted, Mask
+from retrieval.serving.admission import Admitted, Mask, Rows
 from retrieval.serving.facets import Facet
 from retrieval.serving.lookup import Lookup
 
 Ids = NDArray[np.int64]
-Rows = NDArray[np.int64]
 
 RESULT = pa.schema(
     [

@@ -9,8 +9,8 @@ import numpy as np
 
 from infra.serving.refusal import Refusal
 from retrieval.index import MAX_K
-from retrieval.serving.admission import Admitted, Grant
-from retrieval.serving.catalogue import Catalogue, Rows, Subset, Where
+from retrieval.serving.admission import Admitted, Grant, Rows
+from retrieval.serving.catalogue import Catalogue, Subset, Where
 from retrieval.serving.desk import Asked, Like
 from retrieval.serving.queries import Given, Named, Picture, Query, Words
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 from starlette.responses import Response
 
 from retrieval.searching import Floats
-from retrieval.serving.admission import Admitted
-from retrieval.serving.catalogue import RESULT, Catalogue, Rows
+from retrieval.serving.admission import Admitted, Rows
+from retrieval.serving.catalogue import RESULT, Catalogue
 
 ARROW = "application/vnd.apache.arrow.stream"
 LICENSES = pa.field("licenses", pa.list_(pa.string()))
@@ -23,9 +23,9 @@ FIRST = ("uid", SCORE.name, "description", "keywords", "categories", "contributo
 
 def of_rows(catalogue: Catalogue, rows: Rows, admitted: Admitted) -> pa.Table:
     """What may be told of members that may be shown, with the licences and the credit of this purpose."""
-    kinds, listed = admitted.kinds_N[rows].tolist(), rows.tolist()
+    kinds = admitted.kinds_N[rows].tolist()
     licenses = pa.array([admitted.licenses[kind] for kind in kinds], LICENSES.type)
-    owed = pa.array([admitted.credit(row) for row in listed], ATTRIBUTION.type)
+    owed = pa.array(admitted.credits(rows), ATTRIBUTION.type)
     found = catalogue.facts.select(RESULT.names).take(pa.array(rows))
     return found.append_column(LICENSES, licenses).append_column(ATTRIBUTION, owed)
 

@@ -72,7 +72,9 @@ export class Ask {
   }
 
   async #alike(uid, known) {
-    this.#pictures.show(this.#chip.querySelector("img"), uid);
+    const image = this.#chip.querySelector("img");
+    image.removeAttribute("src");
+    this.#pictures.show(image, uid);
     this.#named(known?.description ?? uid);
     if (known) return;
     try {

@@ -141,3 +141,16 @@ def test_an_address_that_holds_more_than_a_place_is_refused_and_not_repeated(uri
 def test_other_addresses_are_refused(uri: str) -> None:
     with pytest.raises(ValueError, match=r"neither|names no bucket"):
         Store.at(uri)
+
+
+def test_a_stamp_changes_with_its_object_and_with_nothing_else(store: Store) -> None:
+    for name in ("a/one", "a/two", "b"):
+        store.write(name, b"before")
+    before = store.stamps("a/")
+    assert before == store.stamps("a/") == {name: store.stamp(name) for name in ("a/one", "a/two")}
+    store.write("a/one", b"behind")
+    after = store.stamps("a/")
+    assert after["a/one"] != before["a/one"]
+    assert after["a/two"] == before["a/two"]
+    with pytest.raises(Missing):
+        store.stamp("a/none")

@@ -152,6 +152,14 @@ SAID = (
 )
 
 
+SPOKEN = {
+    "date_created": st.sampled_from([at(-9), at(-5)]),
+    "title": st.sampled_from(["", "a title"]),
+    "credit_line": st.just("a line"),
+    "attribution_text": st.just("a text"),
+}
+
+
 @st.composite
 def assets(draw: st.DrawFn) -> list[Asset]:
     found = []
@@ -162,7 +170,7 @@ def assets(draw: st.DrawFn) -> list[Asset]:
                 number,
                 provider=draw(st.sampled_from(PROVIDERS)),
                 license_ids=draw(st.lists(st.sampled_from((*LICENSES, "gone")), unique=True, min_size=1)),
-                contributor={"id": draw(st.sampled_from(CONTRIBUTORS))},
+                contributor=draw(people()),
                 delivery_id=draw(st.sampled_from(DELIVERIES)),
                 is_editorial=draw(st.sampled_from([False, False, True])),
                 image_type=draw(st.sampled_from(["photo", "vector"])),
@@ -173,6 +181,11 @@ def assets(draw: st.DrawFn) -> list[Asset]:
             )
         )
     return found
+
+
+def people() -> st.SearchStrategy[dict[str, str]]:
+    named = st.fixed_dictionaries({}, optional={"display_name": st.sampled_from(["", "J. Doe"])})
+    return st.tuples(st.sampled_from(CONTRIBUTORS), named).map(lambda told: {"id": told[0], **told[1]})
 
 
 def licenses() -> st.SearchStrategy[list[License]]:

@@ -114,7 +114,8 @@ def test_what_columns_admit_is_what_the_rules_admit_one_by_one(
         if shown:
             names = admitted.licenses[admitted.kinds_N[number]]
             assert names == tuple(dict.fromkeys(one.license_id for one in shown))
-            assert admitted.credit(number) == credit.owed(credit.facts(found.assets[number]), shown)
+            expected_credit = credit.owed(credit.facts(found.assets[number]), shown)
+            assert admitted.credits(np.array([number])) == [expected_credit]
 
 
 FILTERS = st.fixed_dictionaries(
@@ -282,7 +283,7 @@ def test_the_licence_and_the_credit_are_those_of_the_purpose_that_asks() -> None
     ):
         admitted = stands.admit(Grant(uses=frozenset(uses), territory="worldwide"))
         assert admitted.licenses[admitted.kinds_N[0]] == (name,)
-        assert admitted.credit(0) == owed
+        assert admitted.credits(np.array([0])) == [owed]
         assert admitted.licensed(frozenset({name})).tolist() == [True]
         assert admitted.license_counts() == {name: 1}
 

@@ -108,7 +108,7 @@ def everything(found: Catalogue, *, hidden: Callable[[], set[str]] = set) -> Adm
             found_N=shown_N,
             kinds_N=np.zeros(len(uids), np.int32),
             licenses=[("L-1",)],
-            credit=lambda row: f"by {uids[row]}",
+            credits=lambda rows: [f"by {uids[row]}" for row in rows],
         )
 
     return admit

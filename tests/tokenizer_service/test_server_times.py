@@ -46,6 +46,17 @@ def test_garbage_after_an_answer_ends_the_connection_and_nothing_else(
     assert not caplog.records
 
 
+def test_an_answer_does_not_wait_until_its_first_piece_is_acknowledged(service: Served) -> None:
+    """Which a caller does 40 ms later, by Nagle's algorithm against delayed acknowledgements."""
+    waits = []
+    with httpx.Client() as client:
+        for _ in range(20):
+            began = time.monotonic()
+            client.get(f"{service.url}/openapi.json")
+            waits.append(time.monotonic() - began)
+    assert min(waits) < 0.03
+
+
 def test_headers_that_never_end_end_the_connection(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "HEADERS_S", 0.5)
     began = time.monotonic()
