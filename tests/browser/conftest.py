@@ -25,8 +25,6 @@ from tests.laws.conftest import TINY, Deliveries, sample
 PATIENCE_S = 120
 WIDE = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
-TOKEN = "a-token-of-the-picture-desk"  # noqa: S105  # of a service on loopback that ends with the test
-BARRED = "a-token-of-the-advertisers"
 NUM_PICTURES = 48
 CATEGORIES = ("shapes", "signs", "toys")
 
@@ -113,7 +111,7 @@ def served(corpus: str, folder: Path, *words: str) -> tuple[subprocess.Popen[str
     return process, json.loads(told)["address"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def url(corpus: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="serve", ignore_cleanup_errors=True) as folder:
         process, address = served(corpus, Path(folder), "--open")

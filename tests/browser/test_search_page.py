@@ -1,77 +1,20 @@
-"""Laws of the search page in Chromium, against the service that ``pardalis index serve`` starts."""
+"""Laws of searching on the page in Chromium, against the service that ``pardalis index serve`` starts."""
 
 from __future__ import annotations
 
 import base64
-import os
 import re
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.laws.conftest import drawing
 
-from .conftest import BARRED, NUM_PICTURES, PHONE, TOKEN, WIDE, Heard, ended, served
+from .acting import GIVE, focused, give, search, tiles, told, uid
+from .conftest import NUM_PICTURES
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
-
-GIVE = """([base64, type, kind]) => {
-  const files = new DataTransfer();
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  files.items.add(new File([bytes], "mine.png", { type }));
-  const words = { bubbles: true, cancelable: true };
-  const event = kind === "paste"
-    ? new ClipboardEvent("paste", { ...words, clipboardData: files })
-    : new DragEvent(kind, { ...words, dataTransfer: files });
-  document.body.dispatchEvent(event);
-}"""
 REFUSED = {"error": "no replica answers", "value": "<b>busy</b>", "fix": "ask again in a second"}
-
-
-def search(page: Page, url: str, words: str) -> None:
-    page.goto(url)
-    page.keyboard.type(words)  # the box has the focus from the start
-    page.keyboard.press("Enter")
-    expect(told(page)).to_contain_text(f"“{words}”")
-
-
-def give(page: Page, picture: bytes, kind: str, media_type: str = "image/png") -> None:
-    page.evaluate(GIVE, [base64.b64encode(picture).decode(), media_type, kind])
-
-
-def told(page: Page) -> Locator:
-    return page.locator("#told")
-
-
-def tiles(page: Page) -> Locator:
-    return page.locator("#grid li a")
-
-
-def uid(tile: Locator) -> str:
-    """As it stands in an address."""
-    return (tile.get_attribute("href") or "").rpartition("open=")[2]
-
-
-def asset(page: Page) -> Locator:
-    return page.get_by_role("dialog").filter(has=page.locator(".stage"))
-
-
-def focused(page: Page) -> int:
-    """Which of the results has the focus; -1 if none has."""
-    script = "() => [...document.querySelectorAll('#grid li a')].indexOf(document.activeElement)"
-    found: int = page.evaluate(script)
-    return found
-
-
-def photographed(page: Page, name: str) -> None:
-    """Into the folder $PARDALIS_SCREENSHOTS, for somebody to look at."""
-    if folder := os.environ.get("PARDALIS_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def test_a_search_by_words_is_narrowed_by_a_filter_and_told_in_the_address(page: Page, url: str) -> None:
@@ -137,112 +80,6 @@ def test_a_file_that_the_service_would_refuse_is_never_sent(page: Page, url: str
     page.evaluate(GIVE.replace("[bytes]", "[new Uint8Array(17e6)]"), ["", "image/png", "drop"])
     expect(page.locator("#unfit")).to_contain_text("17.0 MB, over the")
     assert not [body for body in sent if "image" in body]
-
-
-@pytest.mark.slow
-def test_more_like_this_asks_by_the_asset_and_back_returns(page: Page, url: str) -> None:
-    search(page, url, "a red circle")
-    first = tiles(page).first.locator(".caption").inner_text()
-    tiles(page).first.click()
-    asset(page).get_by_role("button", name="More like this").click()
-    expect(told(page)).to_contain_text(f"results like “{first}”")
-    assert "?uid=" in page.url
-    expect(page.locator("#given")).to_contain_text(first)
-    expect(tiles(page).locator(".caption").get_by_text(first, exact=True)).to_have_count(0)
-    page.go_back()
-    expect(asset(page)).to_be_visible()
-    page.go_back()
-    expect(asset(page)).not_to_be_visible()
-    expect(told(page)).to_contain_text("“a red circle”")
-    page.go_forward()
-    expect(asset(page)).to_be_visible()
-
-
-@pytest.mark.slow
-def test_an_asset_shows_all_that_is_known_and_its_credit_line_can_be_copied(page: Page, url: str) -> None:
-    search(page, url, "a blue square")
-    caption = tiles(page).nth(2).locator(".caption").inner_text()
-    tiles(page).nth(2).click()
-    expect(asset(page).get_by_role("heading", name=caption)).to_be_visible()
-    for name in ("Licence", "Contributor", "Category", "Kind", "AI-generated", "Size", "Score", "Asset"):
-        expect(asset(page).get_by_text(name, exact=True)).to_be_visible()
-    expect(asset(page).locator(".stage img.shown")).to_have_attribute("alt", caption)
-    asset(page).get_by_role("button", name="Copy the credit line").click()
-    expect(asset(page).get_by_role("status").get_by_text("Copied")).to_be_attached()
-    credit = asset(page).locator(".credit > span > span").last.inner_text()
-    assert page.evaluate("() => navigator.clipboard.readText()") == credit
-    page.keyboard.press("ArrowRight")
-    following = tiles(page).nth(3).locator(".caption").inner_text()
-    expect(asset(page).get_by_role("heading", name=following)).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(asset(page)).not_to_be_visible()
-    assert focused(page) == 3
-    assert "open=" not in page.url
-
-
-@pytest.mark.slow
-def test_an_asset_that_was_revoked_since_is_not_shown_a_second_time(page: Page, url: str) -> None:
-    search(page, url, "a red circle")
-    expect(tiles(page).first.locator("img.shown")).to_be_attached()
-    gone = {"error": "no such asset", "value": "acme:a0000", "fix": "ask for another"}
-    page.route("**/assets/*", lambda route: route.fulfill(status=404, json=gone))
-    tiles(page).first.click()
-    expect(asset(page).get_by_role("heading", name="No such picture is shown to you.")).to_be_visible()
-    assert asset(page).locator(".stage img").get_attribute("src") is None
-    expect(asset(page).get_by_role("button", name="More like this")).to_have_count(0)
-
-
-@pytest.mark.slow
-def test_keys_are_heard_whatever_button_was_pressed_last(page: Page, url: str) -> None:
-    search(page, url, "a red circle")
-    captions = tiles(page).locator(".caption").all_inner_texts()
-    tiles(page).nth(1).click()
-    before = asset(page).get_by_role("button", name="Previous result")
-    before.click()
-    expect(asset(page).get_by_role("heading", name=captions[0])).to_be_visible()
-    expect(before).to_be_disabled()  # and had the focus
-    page.keyboard.press("ArrowRight")
-    expect(asset(page).get_by_role("heading", name=captions[1])).to_be_visible()
-    page.keyboard.press("m")
-    expect(told(page)).to_contain_text(f"results like “{captions[1]}”")
-
-
-@pytest.mark.slow
-def test_what_training_retrieved_for_a_picture_is_shown_in_its_order(page: Page, url: str) -> None:
-    search(page, url, "a red circle")
-    retrieved = asset(page).locator(".retrieved")
-    for place in range(tiles(page).count()):  # until one that is the target of an example
-        tiles(page).nth(place).click()
-        expect(retrieved.locator(".note").first).not_to_have_text("…")
-        if retrieved.locator("li").count():
-            break
-        page.keyboard.press("Escape")
-    target = asset(page).locator("code").inner_text()
-    told_by_service = page.request.get(f"{url}/neighbors/{quote(target, safe='')}").json()["candidates"]
-    assert retrieved.locator(".rank").all_inner_texts() == [
-        str(rank) for rank in range(1, len(told_by_service) + 1)
-    ]
-    shown = [one["description"] for one in told_by_service if one["shown"]]
-    images = retrieved.locator("img")
-    assert [image.get_attribute("alt") for image in images.all()] == shown
-    retrieved.locator("a").first.click()
-    expect(asset(page).get_by_role("heading", name=shown[0])).to_be_visible()
-
-
-@pytest.mark.slow
-def test_a_candidate_that_is_not_shown_to_the_caller_is_a_tile_without_a_name(page: Page, url: str) -> None:
-    def hide(route: Route) -> None:
-        answer = route.fetch()
-        hidden = {"score": 0.5, "via": "text", "shown": False}
-        told = {"candidates": [hidden], "split": "train"}
-        route.fulfill(json=told if answer.ok else {**told, "target": {}}, status=200)
-
-    page.route("**/neighbors/*", hide)
-    search(page, url, "a red circle")
-    tiles(page).first.click()
-    expect(asset(page).locator(".anonymous")).to_have_count(1)
-    expect(asset(page).locator(".anonymous")).to_contain_text("Not shown to you")
-    expect(asset(page).locator(".retrieved a")).to_have_count(0)
 
 
 @pytest.mark.slow
@@ -321,156 +158,6 @@ def test_only_the_newest_question_is_answered(page: Page, url: str) -> None:
 
 
 @pytest.mark.slow
-def test_arrows_walk_over_the_grid_in_two_dimensions(page: Page, url: str) -> None:
-    search(page, url, "a red circle")
-    page.keyboard.press("Tab")
-    tiles(page).first.focus()
-    boxes = [tile.bounding_box() for tile in tiles(page).all()]
-    assert focused(page) == 0
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    assert focused(page) == 2
-    page.keyboard.press("ArrowDown")
-    below = focused(page)
-    above, under = boxes[2], boxes[below]
-    assert above
-    assert under
-    assert under["y"] > above["y"]
-    assert abs((under["x"] + under["width"] / 2) - (above["x"] + above["width"] / 2)) < above["width"]
-    page.keyboard.press("ArrowUp")
-    assert focused(page) == 2
-    page.keyboard.press("End")
-    assert focused(page) == tiles(page).count() - 1
-    page.keyboard.press("Home")
-    assert page.locator("#grid a[tabindex='0']").count() == 1
-    page.keyboard.press("Enter")
-    expect(asset(page)).to_be_visible()
-    page.keyboard.press("Escape")
-    assert focused(page) == 0
-    page.keyboard.press("m")
-    expect(told(page)).to_contain_text("results like “")
-    assert focused(page) == 0
-    page.keyboard.press("/")
-    expect(page.locator("#text")).to_be_focused()
-
-
-@pytest.mark.slow
-def test_a_token_is_asked_for_tried_and_kept_in_this_tab_alone(page: Page, signed: str) -> None:
-    page.goto(f"{signed}/?text=a+red+circle")
-    door = page.get_by_role("dialog", name="Sign in")
-    door.get_by_label("Token").fill("not-the-right-token")
-    door.get_by_role("button", name="Sign in").click()
-    expect(door.get_by_role("alert")).to_contain_text("not taken")
-    door.get_by_label("Token").fill(TOKEN)
-    door.get_by_label("Token").press("Enter")
-    expect(tiles(page).first.locator("img.shown")).to_be_attached()
-    assert TOKEN in page.evaluate("() => Object.values(sessionStorage)")
-    assert page.evaluate("() => [document.cookie, localStorage.length]") == ["", 0]
-    assert TOKEN not in page.url
-    expect(page.locator("#asked")).to_contain_text("By your token")
-    expect(page.locator("#asked")).to_contain_text("for retrieval display, in DE, FR")
-    page.get_by_role("button", name="Sign out").click()
-    expect(door).to_be_visible()
-    assert page.evaluate("() => sessionStorage.length") == 0
-
-
-@pytest.mark.slow
-def test_a_caller_who_may_see_nothing_is_told_so(page: Page, signed: str) -> None:
-    page.goto(signed)
-    page.get_by_label("Token").fill(BARRED)
-    page.get_by_label("Token").press("Enter")
-    expect(page.locator("#empty")).to_contain_text("No picture of this corpus may be shown to you at all")
-    expect(page.locator("#asked")).to_contain_text("0 of 48 pictures")
-    expect(page.locator("#asked")).to_contain_text("for commercial and retrieval display")
-
-
-@pytest.fixture(scope="module")
-def signed(corpus: str) -> Iterator[str]:
-    """A service that asks for a token: of two callers, no licence here grants what one of them needs."""
-    with tempfile.TemporaryDirectory(prefix="serve", ignore_cleanup_errors=True) as folder:
-        tokens = Path(folder) / "tokens"
-        tokens.write_text(f"{TOKEN} territory=DE,FR\n{BARRED} uses=commercial\n")
-        process, address = served(corpus, Path(folder), "--token-file", str(tokens))
-        with ended(process):
-            yield address
-
-
-@pytest.mark.slow
-def test_every_control_has_a_name_and_every_picture_its_words(page: Page, url: str) -> None:
-    search(page, url, "a red circle")
-    tiles(page).first.click()
-    expect(asset(page).locator(".stage img.shown")).to_be_attached()
-    assert page.evaluate("() => [...document.images].filter((one) => !one.hasAttribute('alt')).length") == 0
-    for scope in (page.locator("body"), asset(page)):
-        for line in scope.aria_snapshot().splitlines():
-            assert not re.fullmatch(r"\s*- (button|link|textbox|searchbox|checkbox|slider)(:.*)?", line), line
-    assert page.locator("main, header, footer, aside, search, h1").count() == 6
-    ids = page.evaluate("() => [...document.querySelectorAll('[id]')].map(({ id }) => id)")
-    assert len(ids) == len(set(ids))
-
-
-CONTRAST = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const rgb = (color) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = color;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const linear = (value) => (value <= 10 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4);
-  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  const ground = (node) => {
-    const color = rgb(getComputedStyle(node).backgroundColor);
-    return color[3] > 128 || !node.parentElement ? color : ground(node.parentElement);
-  };
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const found = [];
-  while (texts.nextNode()) {
-    const node = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || !node.checkVisibility()) continue;
-    if (node.closest("noscript, .unseen")) continue;
-    const pair = [light(rgb(getComputedStyle(node).color)), light(ground(node))].sort((a, b) => b - a);
-    found.push([(pair[0] + 0.05) / (pair[1] + 0.05), texts.currentNode.data.trim()]);
-  }
-  return found;
-}"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-def test_all_text_stands_out_and_nothing_hangs_over(
-    page: Page, url: str, scheme: Any, size: Any, heard: Heard
-) -> None:
-    page.set_viewport_size(size)
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    name = f"{scheme}-{size['width']}"
-
-    def judged(where: str) -> None:
-        page.wait_for_timeout(300)
-        photographed(page, f"{where}-{name}")
-        low = [(ratio, text) for ratio, text in page.evaluate(CONTRAST) if ratio < 4.5]
-        assert not low
-        assert page.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
-
-    page.goto(url)
-    expect(page.locator("#start")).to_be_visible()
-    judged("start")
-    search(page, url, "a red circle")
-    expect(tiles(page).first.locator("img.shown")).to_be_attached()
-    judged("results")
-    page.locator("#narrow").click()
-    judged("filters")
-    page.locator("#narrow").click() if size is WIDE else page.keyboard.press("Escape")
-    tiles(page).first.click()
-    expect(asset(page).locator(".stage img.shown")).to_be_attached()
-    judged("asset")
-    page.goto(f"{url}/?text=x&orientation=portrait&category=toys")
-    expect(page.locator("#empty")).to_be_visible()
-    judged("empty")
-
-
-@pytest.mark.slow
 def test_more_results_are_added_behind_those_that_are_there(page: Page, url: str) -> None:
     page.goto(f"{url}/?text=a+red+circle&k=10")
     expect(tiles(page)).to_have_count(10)
@@ -480,22 +167,6 @@ def test_more_results_are_added_behind_those_that_are_there(page: Page, url: str
     assert tiles(page).locator(".caption").all_inner_texts()[:10] == first
     assert tiles(page).count() <= NUM_PICTURES
     assert focused(page) == 10
-
-
-@pytest.mark.slow
-def test_filters_are_a_sheet_on_a_phone_and_say_how_many_they_leave(page: Page, url: str) -> None:
-    page.set_viewport_size(PHONE)
-    search(page, url, "a red circle")
-    expect(page.locator("#aside")).to_be_hidden()
-    page.get_by_role("button", name="Filters").click()
-    sheet = page.get_by_role("dialog", name="Filters")
-    sheet.get_by_role("checkbox", name=re.compile("^toys")).check()
-    done = sheet.get_by_role("button", name=re.compile("^Show [0-9]+ result"))
-    expect(told(page)).to_contain_text("narrowed by 1 filter")
-    assert done.inner_text() == f"Show {tiles(page).count()} results"
-    done.click()
-    expect(sheet).to_be_hidden()
-    expect(page.get_by_role("button", name=re.compile("^Filters"))).to_be_focused()
 
 
 @pytest.mark.slow
