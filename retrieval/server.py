@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray import serve
 
 from infra.serving.replicas import Pool, Replicas, answered, running
-from retrieval.searching import Searcher
-from retrieval.serving.desk import Asked, Cancelled, Desk, Facts, Found, Ranked, Seen, Shape, searched
+from retrieval.searching import Floats, Searcher
+from retrieval.serving.asking import Answer, Asked, Facts, Forgotten, Found, Ready, Shape
+from retrieval.serving.desk import Desk, searched
+from tokenizer_service.serving.looking import Pixels, Unfit
 
+NAMES = 4096
+"""Of sets of ids that are remembered to have been sent."""
 Opening = Callable[[int], Searcher]
 """Opens the index where it lies; told the threads of a search. It travels to each replica."""
 
@@ -25,45 +29,74 @@ Opening = Callable[[int], Searcher]
 class Replica:
     """One desk in an actor of Ray Serve.
 
-    Serve closes a batch after ``wait_s`` even while the desk is at another: so searches wait outside until it
-    is free, and then enter together.
+    Serve closes a batch after ``wait_s`` even while the desk is at another: so pictures and searches wait
+    outside until their thread is free, and then enter together.
     """
 
     async def __init__(self, opening: Opening, shape: Shape) -> None:  # type: ignore[misc]  # Serve awaits it
         self._desk = await Desk.ready(opening, shape)
-        self._free = asyncio.Event()
-        self._free.set()
-        batched: Any = self._batch
-        batched.set_max_batch_size(shape.max_batch)
-        batched.set_batch_wait_timeout_s(shape.wait_s)
+        self._may_encode, self._may_search = asyncio.Event(), asyncio.Event()
+        batched: Any
+        for free, batched in ((self._may_encode, self._encode), (self._may_search, self._rank)):
+            free.set()
+            batched.set_max_batch_size(shape.max_batch)
+            batched.set_batch_wait_timeout_s(shape.wait_s)
 
     async def facts(self) -> Facts:
         return self._desk.facts()
 
-    async def search(self, asked: Asked) -> Found:
-        return await searched(self._desk, asked, self._ranked)
+    async def search(self, asked: Asked) -> Answer | Unfit:
+        return await searched(self._desk, asked, pictured=self._pictured, ranked=self._ranked)
 
-    async def _ranked(self, seen: Seen) -> Ranked | Cancelled:
-        await self._free.wait()
-        return await self._batch(seen)
+    async def _pictured(self, square: Pixels) -> Floats:
+        await self._may_encode.wait()
+        return await self._encode(square)
+
+    async def _ranked(self, ready: Ready) -> Answer:
+        await self._may_search.wait()
+        return await self._rank(ready)
 
     @serve.batch
-    async def _batch(self, batch: list[Seen]) -> list[Ranked | Cancelled]:
-        self._free.clear()
-        try:
+    async def _encode(self, squares: list[Pixels]) -> list[Floats]:
+        with busy(self._may_encode):
+            return await self._desk.pictured(squares)
+
+    @serve.batch
+    async def _rank(self, batch: list[Ready]) -> list[Answer]:
+        with busy(self._may_search):
             return await self._desk.ranked(batch)
-        finally:
-            self._free.set()
+
+
+@contextlib.contextmanager
+def busy(free: asyncio.Event) -> Iterator[None]:
+    free.clear()
+    try:
+        yield
+    finally:
+        free.set()
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """The replicas, as the door asks them."""
+    """The replicas, as the door asks them. Sets of ids are named, and sent to whom does not know the name."""
 
     pool: Replicas
+    _sent: set[bytes] = field(default_factory=set)
 
     async def search(self, asked: Asked) -> Found:
-        found: Found = await answered(self.pool.handle.search.remote(asked))
+        name = asked.among.name
+        asked_first = replace(asked, among=asked.among.named) if name in self._sent else asked
+        found = await self._searched(asked_first)
+        if isinstance(found, Forgotten):
+            found = await self._searched(asked)
+        if len(self._sent) > NAMES:
+            self._sent.clear()
+        self._sent.add(name)
+        assert not isinstance(found, Forgotten)  # noqa: S101  # it was sent whole
+        return found
+
+    async def _searched(self, asked: Asked) -> Answer | Unfit:
+        found: Answer | Unfit = await answered(self.pool.handle.search.remote(asked))
         return found
 
     async def facts(self) -> Facts:

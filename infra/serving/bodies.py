@@ -7,7 +7,6 @@ it sooner, and never believed.
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 from collections.abc import Sequence
 from typing import Any
@@ -65,7 +64,7 @@ def too_large(value: str, most: int) -> Refusal:
 
 def from_base64(text: Any, where: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, TypeError, ValueError):
         raise Refusal(422, f"{where} is no base64", value=str(text)[:40], fix="encode the file") from None
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -78,6 +79,9 @@ def running(
 ) -> Iterator[Replicas]:
     """Joins or starts Ray, and ends with all replicas of ``app`` gone; what else the cluster serves stays."""
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # its news are not the command's
+    # Ray that is started here runs its workers at niceness 15, behind all else on the machine; somebody waits
+    # for these.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     with cluster.joined(address):
         serve.start(proxy_location="Disabled", logging_config=QUIET)
         deployment = serve.deployment(

@@ -7,7 +7,7 @@ its file is emptied, broken or taken away; a file is often read while it is writ
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -81,7 +81,8 @@ class Watch:
     place: Place | None
     holdings: Holdings
     now: Callable[[], datetime]
-    faults: dict[str, Fault] = field(default_factory=dict)
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+    """By source; another takes its place, since another thread looks at it."""
     _records: dict[str, Revocation] = field(default_factory=dict)
     """All that ever came, by their JSON."""
     _copies: list[Revocation] = field(default_factory=list)
@@ -91,6 +92,8 @@ class Watch:
     _newest: int = 0
     _stamps: dict[str, str] = field(default_factory=dict)
     """Of the files that were read, as they were then."""
+    _built: tuple[int, Collection[str]] | None = None
+    """How many records, and what was withdrawn, as it was told last."""
     _due: datetime | None = None
     """When the next of them takes effect."""
 
@@ -99,16 +102,15 @@ class Watch:
         found = self.look()
         if self.faults:
             raise ValueError("\n".join(fault.told for fault in self.faults.values()))
-        return found or self._standing()
+        assert found is not None  # noqa: S101  # nothing was told before
+        return found
 
     def look(self) -> Standing | None:
-        """What stands now, if that is not what stood before."""
-        before = (len(self._records), self._withdrawn)
-        self._add(self._tried(CORPUS, self._read_corpus) or [])
+        """What stands now, if that is not what was told before."""
+        self._tried(CORPUS, self._read_corpus)
         for name, stamp in self._changed().items():
-            read = functools.partial(self._read_file, name, stamp)
-            self._add(self._tried(name, read) or [])
-        same = (len(self._records), self._withdrawn) == before
+            self._tried(name, functools.partial(self._read_file, name, stamp))
+        same = (len(self._records), self._withdrawn) == self._built
         if same and (self._due is None or self.now() < self._due):
             return None
         return self._standing()
@@ -120,23 +122,25 @@ class Watch:
 
     def _standing(self) -> Standing:
         records, now = [*self._records.values(), *self._copies], self.now()
+        found = standing.of(records, self.holdings, now, withdrawn=self._withdrawn)
         self._due = min((one.effective_at for one in records if one.effective_at > now), default=None)
-        return standing.of(records, self.holdings, now, withdrawn=self._withdrawn)
-
-    def _add(self, records: Sequence[Revocation]) -> None:
-        new = {key: one for key, one in by_json(records).items() if key not in self._records}
-        if new:
-            self._records |= new
-            self._copies += standing.copies([*new.values()], self.holdings)
-
-    def _read_corpus(self) -> list[Revocation]:
-        newest = max(self.corpus.numbers(), default=0)
-        if newest == self._newest:
-            return []
-        version = self.corpus.version(newest)
-        found = folding.revocations(self.corpus.store, version)
-        self._withdrawn, self._newest = withdrawn.uids(self.corpus.store, version), newest
+        self._built = (len(self._records), self._withdrawn)
         return found
+
+    def _add(self, records: Iterable[Revocation]) -> None:
+        by_json = {record.model_dump_json(by_alias=True): record for record in records}
+        new = {key: record for key, record in by_json.items() if key not in self._records}
+        if new:
+            self._copies += standing.copies([*new.values()], self.holdings)
+            self._records |= new
+
+    def _read_corpus(self) -> None:
+        newest = max(self.corpus.numbers(), default=0)
+        if newest != self._newest:
+            version = self.corpus.version(newest)
+            self._withdrawn = withdrawn.uids(self.corpus.store, version)
+            self._add(folding.revocations(self.corpus.store, version))
+            self._newest = newest
 
     def _changed(self) -> dict[str, str]:
         """The files that are not as they were when they were read."""
@@ -145,33 +149,40 @@ class Watch:
             return {}
         for name in self._stamps.keys() - stamps.keys():  # taken away; what it said stays in force
             del self._stamps[name]
-            self.faults.pop(name, None)
+            self.mends(name)
         return {name: stamp for name, stamp in stamps.items() if self._stamps.get(name) != stamp}
 
-    def _read_file(self, name: str, stamp: str) -> list[Revocation]:
+    def _read_file(self, name: str, stamp: str) -> None:
         assert self.place is not None  # noqa: S101  # it has just told of the file
         try:
             found = self.place.read(name)
         except ValueError:
             self._stamps[name] = stamp  # read again when it is another
             raise
+        self._add(found)
         self._stamps[name] = stamp
-        return found
 
     def _tried(self, source: str, read: Callable[[], T]) -> T | None:
         """What was read; where nothing could be, that is told once, and what was in force stays so."""
         try:
             found = read()
         except FAULTS as error:
-            known = self.faults.get(source)
-            if known is None or known.told != str(error):
-                say(f"revocations cannot be read, and those before stay in force: {error}")
-            self.faults[source] = Fault(told=str(error), since=known.since if known else self.now())
+            self.fails(source, str(error))
             return None
-        if self.faults.pop(source, None) is not None:
-            say(f"revocations can be read again: {source}")
+        self.mends(source)
         return found
 
+    def fails(self, source: str, told: str) -> bool:
+        """Whether that is news."""
+        known = self.faults.get(source)
+        news = known is None or known.told != told
+        if news:
+            say(f"revocations cannot be read, and those before stay in force: {told}")
+        since = known.since if known else self.now()
+        self.faults = {**self.faults, source: Fault(told=told, since=since)}
+        return news
 
-def by_json(records: Iterable[Revocation]) -> dict[str, Revocation]:
-    return {record.model_dump_json(by_alias=True): record for record in records}
+    def mends(self, source: str) -> None:
+        if source in self.faults:
+            self.faults = {name: fault for name, fault in self.faults.items() if name != source}
+            say(f"revocations can be read again: {source}")

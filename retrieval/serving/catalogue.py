@@ -1,15 +1,14 @@
 """The facts of every member, as columns: what filters look at, and what answers show.
 
-The surprising rule: a row is its member's place in the order of ids, and never leaves this process. Replicas
-know ids, and are told which may answer as a bitmap of them: a million members are 125 kB.
+The surprising rule: a row is its member's place in the order of ids, and never leaves this process: replicas
+know ids.
 
 Legend: N members.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -54,8 +53,6 @@ COLUMNS = {
 """Of the facets that are the same for every caller, by the name that a query has for them."""
 LICENSE = "license"
 """The facet that depends on the caller's purpose."""
-SUBSETS = 64
-"""That are kept: 72 MB of a million members."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +62,6 @@ class Where:
     facets: tuple[tuple[str, frozenset[str]], ...] = ()
     since: date | None = None
     until: date | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Subset:
-    """Members that may answer."""
-
-    mask_N: Mask
-    bits: bytes
-    """Their ids: bit i, the first of a byte being its lowest, is id i."""
-    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,32 +113,6 @@ class Catalogue:
         if where.until is not None:
             found_N &= self.days_N <= np.datetime64(where.until)
         return found_N
-
-    def subset(self, mask_N: Mask) -> Subset:
-        ids = self.ids_N[mask_N]
-        flags = np.zeros(int(ids[-1]) + 1 if len(ids) else 0, np.bool_)
-        flags[ids] = True
-        bits = np.packbits(flags, bitorder="little").tobytes()
-        return Subset(mask_N=mask_N, bits=bits, count=len(ids))
-
-
-def subsets(catalogue: Catalogue) -> Callable[[Admitted, Where], Subset]:
-    """Remembers the latest."""
-
-    @functools.lru_cache(maxsize=SUBSETS)
-    def found(admitted: Admitted, where: Where) -> Subset:
-        return catalogue.subset(catalogue.matching(where, admitted))
-
-    return found
-
-
-def ids_of(bits: bytes) -> Ids:
-    """Those of a bitmap, sorted.
-
-    >>> ids_of(bytes([0b101, 0b1])).tolist()
-    [0, 2, 8]
-    """
-    return np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little"))
 
 
 def orientation(width: pa.ChunkedArray, height: pa.ChunkedArray) -> pa.ChunkedArray:

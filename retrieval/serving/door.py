@@ -22,11 +22,11 @@ from infra.serving.callers import Caller
 from infra.serving.door import Route, now
 from infra.serving.refusal import Refusal
 from retrieval import page
-from retrieval.serving import facts, queries, results
+from retrieval.serving import facts, queries, results, subsets
 from retrieval.serving.admission import Admit, Admitted, Grant
-from retrieval.serving.catalogue import Catalogue, subsets
+from retrieval.serving.asking import Cancelled, Ranked, Searching
+from retrieval.serving.catalogue import Catalogue
 from retrieval.serving.description import document
-from retrieval.serving.desk import Cancelled, Ranked, Searching
 from retrieval.serving.facts import About
 from retrieval.serving.gauges import Gauges
 from retrieval.serving.plans import Plan, Planner
@@ -57,7 +57,7 @@ class Door(doors.Door):
 
     def __post_init__(self) -> None:
         doors.Door.__post_init__(self)
-        self._planner = Planner(catalogue=self.catalogue, subset=subsets(self.catalogue))
+        self._planner = Planner(catalogue=self.catalogue, subset=subsets.remembered(self.catalogue))
         self._thumbnail = thumbnails(self.shelf)
         self._facts = facts.remembered(self.about, self.catalogue)
         self.gauges.version.set(self.about.version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 from infra.serving import gauges
-from retrieval.serving.desk import Ranked
+from retrieval.serving.asking import Ranked
 
 QUERIES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 128)
 RETURNED = (0, 1, 5, 10, 20, 50, 100, 200)
@@ -48,3 +48,8 @@ class Gauges(gauges.Gauges):
         self.eligible.observe(eligible)
         self.returned.observe(returned)
         self.withheld.inc(len(found.ids) - returned)
+
+    def standing(self, *, revoked: int, errors: int) -> None:
+        """What is revoked by now, and how many sources of that cannot be read."""
+        self.revoked.set(revoked)
+        self.errors.set(errors)

@@ -9,10 +9,12 @@ import numpy as np
 
 from infra.serving.refusal import Refusal
 from retrieval.index import MAX_K
+from retrieval.serving import subsets
 from retrieval.serving.admission import Admitted, Grant, Rows
-from retrieval.serving.catalogue import Catalogue, Subset, Where
-from retrieval.serving.desk import Asked, Like
+from retrieval.serving.asking import Asked, Like
+from retrieval.serving.catalogue import Catalogue, Where
 from retrieval.serving.queries import Given, Named, Picture, Query, Words
+from retrieval.serving.subsets import Subset
 
 NONE = np.zeros(0, np.int64)
 
@@ -42,7 +44,7 @@ class Planner:
             parts=tuple(self._part(part, admitted) for part in query.parts),
             weights=query.weights,
             k=query.k,
-            among=subset.bits,
+            among=subset.among,
             without=tuple(self.catalogue.ids_N[without].tolist()),
         )
         return Plan(grant=grant, asked=asked, eligible=subset.count - len(without))
@@ -77,4 +79,4 @@ class Planner:
             return subset, alike
         mask_N = subset.mask_N.copy()
         mask_N[alike] = False
-        return self.catalogue.subset(mask_N), NONE
+        return subsets.of(self.catalogue, mask_N), NONE

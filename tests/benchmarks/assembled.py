@@ -157,7 +157,7 @@ def rows(numbers: range) -> pa.Table:
 
 def pictures(numbers: range) -> Iterator[tuple[str, bytes, dict[str, object], str]]:
     sink = io.BytesIO()
-    Image.new("RGB", (400, 300), (90, 120, 200)).save(sink, "JPEG")
+    Image.new("RGB", (400, 300), (90, 120, 200)).save(sink, "JPEG", quality=30)
     for number in numbers:
         yield f"acme_a{number:07d}", sink.getvalue(), {}, ""
 
@@ -200,7 +200,7 @@ def indexed(num: int) -> dict[str, bytes]:
         "may_be_shown": np.ones(num, np.bool_),
     }
     return {
-        indexing.SEGMENT: segments.build(np.arange(num), vectors(num), IndexConfig(), threads=2),
+        indexing.SEGMENT: segments.build(np.arange(num), vectors(num), IndexConfig()),
         indexing.MEMBERS: tables.to_parquet(tables.typed(members, schema.MEMBERS)),
     }
 

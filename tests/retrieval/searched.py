@@ -22,14 +22,16 @@ from retrieval import align, segments
 from retrieval.encoders import normalised
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig
-from retrieval.searching import Searcher
+from retrieval.searching import Floats, Searcher
 from retrieval.serving.admission import Admit, Admitted, Grant
+from retrieval.serving.asking import Answer, Asked, Forgotten, Found, Ready, Shape
 from retrieval.serving.catalogue import GIVEN, Catalogue
-from retrieval.serving.desk import Asked, Cancelled, Desk, Found, Ranked, Seen, Shape, searched
+from retrieval.serving.desk import Desk, searched
 from retrieval.serving.door import Door
 from retrieval.serving.facts import About
 from retrieval.serving.queries import MAX_BODY, Bounds
 from retrieval.serving.shelf import Candidate, Example
+from tokenizer_service.serving.looking import Pixels
 
 WIDTH, SIDE = 8, 16
 SHAPE = Shape(max_batch=8, wait_s=0.0, lookers=1, threads=1)
@@ -123,12 +125,17 @@ class Here:
     """Called when a search was answered and its answer is not put together yet."""
 
     async def search(self, asked: Asked) -> Found:
-        async def alone(seen: Seen) -> Ranked | Cancelled:
-            (found,) = await self.desk.ranked([seen])
+        async def pictured(square: Pixels) -> Floats:
+            (found,) = await self.desk.pictured([square])
             return found
 
-        found = await searched(self.desk, asked, alone)
+        async def ranked(ready: Ready) -> Answer:
+            (found,) = await self.desk.ranked([ready])
+            return found
+
+        found = await searched(self.desk, asked, pictured=pictured, ranked=ranked)
         self.before()
+        assert not isinstance(found, Forgotten)
         return found
 
     async def alive(self) -> bool:

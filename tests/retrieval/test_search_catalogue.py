@@ -10,8 +10,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.serving import facts
-from retrieval.serving.catalogue import Where, ids_of, subsets
+from retrieval.serving import facts, subsets
+from retrieval.serving.catalogue import Where
 from retrieval.serving.facets import Facet
 from retrieval.serving.lookup import Lookup
 
@@ -55,8 +55,9 @@ def test_a_row_is_found_by_its_text_whatever_letters_it_has(texts: list[str], ot
 def test_ids_survive_as_a_bitmap(ids: set[int], seed: int) -> None:
     found = catalogue([member(number, id=number) for number in ids])
     mask = np.random.default_rng(seed).random(len(ids)) < 0.5
-    subset = found.subset(mask)
-    assert ids_of(subset.bits).tolist() == found.ids_N[mask].tolist()
+    subset = subsets.of(found, mask)
+    assert subset.among.bits is not None
+    assert subsets.ids_of(subset.among.bits).tolist() == found.ids_N[mask].tolist()
     assert subset.count == mask.sum()
 
 
@@ -115,7 +116,7 @@ def test_filters_let_pass_what_a_loop_over_rows_would(
     )
     named = tuple((name, frozenset(values)) for name, values in filters.items())
     where = Where(facets=named, since=since, until=until)
-    subset = subsets(found)(everything(found)(DISPLAY), where)
+    subset = subsets.remembered(found)(everything(found)(DISPLAY), where)
     assert subset.mask_N.tolist() == [passes(row, filters, since, until) for row in rows]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,17 +14,20 @@ from hypothesis import strategies as st
 
 from retrieval.searching import mixed
 from retrieval.serving import desk as desks
+from retrieval.serving import subsets
+from retrieval.serving.asking import Asked, Cancelled, Forgotten, Like, Ranked, Ready
 from retrieval.serving.catalogue import Catalogue
-from retrieval.serving.desk import Asked, Cancelled, Desk, Like, Ranked, Seen, Square
+from retrieval.serving.desk import Desk
 from retrieval.serving.queries import Given, Picture, Words
 from tokenizer_service.serving.looking import Unfit
 
-from .searched import SHAPE, SIDE, WIDTH, catalogue, direction, jpeg, member, searcher, vectors
+from .searched import SHAPE, SIDE, WIDTH, Here, catalogue, direction, jpeg, member, searcher, vectors
 
 NUM = 40
 VECTORS = vectors(NUM)
 
 
+@functools.cache
 def everybody() -> Catalogue:
     return catalogue([member(number) for number in range(NUM)])
 
@@ -35,34 +40,38 @@ def desk() -> Iterator[Desk]:
 
 
 @st.composite
-def asked(draw: st.DrawFn) -> Seen:
+def asked(draw: st.DrawFn) -> Ready:
     parts = draw(
         st.lists(
             st.sampled_from(["a", "b", "c"]).map(Words)
             | st.integers(0, NUM - 1).map(lambda number: Like(3 * number))
-            | st.integers(0, 9).map(lambda seed: Given(direction(str(seed))))
-            | st.integers(0, 255).map(lambda grey: Square(np.full((SIDE, SIDE, 3), grey, np.uint8))),
+            | st.integers(0, 9).map(lambda seed: Given(direction(str(seed)))),
             min_size=1,
             max_size=3,
         )
     )
     weights = draw(st.lists(st.sampled_from([-1.0, 0.5, 1.0]), min_size=len(parts), max_size=len(parts)))
     members = everybody()
-    among = members.subset(np.random.default_rng(draw(st.integers(0, 2))).random(NUM) < 0.7)
+    among = subsets.of(members, np.random.default_rng(draw(st.integers(0, 2))).random(NUM) < 0.7)
     search = Asked(
         parts=(),
         weights=tuple(weights),
         k=draw(st.integers(1, 50)),
-        among=among.bits,
+        among=among.among,
         without=tuple(draw(st.sets(st.sampled_from(members.ids_N.tolist()), max_size=3))),
     )
-    return Seen(asked=search, parts=tuple(parts))
+    return Ready(asked=search, parts=tuple(parts))
 
 
-def exact(seen: Seen) -> tuple[list[int], list[float]] | None:
+def ids(ready: Ready) -> np.ndarray:
+    assert ready.asked.among.bits is not None
+    return subsets.ids_of(ready.asked.among.bits)
+
+
+def exact(ready: Ready) -> tuple[list[int], list[float]] | None:
     """By a loop over all members, ties by id."""
 
-    def vector(part: Words | Square | Given | Like) -> np.ndarray:
+    def vector(part: Words | Given | Like) -> np.ndarray:
         match part:
             case Words():
                 return direction(part.text)
@@ -70,42 +79,39 @@ def exact(seen: Seen) -> tuple[list[int], list[float]] | None:
                 return VECTORS[part.id // 3]
             case Given():
                 return part.vector_D
-            case Square():
-                grey = np.pad(np.full(3, float(part.pixels_HWC[0, 0, 0]) - 127), (0, WIDTH - 3))
-                return (grey / (np.linalg.norm(grey) or 1)).astype(np.float32)
 
-    query_D = mixed(np.stack([vector(part) for part in seen.parts]), seen.asked.weights)
+    query_D = mixed(np.stack([vector(part) for part in ready.parts]), ready.asked.weights)
     if not query_D.any():
         return None
     scores_N = (VECTORS.astype(np.float64) @ query_D.astype(np.float64)).astype(np.float32)
-    allowed = {*desks.ids_of(seen.asked.among).tolist()} - {*seen.asked.without}
-    order = sorted(allowed, key=lambda id_: (-scores_N[id_ // 3], id_))[: seen.asked.k]
+    allowed = {*ids(ready).tolist()} - {*ready.asked.without}
+    order = sorted(allowed, key=lambda id_: (-scores_N[id_ // 3], id_))[: ready.asked.k]
     return order, [float(scores_N[id_ // 3]) for id_ in order]
 
 
 @given(batch=st.lists(asked(), min_size=1, max_size=6))
 def test_in_company_a_search_is_answered_as_brute_force_answers_it_alone(
-    desk: Desk, batch: list[Seen]
+    desk: Desk, batch: list[Ready]
 ) -> None:
-    for seen, found in zip(batch, desk.answers(batch), strict=True):
-        expected = exact(seen)
+    for ready, found in zip(batch, desk.answers(batch), strict=True):
+        expected = exact(ready)
         if expected is None:
             assert isinstance(found, Cancelled)
             continue
         assert isinstance(found, Ranked)
-        ids, scores = expected
+        order, scores = expected
         assert found.scores.tolist() == pytest.approx(scores, abs=1e-5)
         # Rounding may turn near-equals round; nobody answers who may not, or twice.
-        assert len({*found.ids.tolist()}) == len(ids)
-        near = {id_ for id_, score in zip(ids, scores, strict=True) if score > scores[-1] + 1e-5}
-        assert near <= {*found.ids.tolist()} <= {*desks.ids_of(seen.asked.among).tolist()}
-        assert {*found.ids.tolist()}.isdisjoint(seen.asked.without)
+        assert len({*found.ids.tolist()}) == len(order)
+        near = {id_ for id_, score in zip(order, scores, strict=True) if score > scores[-1] + 1e-5}
+        assert near <= {*found.ids.tolist()} <= {*ids(ready).tolist()}
+        assert {*found.ids.tolist()}.isdisjoint(ready.asked.without)
 
 
-def search(text: str) -> Seen:
+def search(text: str) -> Ready:
     words = Words(text)
-    every = everybody().subset(np.ones(NUM, np.bool_))
-    return Seen(asked=Asked(parts=(words,), weights=(1.0,), k=3, among=every.bits), parts=(words,))
+    every = subsets.of(everybody(), np.ones(NUM, np.bool_))
+    return Ready(asked=Asked(parts=(words,), weights=(1.0,), k=3, among=every.among), parts=(words,))
 
 
 def test_a_text_is_encoded_once_until_too_many_others_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,21 +126,54 @@ def test_a_text_is_encoded_once_until_too_many_others_were(monkeypatch: pytest.M
     found.close()
 
 
+def test_ids_that_were_sent_are_remembered_by_their_name_until_others_put_them_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(desks, "SUBSETS", 2)
+    found = Desk(searcher(everybody().ids_N, VECTORS), SHAPE)
+
+    def asked(first: int, *, whole: bool) -> Ready:
+        among = subsets.of(everybody(), np.arange(NUM) >= first).among
+        ready = search("a")
+        return replace(ready, asked=replace(ready.asked, among=among if whole else among.named))
+
+    (unknown,) = found.answers([asked(0, whole=False)])
+    assert isinstance(unknown, Forgotten)
+    sent, named, other = found.answers([asked(0, whole=True), asked(0, whole=False), asked(9, whole=False)])
+    assert isinstance(sent, Ranked)
+    assert isinstance(named, Ranked)
+    assert np.array_equal(sent.ids, named.ids)
+    assert isinstance(other, Forgotten)
+    for first in (1, 2):
+        found.answers([asked(first, whole=True)])
+    assert [type(one) for one in found.answers([asked(0, whole=False), asked(2, whole=False)])] == [
+        Forgotten,
+        Ranked,
+    ]
+    found.close()
+
+
 def test_a_batch_is_told_once_by_one_of_its_searches(desk: Desk) -> None:
     found = desk.answers([search(text) for text in "abc"])
     assert [one.batch for one in found if isinstance(one, Ranked)] == [3, 0, 0]
 
 
-def test_a_picture_is_looked_at_in_another_process_and_one_that_is_none_is_an_answer(desk: Desk) -> None:
-    ask = Asked(parts=(Picture(jpeg((200, 10, 10))), Words("a")), weights=(1.0, 1.0), k=1, among=b"")
-    seen = asyncio.run(desk.seen(ask))
-    assert isinstance(seen, Seen)
-    square, words = seen.parts
-    assert isinstance(square, Square)
-    assert square.pixels_HWC.shape == (SIDE, SIDE, 3)
-    assert abs(square.pixels_HWC.reshape(-1, 3).mean(axis=0) - (200, 10, 10)).max() < 4
-    assert words == Words("a")
-    broken = Asked(parts=(Picture(b"GIF89a"),), weights=(1.0,), k=1, among=b"")
-    unfit = asyncio.run(desk.seen(broken))
+def test_a_picture_is_looked_at_in_another_process_and_becomes_a_vector(desk: Desk) -> None:
+    color = (200, 10, 10)
+    square = asyncio.run(desk.square(jpeg(color)))
+    assert not isinstance(square, Unfit)
+    assert square.shape == (SIDE, SIDE, 3)
+    alone, beside = (asyncio.run(desk.pictured(squares))[0] for squares in ([square], [square, square[::-1]]))
+    assert np.array_equal(alone, beside)
+    expected_D = np.pad(np.asarray(color, np.float64) - 127, (0, WIDTH - 3))
+    assert alone @ (expected_D / np.linalg.norm(expected_D)) > 0.999
+
+
+def test_a_search_by_a_picture_that_is_none_is_answered_and_the_next_one_is_too(desk: Desk) -> None:
+    every = subsets.of(everybody(), np.ones(NUM, np.bool_)).among
+    here = Here(desk)
+    unfit = asyncio.run(here.search(Asked(parts=(Picture(b"GIF89a"),), weights=(1.0,), k=1, among=every)))
     assert isinstance(unfit, Unfit)
     assert unfit.kind == "format"
+    picture = Asked(parts=(Picture(jpeg((200, 10, 10))), Words("a")), weights=(1.0, 1.0), k=1, among=every)
+    assert isinstance(asyncio.run(here.search(picture)), Ranked)
