@@ -118,7 +118,8 @@ def running(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     (folder / "tokens").write_text(f"{PLAIN}\n{SELLER} uses=commercial\n{ABROAD} territory=worldwide\n")
     (folder / "revoked.jsonl").write_text("")
     words = ["index", "serve", "--corpus", corpus, "--token-file", str(folder / "tokens")]
-    words += ["--revocations", str(folder / "revoked.jsonl"), "--rate", "100000"]
+    # Two replicas: what one was told, such as which ids may answer, the other does not know.
+    words += ["--revocations", str(folder / "revoked.jsonl"), "--rate", "100000", "--replicas", "2"]
     # The weights that a first use would make again.
     kept = {"XDG_CACHE_HOME": str(cache_folder().parent)}
     with begun(words, kept) as process, httpx.Client(timeout=60) as client:
