@@ -9,6 +9,7 @@ the identity.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -77,14 +78,19 @@ def features_step(config: EncoderConfig) -> Step:
         name="features",
         inputs=("filter", "images"),
         settings=config,
-        numerics={
-            **numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device()),
-            "weights": encoders.weights_identity(config.kind, config.model, config.pretrained),
-        },
+        numerics=encoding_numerics(config),
         tasks=lambda source: aligned(source, rows=("filter", ROWS), images=("images", IMAGES)),
         open=lambda: functools.partial(features, config=config),
         workers=numerics.workers(cpus=1, gpus=0.25),
     )
+
+
+def encoding_numerics(config: EncoderConfig) -> dict[str, object]:
+    """Of every step that encodes."""
+    return {
+        **numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device()),
+        "weights": encoders.weights_identity(config.kind, config.model, config.pretrained),
+    }
 
 
 def features(task: Task, _report: Report, *, config: EncoderConfig) -> Made:
@@ -108,15 +114,22 @@ def encoding(config: EncoderConfig) -> Transform:
 def encode(batch: pa.Table, *, encoder: encoders.Encoder, side: int) -> pa.Table:
     pictures = [images.decode(image) for image in batch[schema.IMAGE.name].to_pylist()]
     squares = [sizes.fit_square(picture, side) for picture in pictures]
-    images_BHWC = np.stack(squares) if squares else np.zeros((0, side, side, 3), np.uint8)
     looks = tables.of_rows(measuring.looks(pictures), pa.schema(schema.LOOKS))
     columns = [
-        tables.list_column(encoder.image_features(images_BHWC)),
-        tables.list_column(encoder.text_features(batch[schema.DESCRIPTION.name].to_pylist())),
+        *encoded(encoder, squares, batch[schema.DESCRIPTION.name].to_pylist(), side=side),
         *looks.columns,
     ]
     added = (schema.IMAGE_FEATURES, schema.TEXT_FEATURES, *schema.LOOKS)
     return pa.table(columns, schema=pa.schema(added))
+
+
+def encoded(
+    encoder: encoders.Encoder, squares: Sequence[NDArray[np.uint8]], texts: Sequence[str], *, side: int
+) -> tuple[pa.Array, pa.Array]:
+    """IMAGE_FEATURES and TEXT_FEATURES of as many pictures as texts, none of them too."""
+    images_BHWC = np.stack(squares) if squares else np.zeros((0, side, side, 3), np.uint8)
+    features = (encoder.image_features(images_BHWC), encoder.text_features(texts))
+    return tables.list_column(features[0]), tables.list_column(features[1])
 
 
 def align_step(config: AlignConfig, encoder: EncoderConfig) -> Step:

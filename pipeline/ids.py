@@ -7,7 +7,6 @@ before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
@@ -19,8 +18,8 @@ REGISTER = "ids"
 
 
 def segments(store: Store, version: Version) -> list[refs.Ref]:
-    """The table's segments, oldest first. Registers are named by their sha256."""
-    return [refs.Ref(store, name, PurePosixPath(name).name) for name in version.registers.get(REGISTER, ())]
+    """The table's segments, oldest first."""
+    return refs.registered(store, version, REGISTER)
 
 
 def read(segment: refs.Ref) -> dict[str, int]:

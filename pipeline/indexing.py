@@ -42,13 +42,14 @@ LIBRARIES = ("faiss-gpu", "numpy")
 
 
 def steps(config: IndexConfig) -> tuple[Step, Step, Step]:
-    profile = numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device())
+    on_device = numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device())
+    on_cpu = numerics.profile(threads=1, libraries=LIBRARIES)
     return (
         Step(
             name="lists",
             inputs=("split", "embed"),
             settings=config,
-            numerics=profile,
+            numerics=on_device,
             tasks=by_generation,
             open=lambda: functools.partial(fit_lists, config=config),
             workers=numerics.workers(cpus=1, gpus=1.0),
@@ -57,7 +58,7 @@ def steps(config: IndexConfig) -> tuple[Step, Step, Step]:
             name="codes",
             inputs=("split", "embed", "lists"),
             settings=config,
-            numerics=numerics.profile(threads=1, libraries=LIBRARIES),
+            numerics=on_cpu,
             tasks=slots_with_members,
             open=lambda: functools.partial(code, config=config),
         ),
@@ -66,7 +67,7 @@ def steps(config: IndexConfig) -> tuple[Step, Step, Step]:
             revision=3,
             inputs=("codes", "lists"),
             settings=config,
-            numerics=numerics.profile(threads=1, libraries=LIBRARIES),
+            numerics=on_cpu,
             tasks=parts_of_generation,
             open=lambda: functools.partial(merge, config=config),
         ),
@@ -94,12 +95,12 @@ def by_generation(source: Source) -> Sequence[Task]:
         Task(
             slot=name,
             reads={
-                "rows": tuple(refs.of(source.store, split[slot], ROWS) for slot in slots),
-                "embeddings": tuple(refs.of(source.store, embedded[slot], EMBEDDINGS) for slot in slots),
+                "rows": refs.each(source.store, (split[slot] for slot in slots), ROWS),
+                "embeddings": refs.each(source.store, (embedded[slot] for slot in slots), EMBEDDINGS),
             },
         )
         for name, slots in generations(split)
-        if kept_uids(source.store, [split[slot] for slot in slots])
+        if any(split[slot].counts.get(KEPT) for slot in slots)
     ]
 
 
@@ -166,7 +167,7 @@ def smallest(tables_: Sequence[pa.Table], wanted: int) -> list[segments.Mask]:
 def slots_with_members(source: Source) -> Sequence[Task]:
     """One task a slot of which anything was kept."""
     split, embedded, lists = (source.artifact(name).shards for name in ("split", "embed", "lists"))
-    known = ids.segments(source.store, source.version)
+    known = [(ref, ids.read(ref).keys()) for ref in ids.segments(source.store, source.version)]
     gone = withdrawn.uids(source.store, source.version)
     tasks = []
     for slot, shard in split.items():
@@ -177,7 +178,7 @@ def slots_with_members(source: Source) -> Sequence[Task]:
                 "embeddings": (refs.of(source.store, embedded[slot], EMBEDDINGS),),
                 "lists": (refs.of(source.store, lists[generation(slot)], LISTS),),
                 # Only the segments of the id table that know a member: later ones must not change the key.
-                "ids": tuple(ref for ref in known if not uids.isdisjoint(ids.read(ref))),
+                "ids": tuple(ref for ref, named in known if not uids.isdisjoint(named)),
             }
             facts = {"withdrawn": sorted(uids & gone)} if uids & gone else {}
             tasks.append(Task(slot=slot, reads=reads, facts=facts))
@@ -206,8 +207,8 @@ def parts_of_generation(source: Source) -> Sequence[Task]:
         Task(
             slot=name,
             reads={
-                "parts": tuple(refs.of(source.store, codes[slot], PART) for slot in slots),
-                "members": tuple(refs.of(source.store, codes[slot], MEMBERS) for slot in slots),
+                "parts": refs.each(source.store, (codes[slot] for slot in slots), PART),
+                "members": refs.each(source.store, (codes[slot] for slot in slots), MEMBERS),
                 "queries": (refs.of(source.store, lists[name], QUERIES),),
             },
         )

@@ -56,10 +56,8 @@ def list_tasks(source: Source) -> Sequence[Task]:
                 "embeddings": (refs.of(source.store, embed[slot], EMBEDDINGS),),
                 "queries": (refs.of(source.store, queries[slot], EMBEDDINGS),),
                 **{
-                    role: tuple(
-                        refs.of(source.store, part, file)
-                        for name, part in segments
-                        if name <= generation(slot)
+                    role: refs.each(
+                        source.store, (part for name, part in segments if name <= generation(slot)), file
                     )
                     for role, file in (("segments", SEGMENT), ("members", MEMBERS))
                 },
@@ -105,7 +103,7 @@ def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...]) -
     admissible = pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN))
     facts = table.select(["id", "uid", "revision"]).to_pylist()
     return Memory(
-        index=Index.open([ref.read() for ref in segments]),
+        index=Index.open([ref.mapped() for ref in segments]),
         members=exclude.Members(
             ids=np.asarray(table[schema.ID.name]),
             groups=coded(table[schema.GROUP.name]),

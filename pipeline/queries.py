@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from infra.artifact import Made
 from infra.settings import Section
 from pipeline import captions, embed, numerics, rows, schema, tables
-from pipeline.embed import EMBEDDINGS, LIBRARIES, PROJECTION, EncoderConfig
+from pipeline.embed import EMBEDDINGS, PROJECTION, EncoderConfig
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned
@@ -34,10 +33,7 @@ def step(config: QueryConfig, encoder: EncoderConfig) -> Step:
         name="queries",
         inputs=("split", "images", "align"),
         settings=Asking(**config.model_dump(), encoder=encoder),
-        numerics={
-            **numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device()),
-            "weights": encoders.weights_identity(encoder.kind, encoder.model, encoder.pretrained),
-        },
+        numerics=embed.encoding_numerics(encoder),
         tasks=lambda source: aligned(
             source, rows=("split", ROWS), images=("images", IMAGES), align=("align", PROJECTION)
         ),
@@ -76,7 +72,5 @@ def encode(batch: pa.Table, *, encoder: encoders.Encoder, side: int, config: Que
         rng = captions.generator("query", config.seed, uid)
         squares.append(dropout.patches(sizes.fit_square(images.decode(image), side), config.dropout, rng))
         texts.append(dropout.words(text, config.dropout, rng))
-    images_BHWC = np.stack(squares) if squares else np.zeros((0, side, side, 3), np.uint8)
-    features = (encoder.image_features(images_BHWC), encoder.text_features(texts))
     added = pa.schema([schema.IMAGE_FEATURES, schema.TEXT_FEATURES])
-    return pa.table([tables.list_column(found) for found in features], schema=added)
+    return pa.table([*embed.encoded(encoder, squares, texts, side=side)], schema=added)

@@ -149,7 +149,7 @@ def aligned(source: Source, **roles: tuple[str, str]) -> list[Task]:
 def gathered(source: Source, slot: str, **roles: tuple[str, str]) -> Task:
     """One task that reads a file of every shard of the steps named."""
     reads = {
-        role: tuple(refs.of(source.store, shard, file) for shard in source.artifact(step).shards.values())
+        role: refs.each(source.store, source.artifact(step).shards.values(), file)
         for role, (step, file) in roles.items()
     }
     return Task(slot=slot, reads=reads)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -25,11 +24,8 @@ MAX_NAMED = 5
 
 
 def uids(store: Store, version: Version) -> set[str]:
-    return {uid for ref in segments(store, version) for uid in tables.read_parquet(ref)["uid"].to_pylist()}
-
-
-def segments(store: Store, version: Version) -> list[refs.Ref]:
-    return [refs.Ref(store, name, PurePosixPath(name).name) for name in version.registers.get(REGISTER, ())]
+    segments = refs.registered(store, version, REGISTER)
+    return {uid for ref in segments for uid in tables.read_parquet(ref)["uid"].to_pylist()}
 
 
 def tombstones(store: Store, version: Version) -> Ids:

@@ -190,8 +190,7 @@ def _zipped(one_BK: NDArray[T], other_BK: NDArray[T]) -> NDArray[T]:
 def _distinct(mixed: _Ranked, index: Index, config: NeighborConfig) -> NDArray[np.bool_]:
     """Kept candidates, less those that are, or are too like, one kept before them [B, C].
 
-    Of a target only the first are looked at, three times as many as are wanted: all 256 among themselves took
-    four fifths of the time.
+    Of a target only the first are looked at, three times as many as are wanted: products grow by the square.
     """
     looked = min(JUDGED * config.candidates, mixed.keep.shape[1])
     first_BC = np.argsort(~mixed.keep, axis=1, kind="stable")[:, :looked]

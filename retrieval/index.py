@@ -85,14 +85,15 @@ class Index:
             raise ValueError(f"segments must have one width, got {sorted(widths)}; open at least one")
         if len(np.unique(np.concatenate([one.ids for one in opened]))) != sum(len(one.ids) for one in opened):
             raise ValueError("an id is in two segments; a changed asset takes a new id and a tombstone")
-        return cls(segments=one_delta(opened), width=widths.pop(), threads=threads)
+        ready = tuple(segment.copied() for segment in one_delta(opened))
+        return cls(segments=ready, width=widths.pop(), threads=threads)
 
     @property
     def live_ids(self) -> Ids:
         return np.sort(np.concatenate([one.ids[one.alive.mask_N] for one in self.segments]))
 
     def adding(self, ids_N: Ids, vectors_ND: Floats) -> Index:
-        """With a small exact segment more; the others stay. ValueError as :func:`segments.build`."""
+        """With a small exact segment more, beside the lists. ValueError as :func:`segments.build`."""
         delta = segments.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
         return self._of([*self.segments, Segment.open(delta, np.zeros(0, np.int64))], threads=self.threads)
 

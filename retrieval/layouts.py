@@ -20,8 +20,8 @@ from infra.settings import Section
 
 Kind = Literal["flat", "ivf_flat", "ivf_pq"]
 SCANNED_MB_PER_MS = 8.0
-"""Of vectors as float32, one query on one core: 6 to 10 measured at 384 and 512 dimensions."""
-FLOAT32, FLOAT16 = 4, 2
+"""Of vectors as float32, one query on one core: an estimate by the memory's speed."""
+FLOAT32 = 4
 ID_BYTES = 8
 MIB = 1 << 20
 POINTS_PER_LIST = 39

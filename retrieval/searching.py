@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from retrieval.align import Projection
 from retrieval.encoders import Encoder, normalised
 from retrieval.index import Index
-
-Floats = NDArray[np.float32]
+from retrieval.segments import Floats
 
 CANCELLED = 1e-6
 """Length below which parts have cancelled out: float32 holds seven digits of each."""

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ray import serve
 
-from infra.serving.replicas import Pool, Replicas, answered, running
-from retrieval.searching import Floats, Searcher
+from infra.serving.replicas import Pool, Replicas, answered, batching, busy, running
+from retrieval.searching import Searcher
+from retrieval.segments import Floats
 from retrieval.serving.asking import Answer, Asked, Facts, Forgotten, Found, Ready, Shape
 from retrieval.serving.desk import Desk, searched
 from tokenizer_service.serving.looking import Pixels, Unfit
@@ -36,11 +36,9 @@ class Replica:
     async def __init__(self, opening: Opening, shape: Shape) -> None:  # type: ignore[misc]  # Serve awaits it
         self._desk = await Desk.ready(opening, shape)
         self._may_encode, self._may_search = asyncio.Event(), asyncio.Event()
-        batched: Any
         for free, batched in ((self._may_encode, self._encode), (self._may_search, self._rank)):
             free.set()
-            batched.set_max_batch_size(shape.max_batch)
-            batched.set_batch_wait_timeout_s(shape.wait_s)
+            batching(batched, max_batch=shape.max_batch, wait_s=shape.wait_s)
 
     async def facts(self) -> Facts:
         return self._desk.facts()
@@ -65,15 +63,6 @@ class Replica:
     async def _rank(self, batch: list[Ready]) -> list[Answer]:
         with busy(self._may_search):
             return await self._desk.ranked(batch)
-
-
-@contextlib.contextmanager
-def busy(free: asyncio.Event) -> Iterator[None]:
-    free.clear()
-    try:
-        yield
-    finally:
-        free.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ray import serve
 
 from infra.refs import Ref
-from infra.serving.replicas import Pool, Replicas, answered, running
+from infra.serving.replicas import Pool, Replicas, answered, batching, busy, running
 from tokenizer_service.serving.looking import Pixels, Unfit
 from tokenizer_service.serving.model import Coded, Drawn, Facts, Model, Shape, encoded
 
@@ -37,10 +37,8 @@ class Replica:
         self._model = await Model.ready(weights.read(), shape)
         self._free = asyncio.Event()
         self._free.set()
-        batched: Any
         for batched in (self._coded, self._drawn):
-            batched.set_max_batch_size(shape.max_batch)
-            batched.set_batch_wait_timeout_s(shape.wait_s)
+            batching(batched, max_batch=shape.max_batch, wait_s=shape.wait_s)
 
     async def facts(self) -> Facts:
         return self._model.facts()
@@ -58,21 +56,13 @@ class Replica:
 
     @serve.batch
     async def _coded(self, squares: list[Pixels]) -> list[Coded]:
-        with self._busy():
+        with busy(self._free):
             return await self._model.codes(squares)
 
     @serve.batch
     async def _drawn(self, rows: list[NDArray[np.integer[Any]]]) -> list[Drawn]:
-        with self._busy():
+        with busy(self._free):
             return await self._model.drawn(rows)
-
-    @contextlib.contextmanager
-    def _busy(self) -> Iterator[None]:
-        self._free.clear()
-        try:
-            yield
-        finally:
-            self._free.set()
 
 
 @dataclass(frozen=True, slots=True)

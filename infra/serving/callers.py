@@ -27,6 +27,10 @@ Caller = bytes
 class Anyone:
     """Nobody is asked for a token: for loopback alone."""
 
+    @property
+    def count(self) -> int:
+        return 1
+
     def caller(self, _authorization: str | None) -> bytes:
         return b""
 
@@ -36,6 +40,10 @@ class Tokens:
     """Those who hold one of the tokens whose sha256 are these."""
 
     digests: frozenset[bytes]
+
+    @property
+    def count(self) -> int:
+        return len(self.digests)
 
     @classmethod
     def of(cls, lines: str, *, source: str) -> Tokens:

@@ -16,6 +16,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from infra.serving.callers import Rates
+
 TOKEN = "PARDALIS_SERVICE_TOKEN"  # noqa: S105  # a variable's name
 BURST_S = 2.0
 """Of the rate, at once after a pause."""
@@ -38,6 +40,10 @@ class DoorOptions:
     """Requests that wait; more are answered 503."""
     address: str | None = None
     """Ray cluster to join; default $RAY_ADDRESS, else a local Ray."""
+
+    def lookers(self, most: int) -> int:
+        """Processes of a replica that decode pictures: its share of this machine's cores."""
+        return max(1, min(most, len(os.sched_getaffinity(0)) // self.replicas))
 
     def cluster(self) -> str | None:
         return self.address or os.environ.get("RAY_ADDRESS")
@@ -84,6 +90,15 @@ def check_numbers(service: DoorOptions, names: Sequence[str]) -> None:
 def check_wait(wait_ms: float) -> None:
     if not 0 <= wait_ms < math.inf:
         raise ValueError(f"--wait-ms {wait_ms}: give a number from 0 on")
+
+
+def app(kind: str, at: socket.socket) -> str:
+    """The name of a service on Ray: several may run on one cluster."""
+    return f"pardalis-{kind}-{socket.gethostname()}-{at.getsockname()[1]}"
+
+
+def rates(per_s: float, *, unit: str) -> Rates:
+    return Rates(per_s=per_s, burst=max(1.0, per_s * BURST_S), unit=unit)
 
 
 def url(at: socket.socket) -> str:

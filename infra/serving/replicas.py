@@ -62,6 +62,22 @@ class Replicas:
         return bool(states.get("RUNNING", 0))
 
 
+def batching(batched: Any, *, max_batch: int, wait_s: float) -> None:
+    """Set what ``serve.batch`` is told only when a replica starts."""
+    batched.set_max_batch_size(max_batch)
+    batched.set_batch_wait_timeout_s(wait_s)
+
+
+@contextlib.contextmanager
+def busy(free: asyncio.Event) -> Iterator[None]:
+    """While a batch is at work, whoever waits for ``free`` stays outside, and then enters with the others."""
+    free.clear()
+    try:
+        yield
+    finally:
+        free.set()
+
+
 async def answered(response: Awaitable[T]) -> T:
     """Whoever stops waiting takes the request back, so that no replica works for nobody."""
     try:

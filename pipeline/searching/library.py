@@ -14,7 +14,8 @@ from infra.corpus import Corpus, Version
 from pipeline import schema
 from pipeline.searching import members, opening
 from pipeline.searching.shelf import Shelf
-from retrieval.searching import Floats, Searcher, mixed
+from retrieval.searching import Searcher, mixed
+from retrieval.segments import Floats
 from retrieval.serving.catalogue import whole
 from retrieval.serving.lookup import Lookup
 from tokenizer_service import images, sizes

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
-from infra.artifact import Corrupt
 from infra.corpus import Corpus, Version
 from pipeline import refs, withdrawn
 from pipeline.embed import PROJECTION, EncoderConfig, load_encoder
@@ -29,9 +26,9 @@ class Files:
 
 
 def files(corpus: Corpus, version: Version) -> Files:
-    shards = sorted(corpus.artifact(version, "index").shards.items())
+    shards = [shard for _, shard in sorted(corpus.artifact(version, "index").shards.items())]
     return Files(
-        segments=tuple(refs.of(corpus.store, shard, SEGMENT) for _, shard in shards),
+        segments=refs.each(corpus.store, shards, SEGMENT),
         tombstones=withdrawn.tombstones(corpus.store, version),
         projection=refs.of(corpus.store, corpus.artifact(version, "align").only, PROJECTION),
         encoder=encoder_of(corpus, version),
@@ -46,19 +43,8 @@ def encoder_of(corpus: Corpus, version: Version) -> EncoderConfig:
 
 def searcher(threads: int, *, of: Files) -> Searcher:
     return Searcher(
-        index=Index.open([checked(ref) for ref in of.segments], of.tombstones, threads=threads),
+        index=Index.open([ref.mapped() for ref in of.segments], of.tombstones, threads=threads),
         encoder=load_encoder(of.encoder),
         projection=Projection.of(of.projection.read()),
         side=of.encoder.side,
     )
-
-
-def checked(ref: refs.Ref) -> Path:
-    """A file to map into memory, which all replicas of a machine share; its bytes were checked."""
-    path = ref.local()
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != ref.sha256:
-        told = f"sha256 {found[:16]}…, its manifest says {ref.sha256[:16]}…"
-        raise Corrupt(f"{path}, of {ref.store.where(ref.name)}, has {told}; delete it")
-    return path

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from infra.corpus import Corpus, Version
 from infra.ending import keep_trace
-from infra.serving.callers import Anyone, Caller, Callers, Rates, Room, Tokens
+from infra.serving.callers import Anyone, Caller, Callers, Rates, Room
 from infra.serving.options import TokenLines
 from pipeline.grants import Purpose
 from pipeline.searching import holdings, members, opening, tokens
@@ -78,7 +78,7 @@ class Service:
             room=Room(
                 max_requests=max_requests,
                 max_bytes=ROOM_BODIES * MAX_BODY,
-                callers=len(self.callers.digests) if isinstance(self.callers, Tokens) else 1,
+                callers=self.callers.count,
             ),
             max_body=MAX_BODY,
         )

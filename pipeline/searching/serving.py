@@ -13,13 +13,13 @@ from cyclopts import Parameter
 
 from infra.options import ReadOptions, answer
 from infra.serving import listening
-from infra.serving.callers import Rates
 from infra.serving.options import (
-    BURST_S,
     TOKEN,
     DoorOptions,
+    app,
     check_numbers,
     check_wait,
+    rates,
     shown_token,
     tokens,
     url,
@@ -78,13 +78,12 @@ def serve(*, options: ReadOptions | None = None, service: ServeOptions | None = 
 def replicas(
     opened: Service, service: ServeOptions, at: socket.socket
 ) -> contextlib.AbstractContextManager[server.Asking]:
-    lookers = max(1, min(MAX_LOOKERS, len(os.sched_getaffinity(0)) // service.replicas))
     return server.replicas(
         functools.partial(opening.searcher, of=opening.files(opened.corpus, opened.version)),
         Shape(
             max_batch=service.max_batch,
             wait_s=service.wait_ms / 1000,
-            lookers=lookers,
+            lookers=service.lookers(MAX_LOOKERS),
             threads=service.threads,
         ),
         Pool(
@@ -93,7 +92,7 @@ def replicas(
             queued=service.queue,
             cpus=service.threads,
         ),
-        app=f"pardalis-search-{socket.gethostname()}-{at.getsockname()[1]}",
+        app=app("search", at),
         address=service.cluster(),
     )
 
@@ -106,8 +105,8 @@ async def answered(
     options: ReadOptions,
     service: ServeOptions,
 ) -> None:
-    rates = Rates(per_s=service.rate, burst=max(1.0, service.rate * BURST_S), unit="requests")
-    door = opened.door(asking, await asking.facts(), rates=rates, max_requests=service.queue)
+    limits = rates(service.rate, unit="requests")
+    door = opened.door(asking, await asking.facts(), rates=limits, max_requests=service.queue)
     address = url(at)
     told = {"address": address, "token": not door.about.open, "version": door.about.version}
     text = f"{address}\n{example(address, service)}"

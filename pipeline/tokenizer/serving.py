@@ -14,14 +14,15 @@ from cyclopts import Parameter
 
 from infra.options import ReadOptions, answer
 from infra.serving import listening
-from infra.serving.callers import Anyone, Callers, Rates, Room, Tokens
+from infra.serving.callers import Anyone, Callers, Room, Tokens
 from infra.serving.options import (
-    BURST_S,
     MIB,
     TOKEN,
     DoorOptions,
+    app,
     check_numbers,
     check_wait,
+    rates,
     shown_token,
     tokens,
     url,
@@ -88,7 +89,7 @@ def serve(*, options: ReadOptions | None = None, service: ServeOptions | None = 
                 weights,
                 shape,
                 Pool(count=service.replicas, max_batch=service.max_batch, queued=service.queue),
-                app=f"pardalis-tokenizer-{socket.gethostname()}-{at.getsockname()[1]}",
+                app=app("tokenizer", at),
                 address=service.cluster(),
             )
         )
@@ -109,11 +110,11 @@ async def opened(
         coder=coder,
         facts=await coder.facts(),
         callers=callers,
-        rates=Rates(per_s=service.rate, burst=max(1.0, service.rate * BURST_S)),
+        rates=rates(service.rate, unit="images"),
         room=Room(
             max_requests=service.queue,
             max_bytes=ROOM_BODIES * max_body,
-            callers=len(callers.digests) if isinstance(callers, Tokens) else 1,
+            callers=callers.count,
         ),
         max_body=max_body,
     )
@@ -165,13 +166,11 @@ def shaped(service: ServeOptions, side: int | None, downsample: int, numerics: N
         raise ValueError(f"--side {side} is no multiple of the model's {downsample} px; give {fix}")
     check_numbers(service, ("replicas", "max_batch", "queue", "rate", "max_body_mib"))
     check_wait(service.wait_ms)
-    # Each may take 832 MiB.
-    lookers = max(1, min(MAX_LOOKERS, len(os.sched_getaffinity(0)) // service.replicas))
     return Shape(
         side=side,
         max_batch=service.max_batch,
         wait_s=service.wait_ms / 1000,
-        lookers=lookers,
+        lookers=service.lookers(MAX_LOOKERS),
         dtype=numerics.dtype,
     )
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from retrieval.searching import Floats
-from retrieval.segments import Ids
+from retrieval.segments import Floats, Ids
 from retrieval.serving.queries import Given, Picture, Words
 from retrieval.serving.subsets import Among
 from tokenizer_service.serving.looking import Unfit

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from retrieval.index import Within
-from retrieval.searching import Floats, Searcher, mixed
-from retrieval.segments import Ids
+from retrieval.searching import Searcher, mixed
+from retrieval.segments import Floats, Ids
 from retrieval.serving.asking import (
     Answer,
     Asked,

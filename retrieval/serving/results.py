@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from starlette.responses import Response
 
-from retrieval.searching import Floats
+from retrieval.segments import Floats
 from retrieval.serving.admission import Admitted, Rows
 from retrieval.serving.catalogue import RESULT, Catalogue
 

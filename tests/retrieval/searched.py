@@ -22,7 +22,8 @@ from retrieval import align, segments
 from retrieval.encoders import normalised
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig
-from retrieval.searching import Floats, Searcher
+from retrieval.searching import Searcher
+from retrieval.segments import Floats
 from retrieval.serving.admission import Admit, Admitted, Grant
 from retrieval.serving.asking import Answer, Asked, Forgotten, Found, Ready, Shape
 from retrieval.serving.catalogue import GIVEN, Catalogue

@@ -226,7 +226,7 @@ def ends_of_a_rank(rank: int, address: str, found: "multiprocessing.Queue[dict[s
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)  # two processes of seven quantisers: 25 s alone, and over 100 s on a busy machine
+@pytest.mark.timeout(600)  # two processes of seven quantisers: over 100 s on a busy machine
 def test_ranks_that_see_other_images_end_with_equal_weights_and_codebooks_of_every_kind(
     tmp_path: Path,
 ) -> None:
