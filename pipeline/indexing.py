@@ -1,10 +1,10 @@
-"""The index artifact: one segment for each generation, and beside its vectors who its members are.
+"""The index artifact: segments for each generation, and beside their vectors who their members are.
 
 Three steps make it. ``lists`` fits a generation's centroids and codes on a sample, ``codes`` fills them slot
-by slot, wherever there is a worker, and ``index`` merges what they made and measures its recall. A delivery
-that arrives later adds a segment and leaves the others alone. Every kept asset is a member, with its id and
-its duplicate group; a vector has only one whose licences grant ``retrieval_index``. What may be shown is a
-column that the searcher checks.
+by slot, wherever there is a worker, and ``index`` merges what they made, into one segment or as many as fit
+a machine's memory each, and measures its recall. A delivery that arrives later adds its own and leaves the
+others alone. Every kept asset is a member, with its id and its duplicate group; a vector has only one whose
+licences grant ``retrieval_index``. What may be shown is a column that the searcher checks.
 
 The surprising rule: the sample is the members whose hashes are smallest. An asset that is taken back later is
 seldom one of them, and then no other slot of its generation has to be coded again.
@@ -47,6 +47,7 @@ def steps(config: IndexConfig) -> tuple[Step, Step, Step]:
     return (
         Step(
             name="lists",
+            revision=2,
             inputs=("split", "embed"),
             settings=config,
             numerics=on_device,
@@ -64,11 +65,11 @@ def steps(config: IndexConfig) -> tuple[Step, Step, Step]:
         ),
         Step(
             name="index",
-            revision=3,
+            revision=4,
             inputs=("codes", "lists"),
             settings=config,
             numerics=on_cpu,
-            tasks=parts_of_generation,
+            tasks=parts_of_segments,
             open=lambda: functools.partial(merge, config=config),
         ),
     )
@@ -115,7 +116,8 @@ def fit_lists(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     tables_ = [rows.kept(ref) for ref, _ in slots]
     num = sum(pc.sum(table[schema.MAY_BE_NEIGHBOR.name]).as_py() or 0 for table in tables_)
     width = next(sides[0].shape[1] for sides in map(sides_of, (ref for _, ref in slots)) if len(sides[0]))
-    wanted = max(tuning.QUERIES, segments.points(layouts.chosen(num, width, config)))
+    layout = layouts.chosen(num, width, config)
+    wanted = max(tuning.QUERIES, segments.points(layout))
     masks = smallest(tables_, wanted)
     images_ND, texts_ND = (
         np.concatenate(side)
@@ -129,7 +131,7 @@ def fit_lists(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     return Made(
         files={LISTS: trained, QUERIES: queries.getvalue()},
         counts={KEPT: sum(table.num_rows for table in tables_)},
-        facts={"members": num},
+        facts={"members": num, "segments": layout.segments},
     )
 
 
@@ -201,19 +203,35 @@ def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     return Made(files={PART: part, MEMBERS: tables.to_parquet(members)}, counts={KEPT: members.num_rows})
 
 
-def parts_of_generation(source: Source) -> Sequence[Task]:
+def parts_of_segments(source: Source) -> Sequence[Task]:
+    """One task a segment, of slots that follow each other."""
     codes, lists = source.artifact("codes").shards, source.artifact("lists").shards
-    return [
-        Task(
-            slot=name,
-            reads={
-                "parts": refs.each(source.store, (codes[slot] for slot in slots), PART),
-                "members": refs.each(source.store, (codes[slot] for slot in slots), MEMBERS),
+    tasks = []
+    for name, slots in generations(codes):
+        sizes = [codes[slot].counts[KEPT] for slot in slots]
+        pieces = in_pieces(sizes, lists[name].facts["segments"])
+        for number, (start, stop) in enumerate(pieces):
+            mine = slots[start:stop]
+            reads = {
+                "parts": refs.each(source.store, (codes[slot] for slot in mine), PART),
+                "members": refs.each(source.store, (codes[slot] for slot in mine), MEMBERS),
                 "queries": (refs.of(source.store, lists[name], QUERIES),),
-            },
-        )
-        for name, slots in generations(codes)
-    ]
+            }
+            tasks.append(Task(slot=name if len(pieces) == 1 else f"{name}-{number:04}", reads=reads))
+    return tasks
+
+
+def in_pieces(sizes: Sequence[int], pieces: int) -> list[tuple[int, int]]:
+    """Where each of at most so many pieces starts and stops, about equal by the sum of sizes; none is empty.
+
+    >>> in_pieces([5, 5, 5, 5], 2), in_pieces([9, 1, 1, 1], 3)
+    ([(0, 2), (2, 4)], [(0, 1), (1, 4)])
+    """
+    ends = np.cumsum(sizes)
+    # A slot belongs to the piece in which its middle lies.
+    of_slot = ((ends - np.asarray(sizes) / 2) * pieces / ends[-1]).astype(np.int64)
+    starts = np.flatnonzero(np.diff(of_slot, prepend=-1)).tolist()
+    return list(zip(starts, [*starts[1:], len(sizes)], strict=True))
 
 
 def merge(task: Task, _report: Report, *, config: IndexConfig) -> Made:

@@ -57,7 +57,9 @@ def list_tasks(source: Source) -> Sequence[Task]:
                 "queries": (refs.of(source.store, queries[slot], EMBEDDINGS),),
                 **{
                     role: refs.each(
-                        source.store, (part for name, part in segments if name <= generation(slot)), file
+                        source.store,
+                        (part for name, part in segments if generation(name) <= generation(slot)),
+                        file,
                     )
                     for role, file in (("segments", SEGMENT), ("members", MEMBERS))
                 },

@@ -136,6 +136,11 @@ class Index:
         """The same among ``ids``, for one time; see :meth:`within`."""
         return self.search(queries_BD, k, self.within(ids))
 
+    def holds(self, number: int) -> bool:
+        """Whether it has that id, dead or alive."""
+        asked = np.array([number], np.int64)
+        return any(bool(segment.positions(asked)[1][0]) for segment in self.segments)
+
     def vectors(self, ids_N: Ids) -> Floats:
         """Stored vectors by id [N, D], dead or alive. ValueError for an id that no segment holds."""
         found_ND = np.zeros((len(ids_N), self.width), np.float32)

@@ -2,8 +2,9 @@
 
 Flat while a query can afford to see every vector; inverted lists of whole vectors (IVF-Flat) while those fit
 the memory; beyond, inverted lists of 4-bit product codes that are scanned in registers, whose best are judged
-again by the vectors themselves, at half precision and memory-mapped. The surprising rule: nothing that cannot
-forget is ever chosen. HNSW answers well and has no ``remove_ids``, so it is not here.
+again by the vectors themselves, at half precision and memory-mapped; and where not even the codes fit, many
+such segments, each for a machine of its own. The surprising rule: nothing that cannot forget is ever
+chosen. HNSW answers well and has no ``remove_ids``, so it is not here.
 
 Legend: N vectors, D embedding.
 """
@@ -35,8 +36,8 @@ class IndexConfig(Section):
 
     kind: Literal["auto", "flat", "ivf_flat", "ivf_pq"] = "auto"
     """``auto`` chooses by the two budgets."""
-    memory_mib: int = Field(4096, ge=1)
-    """For the vectors, or the codes, of one segment."""
+    memory_mib: float = Field(4096, gt=0)
+    """For the vectors, or the codes, of one segment. What takes more is cut into several."""
     latency_ms: float = Field(10.0, gt=0)
     """Of one query on one core: up to what fits, every vector is compared."""
     recall: float = Field(0.95, gt=0, le=1)
@@ -52,8 +53,10 @@ class Layout:
     kind: Kind
     lists: int
     """0 where every vector is compared."""
+    segments: int
+    """Of equal size, that all vectors together are cut into."""
     bytes: int
-    """Of memory, about; of ``ivf_pq`` without the vectors, which stay on disk."""
+    """Of memory, about, of one segment; of ``ivf_pq`` without the vectors, which stay on disk."""
 
     def made(self, width: int) -> Any:
         """An empty, untrained FAISS index by inner product, in positions."""
@@ -66,10 +69,12 @@ class Layout:
 
 
 def chosen(num: int, width: int, config: IndexConfig) -> Layout:
-    """By size: Flat, then IVF-Flat, then IVF-PQ.
+    """By size: Flat, then IVF-Flat, then IVF-PQ, then IVF-PQ in several segments.
 
     >>> [chosen(num, 512, IndexConfig()).kind for num in (10_000, 1_000_000, 10_000_000)]
     ['flat', 'ivf_flat', 'ivf_pq']
+    >>> chosen(340_000_000, 512, IndexConfig()).segments
+    6
     """
     whole = num * (width * FLOAT32 + ID_BYTES)
     affordable = whole <= config.latency_ms * SCANNED_MB_PER_MS * 1e6
@@ -77,20 +82,23 @@ def chosen(num: int, width: int, config: IndexConfig) -> Layout:
     kind: Kind = "flat" if affordable and fits else "ivf_flat" if fits else "ivf_pq"
     if config.kind != "auto":
         kind = config.kind
-    if kind == "flat":
-        return Layout(kind=kind, lists=0, bytes=whole)
-    lists = config.lists or num_lists(num)
-    centroids = lists * width * FLOAT32
-    if kind == "ivf_flat":
-        return Layout(kind=kind, lists=lists, bytes=whole + centroids)
-    coded = num * (width // subvector(width) // 2 + ID_BYTES)
-    if coded + centroids > config.memory_mib * MIB:
-        wanted = -(-(coded + centroids) // MIB)
-        raise ValueError(
-            f"retrieval.index.memory_mib = {config.memory_mib}: the codes of {num} vectors take {wanted}; "
-            "raise it, or fold in the deliveries some at a time, each a segment of its own"
-        )
-    return Layout(kind=kind, lists=lists, bytes=coded + centroids)
+    for pieces in range(1, max(num, 1) + 1):
+        found = cut(num, pieces, width, kind, config)
+        if found.bytes <= config.memory_mib * MIB:
+            return found
+    raise ValueError(
+        f"retrieval.index.memory_mib = {config.memory_mib:g}: one vector and {found.lists} centroids "
+        f"take {found.bytes / MIB:.3g}; raise it, or lower retrieval.index.lists"
+    )
+
+
+def cut(num: int, pieces: int, width: int, kind: Kind, config: IndexConfig) -> Layout:
+    """Of ``kind``, in so many segments."""
+    each = -(-num // pieces)
+    lists = 0 if kind == "flat" else config.lists or num_lists(each)
+    member = width * FLOAT32 if kind != "ivf_pq" else width // subvector(width) // 2
+    taken = each * (member + ID_BYTES) + lists * width * FLOAT32
+    return Layout(kind=kind, lists=lists, segments=pieces, bytes=taken)
 
 
 def num_lists(num: int) -> int:

@@ -31,7 +31,8 @@ ITERATIONS = 10
 PROBES, RERANKED = 64, 4
 """What a query does until ``tuning`` has measured how much it has to; see :class:`Effort`."""
 GATHERED = 20_000
-"""Up to so many allowed members are compared one by one, and no list is visited."""
+"""Up to so many allowed members are compared one by one, and no list is visited. Where there are none, FAISS
+passes over the others itself: 0.5 ms and not 7 with 3,000 members."""
 MAX_FETCH = 2048
 """The most a GPU index returns. Beyond it equal scores are cut in FAISS's order, not by id."""
 TABLES_BYTES = 1 << 30
@@ -276,7 +277,7 @@ class Segment:
         """FAISS's own best, scores and positions [B, fetch], best first; at most ``among.count``."""
         if fetch == 0:
             return np.zeros((len(queries_BD), 0), np.float32), np.zeros((len(queries_BD), 0), np.int64)
-        if among is not self.alive and among.count <= GATHERED:
+        if self.kind != "flat" and among is not self.alive and among.count <= GATHERED:
             return self._compared(queries_BD, fetch, np.flatnonzero(among.mask_N))
         if self.gpu is not None and among is self.alive and fetch + len(self.dead) <= MAX_FETCH:
             return self._on_gpu(self.gpu, queries_BD, fetch)

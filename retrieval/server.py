@@ -1,4 +1,5 @@
-"""The search on Ray Serve: replicas that hold the index and its encoder, and batch what callers ask.
+"""The search on Ray Serve: replicas that hold the index, or a shard of it, and its encoder, and batch what
+callers ask.
 
 The surprising rule: a replica knows ids and vectors, and nobody's rights. Which ids may answer comes with
 every search, and the door looks again at what comes back.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ray import serve
@@ -16,8 +17,10 @@ from ray import serve
 from infra.serving.replicas import Pool, Replicas, answered, batching, busy, running
 from retrieval.searching import Searcher
 from retrieval.segments import Floats
-from retrieval.serving.asking import Answer, Asked, Facts, Forgotten, Found, Ready, Shape
-from retrieval.serving.desk import Desk, searched
+from retrieval.serving.asking import Answer, Asked, Facts, Forgotten, Found, Ready, Shape, Sought
+from retrieval.serving.desk import Desk, looked_at, searched
+from retrieval.serving.queries import Picture
+from retrieval.serving.shards import Sharded, Told
 from tokenizer_service.serving.looking import Pixels, Unfit
 
 NAMES = 4096
@@ -45,6 +48,10 @@ class Replica:
 
     async def search(self, asked: Asked) -> Answer | Unfit:
         return await searched(self._desk, asked, pictured=self._pictured, ranked=self._ranked)
+
+    async def directed(self, parts: Sequence[Sought | Picture]) -> Sequence[Floats | None] | Unfit:
+        found = await looked_at(self._desk, parts, pictured=self._pictured)
+        return found if isinstance(found, Unfit) else await self._desk.directed(found)
 
     async def _pictured(self, square: Pixels) -> Floats:
         await self._may_encode.wait()
@@ -88,6 +95,10 @@ class Asking:
         found: Answer | Unfit = await answered(self.pool.handle.search.remote(asked))
         return found
 
+    async def directed(self, parts: Sequence[Sought | Picture]) -> Sequence[Floats | None] | Unfit:
+        found: Sequence[Floats | None] | Unfit = await answered(self.pool.handle.directed.remote(parts))
+        return found
+
     async def facts(self) -> Facts:
         found: Facts = await answered(self.pool.handle.facts.remote())
         return found
@@ -98,8 +109,21 @@ class Asking:
 
 @contextlib.contextmanager
 def replicas(
-    opening: Opening, shape: Shape, pool: Pool, *, app: str, address: str | None
-) -> Iterator[Asking]:
-    """Joins or starts Ray, and ends with all replicas of ``app`` gone."""
-    with running(Replica, (opening, shape), pool, app=app, address=address) as found:
-        yield Asking(found)
+    openings: Sequence[Opening], shape: Shape, pool: Pool, *, app: str, address: str | None
+) -> Iterator[Told]:
+    """A pool for each opening, which is a shard. Joins or starts Ray, and ends with all of them gone."""
+    beside = replace(pool, beside=len(openings))
+    with contextlib.ExitStack() as stack:
+        shards = [
+            Asking(
+                stack.enter_context(
+                    running(Replica, (opening, shape), beside, app=named(app, number), address=address)
+                )
+            )
+            for number, opening in enumerate(openings)
+        ]
+        yield shards[0] if len(shards) == 1 else Sharded(shards)
+
+
+def named(app: str, shard: int) -> str:
+    return f"{app}-{shard}" if shard else app

@@ -43,6 +43,8 @@ class Pool:
     """Requests that wait for one."""
     cpus: int = 1
     """Of a replica."""
+    beside: int = 1
+    """Pools of this kind that share the cluster, this one among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,12 @@ def gpus(pool: Pool) -> float:
     Raises ValueError where the cluster has no room for all: Serve would wait for it without end.
     """
     total = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray has no hint here
-    if pool.count * pool.cpus > total.get("CPU", 0):
+    count = pool.count * pool.beside
+    if count * pool.cpus > total.get("CPU", 0):
         cpus, each = int(total.get("CPU", 0)), "one" if pool.cpus == 1 else str(pool.cpus)
+        shards = f" of {pool.beside} shards" if pool.beside > 1 else ""
         raise ValueError(
-            f"--replicas {pool.count}: the cluster has {cpus} CPUs, {each} a replica; ask for fewer"
+            f"--replicas {pool.count}{shards}: the cluster has {cpus} CPUs, {each} a replica; ask for fewer"
         )
     found = total.get("GPU", 0)
-    return 1 / math.ceil(pool.count / found) if found else 0.0
+    return 1 / math.ceil(count / found) if found else 0.0

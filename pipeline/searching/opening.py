@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infra.corpus import Corpus, Version
 from pipeline import refs, withdrawn
@@ -20,6 +20,8 @@ class Files:
     """What an index is opened from: names and hashes, which travel to a replica."""
 
     segments: tuple[refs.Ref, ...]
+    sizes: tuple[int, ...]
+    """In bytes, of each segment."""
     tombstones: Ids
     projection: refs.Ref
     encoder: EncoderConfig
@@ -29,10 +31,31 @@ def files(corpus: Corpus, version: Version) -> Files:
     shards = [shard for _, shard in sorted(corpus.artifact(version, "index").shards.items())]
     return Files(
         segments=refs.each(corpus.store, shards, SEGMENT),
+        sizes=tuple(shard.files[SEGMENT].size for shard in shards),
         tombstones=withdrawn.tombstones(corpus.store, version),
         projection=refs.of(corpus.store, corpus.artifact(version, "align").only, PROJECTION),
         encoder=encoder_of(corpus, version),
     )
+
+
+def sharded(of: Files, shards: int) -> list[Files]:
+    """The same in so many, about equal by the bytes of their segments. ValueError with fewer segments."""
+    if shards > len(of.segments):
+        raise ValueError(
+            f"--shards {shards}: the index has {len(of.segments)} segments, and none is divided; ask for "
+            "fewer shards, or build it with a smaller retrieval.index.memory_mib"
+        )
+    mine: list[list[int]] = [[] for _ in range(shards)]
+    for place in sorted(range(len(of.segments)), key=lambda place: -of.sizes[place]):
+        min(mine, key=lambda held: sum(of.sizes[one] for one in held)).append(place)
+    return [
+        replace(
+            of,
+            segments=tuple(of.segments[place] for place in held),
+            sizes=tuple(of.sizes[place] for place in held),
+        )
+        for held in map(sorted, mine)
+    ]
 
 
 def encoder_of(corpus: Corpus, version: Version) -> EncoderConfig:

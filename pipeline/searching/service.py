@@ -85,11 +85,12 @@ class Service:
 
     def about(self, facts: Facts) -> About:
         return About(
-            corpus=self.corpus.store.uri,
+            corpus=called(self.corpus.store.uri),
             version=self.version.number,
             encoder=facts.encoder,
             is_clip=opening.encoder_of(self.corpus, self.version).kind == "open_clip",
             fingerprint=facts.fingerprint,
+            uses=tokens.USES,
             open=isinstance(self.callers, Anyone),
             examples=bool(self.shelf.neighbors),
         )
@@ -119,6 +120,15 @@ class Service:
             return None
         self.watch.mends(ITSELF)
         return found
+
+
+def called(uri: str) -> str:
+    """What callers are told of where a corpus lies: its name, and not the machine's folders.
+
+    >>> called("/home/ana/birds/corpus"), called("s3://licensed/2026")
+    ('birds/corpus', 'licensed/2026')
+    """
+    return "/".join(uri.removeprefix("s3://").strip("/").split("/")[-2:])
 
 
 def now() -> datetime:

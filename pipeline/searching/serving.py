@@ -31,6 +31,7 @@ from pipeline.searching.service import Service
 from pipeline.searching.watching import Place
 from retrieval import server
 from retrieval.serving.asking import Shape
+from retrieval.serving.shards import Told
 
 MAX_LOOKERS = 4
 """Decoders of a replica. Each may take 832 MiB, and few searches bring a picture."""
@@ -41,6 +42,8 @@ MAX_LOOKERS = 4
 class ServeOptions(DoorOptions):
     revocations: str | None = None
     """File of revocations (.jsonl), or folder of such, local or on S3; looked at four times a second."""
+    shards: int = 1
+    """Parts of the index, each with replicas of its own: for one that no machine holds whole."""
     threads: int = 1
     """Of a replica's search, a CPU each."""
     max_batch: int = 32
@@ -63,7 +66,7 @@ def serve(*, options: ReadOptions | None = None, service: ServeOptions | None = 
     then: curl -H "Content-Type: application/json" -d '{"text": "red fruit"}' http://127.0.0.1:8000/search
     """
     options, service = options or ReadOptions(), service or ServeOptions()
-    check_numbers(service, ("replicas", "threads", "max_batch", "queue", "rate"))
+    check_numbers(service, ("replicas", "shards", "threads", "max_batch", "queue", "rate"))
     check_wait(service.wait_ms)
     place = None if service.revocations is None else Place.at(service.revocations)
     corpus = options.open()
@@ -77,9 +80,10 @@ def serve(*, options: ReadOptions | None = None, service: ServeOptions | None = 
 
 def replicas(
     opened: Service, service: ServeOptions, at: socket.socket
-) -> contextlib.AbstractContextManager[server.Asking]:
+) -> contextlib.AbstractContextManager[Told]:
+    whole = opening.files(opened.corpus, opened.version)
     return server.replicas(
-        functools.partial(opening.searcher, of=opening.files(opened.corpus, opened.version)),
+        [functools.partial(opening.searcher, of=mine) for mine in opening.sharded(whole, service.shards)],
         Shape(
             max_batch=service.max_batch,
             wait_s=service.wait_ms / 1000,
@@ -99,7 +103,7 @@ def replicas(
 
 async def answered(
     opened: Service,
-    asking: server.Asking,
+    asking: Told,
     at: socket.socket,
     *,
     options: ReadOptions,

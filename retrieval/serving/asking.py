@@ -21,11 +21,15 @@ class Like:
     id: int
 
 
+Sought = Words | Given | Like
+"""A part of a search that needs no decoder."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Asked:
     """One search, as a replica is asked it."""
 
-    parts: tuple[Words | Picture | Given | Like, ...]
+    parts: tuple[Sought | Picture, ...]
     weights: tuple[float, ...]
     k: int
     among: Among
@@ -38,7 +42,7 @@ class Ready:
     """The same with a vector in place of its picture."""
 
     asked: Asked
-    parts: tuple[Words | Given | Like, ...]
+    parts: tuple[Sought, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from retrieval.serving.queries import (
     MAX_TEXT,
     MAX_WEIGHT,
     PARTS,
+    RIGHTS,
     Bounds,
 )
 from retrieval.serving.results import ARROW
@@ -34,7 +35,7 @@ ERRORS = {
     503: "The queue is full, no replica answers, or the service is about to end.",
     504: "The search took too long.",
 }
-ABOUT_ASSETS = (401, 404, 429, 500, 503, 504)
+ABOUT_ASSETS = (401, 403, 404, 422, 429, 500, 503, 504)
 LIST = {"type": "array", "items": STRING}
 NUMBER, COUNT = {"type": "number"}, {"type": "integer", "minimum": 0}
 DAY = {"type": "string", "format": "date"}
@@ -51,15 +52,16 @@ def document(about: About, bounds: Bounds) -> dict[str, Any]:
     told = f"Version {about.version} of {about.corpus}, by {about.encoder}."
     bound = "What a token is for (uses, territory) is bound to it; a query can only narrow it."
     info = {"title": "pardalis search", "version": str(about.version), "description": f"{told} {bound}"}
+    asset = [UID, *rights(bounds)]
     paths = {
         "/search": {"post": search()},
-        "/facts": {"get": plain("What may be narrowed by, and who is asked", ref("Facts"))},
-        "/assets/{uid}": {"get": plain("One asset", ref("Asset"), [UID])},
-        "/thumbnails/{uid}": {"get": picture("Its picture, at most 320 pixels a side")},
-        "/images/{uid}": {"get": picture("Its training image")},
+        "/facts": {"get": plain("What may be narrowed by, and who is asked", ref("Facts"), rights(bounds))},
+        "/assets/{uid}": {"get": plain("One asset", ref("Asset"), asset)},
+        "/thumbnails/{uid}": {"get": picture("Its picture, at most 320 pixels a side", asset)},
+        "/images/{uid}": {"get": picture("Its training image", asset)},
         "/neighbors/{uid}": {
             "get": plain(
-                "What was retrieved for it as a training target, in the order chosen", ref("Example"), [UID]
+                "What was retrieved for it as a training target, in the order chosen", ref("Example"), asset
             )
         },
     }
@@ -82,12 +84,27 @@ def search() -> dict[str, Any]:
     }
 
 
-def plain(summary: str, schema: dict[str, Any], parameters: list[Any] | None = None) -> dict[str, Any]:
-    return got(summary, {JSON: {"schema": schema}}, parameters or [])
+def plain(summary: str, schema: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:
+    return got(summary, {JSON: {"schema": schema}}, parameters)
 
 
-def picture(summary: str) -> dict[str, Any]:
-    return got(summary, {"image/jpeg": BINARY}, [UID])
+def picture(summary: str, parameters: list[Any]) -> dict[str, Any]:
+    return got(summary, {"image/jpeg": BINARY}, parameters)
+
+
+def rights(bounds: Bounds) -> list[dict[str, Any]]:
+    """As ``where`` has them: what a search found by them is asked for by them."""
+    items = {"uses": {"enum": sorted(bounds.uses)}, "territory": STRING}
+    told = {"uses": "That it must be cleared for, beside the token's.", "territory": "ISO 3166-1 codes."}
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "schema": {"type": "array", "items": items[name]},
+            "description": told[name],
+        }
+        for name in RIGHTS
+    ]
 
 
 def got(summary: str, content: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:

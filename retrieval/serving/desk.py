@@ -31,6 +31,7 @@ from retrieval.serving.asking import (
     Ranked,
     Ready,
     Shape,
+    Sought,
 )
 from retrieval.serving.queries import Given, Picture, Words
 from retrieval.serving.subsets import Among, ids_of
@@ -140,22 +141,32 @@ class Desk:
             self._within.popitem(last=False)
         return self._within.get(name)
 
+    async def directed(self, parts: Sequence[Sought]) -> list[Floats | None]:
+        """The vector of each part; None for a member that is not in this index."""
+        return await asyncio.get_running_loop().run_in_executor(self._searching, self._vectors, parts)
+
     def _queries(self, batch: Sequence[Ready]) -> Floats:
         """[B, D]; zeros where nothing is asked for in the end."""
-        words = [part.text for one in batch for part in one.parts if isinstance(part, Words)]
-        texts = self._texts.vectors(words)
+        found = iter(self._vectors([part for one in batch for part in one.parts]))
+        parts = [[next(found) for _ in one.parts] for one in batch]
+        pairs = zip(parts, batch, strict=True)
+        return np.stack([mixed(np.stack(mine), one.asked.weights) for mine, one in pairs])  # type: ignore[arg-type]
 
-        def vector(part: Words | Given | Like) -> Floats:
+    def _vectors(self, parts: Sequence[Sought]) -> list[Floats | None]:
+        texts = self._texts.vectors([part.text for part in parts if isinstance(part, Words)])
+
+        def vector(part: Sought) -> Floats | None:
             match part:
                 case Words():
                     return texts[part.text]
                 case Given():
                     return part.vector_D
-                case Like():
+                case Like() if self.searcher.index.holds(part.id):
                     (found_D,) = self.searcher.index.vectors(np.array([part.id], np.int64))
                     return np.asarray(found_D, np.float32)
+            return None
 
-        return np.stack([mixed(np.stack([*map(vector, one.parts)]), one.asked.weights) for one in batch])
+        return [*map(vector, parts)]
 
     def close(self) -> None:
         self._lookers.close()
@@ -177,13 +188,21 @@ async def searched(
     ranked: Callable[[Ready], Awaitable[Answer]],
 ) -> Answer | Unfit:
     """One search: a picture becomes a vector before it waits for others."""
-    parts: list[Words | Given | Like] = []
-    for part in asked.parts:
+    parts = await looked_at(desk, asked.parts, pictured=pictured)
+    return parts if isinstance(parts, Unfit) else await ranked(Ready(asked=asked, parts=parts))
+
+
+async def looked_at(
+    desk: Desk, parts: Sequence[Sought | Picture], *, pictured: Callable[[Pixels], Awaitable[Floats]]
+) -> tuple[Sought, ...] | Unfit:
+    """The parts, with a vector in place of each picture."""
+    found: list[Sought] = []
+    for part in parts:
         if isinstance(part, Picture):
             square = await desk.square(part.file)
             if isinstance(square, Unfit):
                 return square
-            parts.append(Given(await pictured(square)))
+            found.append(Given(await pictured(square)))
         else:
-            parts.append(part)
-    return await ranked(Ready(asked=asked, parts=tuple(parts)))
+            found.append(part)
+    return tuple(found)

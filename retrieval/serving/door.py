@@ -53,7 +53,7 @@ class Door(doors.Door):
     gauges: Gauges = field(default_factory=Gauges)
     _planner: Planner = field(init=False)
     _thumbnail: Callable[[int], bytes] = field(init=False)
-    _facts: Callable[[Grant, Admitted], Mapping[str, Any]] = field(init=False)
+    _facts: Callable[[Grant, Grant, Admitted], Mapping[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
         doors.Door.__post_init__(self)
@@ -119,9 +119,10 @@ class Door(doors.Door):
     async def _narrowing(self, request: Request) -> Response:
         caller = self.admitted(request)
         with self.room.place(caller):
-            grant = self.grants(caller)
+            grant = self._grant(request, caller)
             admitted = await asyncio.to_thread(self.admit, grant)
-            return JSONResponse(await asyncio.to_thread(self._facts, grant, admitted))
+            told = await asyncio.to_thread(self._facts, self.grants(caller), grant, admitted)
+            return JSONResponse(told)
 
     async def _asset(self, request: Request) -> Response:
         grant, row = self._named(request, self.admitted(request))
@@ -168,8 +169,13 @@ class Door(doors.Door):
 
     def _named(self, request: Request, caller: Caller) -> tuple[Grant, int]:
         """The row of the asset in the path, if this caller is shown it now."""
-        grant = self.grants(caller)
+        grant = self._grant(request, caller)
         return grant, self._planner.shown(uid_of(request), self.admit(grant))
+
+    def _grant(self, request: Request, caller: Caller) -> Grant:
+        """The token's, narrowed by the address: what a search found is asked for as it was found."""
+        uses, territory = queries.rights(request.query_params.multi_items(), self.bounds)
+        return self.grants(caller).narrowed(uses, territory)
 
     def _objects(self, rows: Any, admitted: Admitted) -> list[dict[str, Any]]:
         return results.as_objects(results.of_rows(self.catalogue, rows, admitted))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.serving.admission import Admitted, Grant
+from retrieval.serving.admission import Admitted, Grant, Territory
 from retrieval.serving.catalogue import LICENSE, Catalogue
 from retrieval.serving.queries import MAX_IMAGE, MAX_K
 
@@ -23,28 +23,31 @@ class About:
     """The same for every caller."""
 
     corpus: str
+    """Its name, for people."""
     version: int
     encoder: str
     is_clip: bool
     fingerprint: str
+    uses: frozenset[str]
+    """All that there are."""
     open: bool
     """Nobody is asked for a token."""
     examples: bool
     """There are neighbors to inspect."""
 
 
-def remembered(about: About, catalogue: Catalogue) -> Callable[[Grant, Admitted], Mapping[str, Any]]:
+def remembered(about: About, catalogue: Catalogue) -> Callable[[Grant, Grant, Admitted], Mapping[str, Any]]:
     """Counting a million members takes a while; who is told twice is told the same."""
 
     @functools.lru_cache(maxsize=KEPT)
-    def found(grant: Grant, admitted: Admitted) -> Mapping[str, Any]:
-        return told(about, grant, admitted, catalogue)
+    def found(own: Grant, grant: Grant, admitted: Admitted) -> Mapping[str, Any]:
+        return told(about, own, grant, admitted, catalogue)
 
     return found
 
 
-def told(about: About, grant: Grant, admitted: Admitted, catalogue: Catalogue) -> dict[str, Any]:
-    territory = grant.territory
+def told(about: About, own: Grant, grant: Grant, admitted: Admitted, catalogue: Catalogue) -> dict[str, Any]:
+    """``own`` is the token's, ``grant`` what was narrowed of it."""
     return {
         "corpus": about.corpus,
         "version": about.version,
@@ -53,13 +56,18 @@ def told(about: About, grant: Grant, admitted: Admitted, catalogue: Catalogue) -
         "encoder": {"name": about.encoder, "is_clip": about.is_clip, "fingerprint": about.fingerprint},
         "open": about.open,
         "uses": sorted(grant.uses),
-        "territory": territory if isinstance(territory, str) else sorted(territory),
+        "territory": spelled(grant.territory),
+        "narrower": {"uses": sorted(about.uses - own.uses), "territory": spelled(own.territory)},
         "max_k": MAX_K,
         "max_image_bytes": MAX_IMAGE,
         **facets(admitted, catalogue),
         "dates": dates(admitted, catalogue),
         "examples": about.examples,
     }
+
+
+def spelled(territory: Territory) -> str | list[str]:
+    return territory if isinstance(territory, str) else sorted(territory)
 
 
 def facets(admitted: Admitted, catalogue: Catalogue) -> dict[str, Any]:

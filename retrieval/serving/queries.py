@@ -7,7 +7,7 @@ nothing are each refused, since whoever wrote it meant something by it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -33,6 +33,7 @@ MAX_VALUE = 256
 MAX_VALUES = 2000
 """Of a body, beside those of a vector."""
 FACETS = (LICENSE, *COLUMNS)
+RIGHTS = ("uses", "territory")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 COUNTRY = re.compile("[A-Z]{2}")
 
@@ -88,7 +89,7 @@ class Bounds:
 def parsed(body: bytes, bounds: Bounds) -> Query:
     """Raises :class:`Refusal`."""
     given = object_of(bodies.document(body, most_values=MAX_VALUES + bounds.width), BODY, "the body")
-    where = object_of(given.get("where", {}), (*FACETS, "since", "until", "uses", "territory"), "where")
+    where = object_of(given.get("where", {}), (*FACETS, "since", "until", *RIGHTS), "where")
     weights = object_of(given.get("weights", {}), [*PARTS], "weights")
     asked = [name for name in PARTS if name in given]
     if not asked:
@@ -99,14 +100,29 @@ def parsed(body: bytes, bounds: Bounds) -> Query:
         raise Refusal(
             422, "every weight is 0", value=", ".join(asked), fix="leave out what counts for nothing"
         )
+    uses, territory = asked_for(where, bounds)
     return Query(
         parts=tuple(PARTS[name](given[name], bounds) for name in asked),
         weights=weighed,
         k=number_of(given.get("k", DEFAULT_K)),
         where=filters(where),
-        uses=known(listed(where, "uses"), bounds.uses),
-        territory=places(listed(where, "territory")) if "territory" in where else None,
+        uses=uses,
+        territory=territory,
     )
+
+
+def rights(given: Iterable[tuple[str, str]], bounds: Bounds) -> tuple[frozenset[str], frozenset[str] | None]:
+    """Uses and places of an address, ``?uses=commercial&territory=DE&territory=FR``; see :class:`Query`."""
+    where: dict[str, list[str]] = {}
+    for name, value in given:
+        where.setdefault(name, []).append(value)
+    object_of(where, RIGHTS, "the address")
+    return asked_for(where, bounds)
+
+
+def asked_for(where: Mapping[str, Any], bounds: Bounds) -> tuple[frozenset[str], frozenset[str] | None]:
+    uses = known(listed(where, "uses"), bounds.uses)
+    return uses, places(listed(where, "territory")) if "territory" in where else None
 
 
 def object_of(given: Any, names: Any, where: str) -> Mapping[str, Any]:

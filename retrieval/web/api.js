@@ -17,13 +17,25 @@ export const token = {
   forget: () => sessionStorage.removeItem(TOKEN),
 };
 
+const rights = { uses: [], territory: [] };
+
+/** For which uses and places everything is asked from here on, beside the token's own. */
+export function cleared({ uses, territory }) {
+  Object.assign(rights, { uses, territory });
+}
+
 export const facts = (signal) => json("facts", { signal });
-export const search = (body, signal) => json("search", { signal, body });
+export const search = (body, signal) => json("search", { signal, body: { ...body, where: { ...body.where, ...set() } } });
 export const asset = (uid, signal) => json(`assets/${encodeURIComponent(uid)}`, { signal });
 export const neighbors = (uid, signal) => json(`neighbors/${encodeURIComponent(uid)}`, { signal });
 /** `kind` is thumbnails or images. */
 export const picture = async (kind, uid, signal) =>
   (await answered(`${kind}/${encodeURIComponent(uid)}`, { signal })).blob();
+
+/** The rights that are asked for: an empty list would be one that nothing passes. */
+function set() {
+  return Object.fromEntries(Object.entries(rights).filter(([, values]) => values.length));
+}
 
 async function json(path, words) {
   return (await answered(path, words)).json();
@@ -38,9 +50,11 @@ async function answered(path, { signal, body }) {
 async function sent(path, signal, body) {
   const headers = body ? { "Content-Type": "application/json" } : {};
   if (token.kept()) headers.Authorization = `Bearer ${token.kept()}`;
+  const url = new URL(path, document.baseURI);
+  if (!body) for (const [name, values] of Object.entries(set())) for (const one of values) url.searchParams.append(name, one);
   const late = AbortSignal.timeout(PATIENCE_MS);
   try {
-    return await fetch(new URL(path, document.baseURI), {
+    return await fetch(url, {
       method: body ? "POST" : "GET",
       body: body ? JSON.stringify(body) : undefined,
       headers,

@@ -1,8 +1,8 @@
 // What the caller may narrow by. Values and counts come once, with the facts; choosing one asks anew.
 
 import { button, element, find, icon } from "./elements.js";
-import { FACETS, narrowed, UNFILTERED } from "./state.js";
-import { counted, named, plural } from "./words.js";
+import { FACETS, narrowed, RIGHTS, UNFILTERED } from "./state.js";
+import { counted, countries, named, plural } from "./words.js";
 
 const SHORT = 6; // values of a facet that are seen before the rest is asked for
 const MANY = 12; // from here on one types a part of the name
@@ -27,15 +27,13 @@ export class Filters {
     this.#placed();
   }
 
-  offer({ facets, facets_left_out = {}, dates }) {
+  offer({ facets, facets_left_out = {}, dates, narrower }) {
     this.#facets.clear();
     for (const facet of FACETS) {
-      const values = facets[facet.name] ?? [];
-      if (!values.length) continue;
       const left_out = facets_left_out[facet.name] ?? 0;
-      const change = (chosen) => this.change({ [facet.name]: chosen });
-      this.#facets.set(facet.name, new Facet(facet, { values, left_out, change }));
+      this.#offered(facet, { values: facets[facet.name] ?? [], left_out });
     }
+    for (const facet of RIGHTS) this.#offered(facet, rights(narrower[facet.name]));
     const dated = dates.first ? [this.#dated(dates)] : [];
     this.#form.replaceChildren(...[...this.#facets.values()].map(({ box }) => box), ...dated);
   }
@@ -53,6 +51,12 @@ export class Filters {
   /** What the button of the drawer says: how many it would show. */
   told(words) {
     this.#drawer.querySelector(".done").textContent = words;
+  }
+
+  #offered(facet, words) {
+    if (!words.values.length) return;
+    const change = (chosen) => this.change({ [facet.name]: chosen });
+    this.#facets.set(facet.name, new Facet(facet, { ...words, change }));
   }
 
   #dated({ first, last }) {
@@ -87,13 +91,21 @@ export class Filters {
   }
 }
 
+/** What a token may narrow itself to: some values, all of them seen, or every country, to be typed. */
+function rights(values) {
+  const short = values === "worldwide" ? 0 : values.length;
+  const codes = values === "worldwide" ? countries() : values;
+  return { values: codes.map((value) => ({ value })), short };
+}
+
 class Facet {
   #chosen = [];
   #all = false;
   #typed = "";
 
-  constructor({ name, title }, { values, left_out, change }) {
-    Object.assign(this, { name, values, left_out, change });
+  /** The `short` most frequent `values` are seen at once; none of them where they are to be typed. */
+  constructor({ name, title }, { values, left_out = 0, short = SHORT, change }) {
+    Object.assign(this, { name, values, left_out, short, change });
     this.list = element("ul");
     this.rest = button({ class: "plain" }, () => this.#unfolded());
     const searched = values.length > MANY || left_out ? [this.#search(title)] : [];
@@ -108,7 +120,7 @@ class Facet {
   }
 
   #search(title) {
-    const label = `Find a ${title.toLowerCase()}`;
+    const label = this.name === "territory" ? "Find a country" : `Find a ${title.toLowerCase()}`;
     const input = element("input", { type: "search", "aria-label": label, placeholder: label, autocomplete: "off" });
     input.addEventListener("input", () => {
       this.#typed = input.value.trim();
@@ -133,7 +145,7 @@ class Facet {
   /** The most frequent; before them what is chosen though it is too rare to be among these. */
   #drawn() {
     const known = new Map(this.values.map(({ value, count }) => [value, count]));
-    const shown = this.#typed || this.#all ? this.#matching().slice(0, FOUND) : this.values.slice(0, SHORT);
+    const shown = this.#typed || this.#all ? this.#matching().slice(0, FOUND) : this.values.slice(0, this.short);
     const frequent = shown.map(({ value }) => value);
     const listed = [...this.#chosen.filter((value) => !frequent.includes(value)), ...frequent];
     const focused = this.list.contains(document.activeElement) ? document.activeElement.value : null;
@@ -143,8 +155,8 @@ class Facet {
   }
 
   #noted(shown) {
-    const more = Math.min(this.values.length, FOUND) - SHORT;
-    this.rest.hidden = Boolean(this.#typed) || more <= 0;
+    const more = Math.min(this.values.length, FOUND) - this.short;
+    this.rest.hidden = Boolean(this.#typed) || more <= 0 || !this.short;
     this.rest.textContent = this.#all ? "Show fewer" : `Show ${counted(more)} more`;
     const rare = this.left_out ? `${counted(this.left_out)} more: type a whole name and press Enter.` : "";
     this.note.textContent = this.#typed && !shown ? rare || "None is named so." : this.#all ? rare : "";

@@ -14,13 +14,14 @@ import { Grid } from "./grid.js";
 import { Start } from "./start.js";
 import { asked, K, parsed, written } from "./state.js";
 import * as views from "./views.js";
-import { plural, question, short } from "./words.js";
+import { plural, question } from "./words.js";
 
 const now = {
   facts: null,
   state: parsed(location.search),
   given: recall(history.state?.given), // the caller's own picture
   liked: null, // the asset that `state.uid` names, where a result told it
+  rights: "", // what the facts were told for, or will be
   answering: "", // what the results answer, or will
   searching: new AbortController(),
   grown: false, // more of the same was asked for
@@ -65,8 +66,9 @@ function apply(state, given) {
   ask.show(state, given, now.liked);
   filters.show(state);
   chips(find("chips"), state, narrow);
-  const corpus = now.facts ? short(now.facts.corpus) : "Pictures";
+  const corpus = now.facts?.corpus ?? "Pictures";
   document.title = [question(state, given, now.liked).replace(/^for /, ""), corpus].filter(Boolean).join(" · ");
+  if (rights(state) !== now.rights) return begin();
   if (!now.facts) return;
   const { open, ...rest } = state;
   const asking = JSON.stringify([rest, given?.number]);
@@ -178,11 +180,20 @@ function received(file) {
   if (!found.unfit) go({ uid: "", open: "", k: K }, { given: found });
 }
 
+const rights = ({ uses, territory }) => JSON.stringify([uses, territory]);
+
+/** Also when it is wanted for something else: who is shown and what is counted depend on it. */
 async function begin() {
+  const wanted = rights(now.state);
+  now.rights = wanted;
+  now.facts = null;
+  api.cleared(now.state);
   try {
-    now.facts = await api.facts();
+    const facts = await api.facts();
+    if (wanted !== now.rights) return; // asked anew since
+    now.facts = facts;
   } catch (error) {
-    return failed(error);
+    return wanted === now.rights ? failed(error) : undefined;
   }
   now.answering = "";
   filters.offer(now.facts);

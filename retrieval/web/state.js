@@ -9,25 +9,31 @@ export const FACETS = [
   { name: "image_type", title: "Kind" },
   { name: "orientation", title: "Orientation" },
 ];
+/** What the pictures are wanted for, beside what the token is for: it decides who may be shown at all. */
+export const RIGHTS = [
+  { name: "uses", title: "Also cleared for" },
+  { name: "territory", title: "Cleared in" },
+];
+const LISTS = [...FACETS, ...RIGHTS];
 const DATES = ["since", "until"];
 const WORDS = ["text", "uid", "open", ...DATES];
 export const K = 60;
 
 export const NOTHING = Object.freeze({
   ...Object.fromEntries(WORDS.map((name) => [name, ""])),
-  ...Object.fromEntries(FACETS.map(({ name }) => [name, []])),
+  ...Object.fromEntries(LISTS.map(({ name }) => [name, []])),
   mix: 0, // from -0.8, nearly the picture alone, to 0.8, nearly the words alone
   k: K,
 });
 export const UNFILTERED = Object.freeze(
-  Object.fromEntries([...FACETS.map(({ name }) => [name, []]), ...DATES.map((name) => [name, ""])]),
+  Object.fromEntries([...LISTS.map(({ name }) => [name, []]), ...DATES.map((name) => [name, ""])]),
 );
 
 export function parsed(search) {
   const told = new URLSearchParams(search);
   const state = { ...NOTHING };
   for (const name of WORDS) state[name] = (told.get(name) ?? "").trim();
-  for (const { name } of FACETS) state[name] = [...new Set(told.getAll(name).filter(Boolean))];
+  for (const { name } of LISTS) state[name] = [...new Set(told.getAll(name).filter(Boolean))];
   for (const name of DATES) if (!/^\d{4}-\d\d-\d\d$/.test(state[name])) state[name] = "";
   state.mix = between(Number(told.get("mix")), -0.8, 0.8) ?? 0;
   state.k = between(Math.trunc(Number(told.get("k"))), 1, 1000) ?? K;
@@ -51,14 +57,14 @@ export function written(state) {
 
 /** What is set of the filters, one by one: which, the value, and the change that takes it back. */
 export function narrowed(state) {
-  const listed = FACETS.flatMap(({ name }) =>
+  const listed = LISTS.flatMap(({ name }) =>
     state[name].map((value) => ({ name, value, without: { [name]: state[name].filter((one) => one !== value) } })),
   );
   const dated = DATES.filter((name) => state[name]);
   return [...listed, ...dated.map((name) => ({ name, value: state[name], without: { [name]: "" } }))];
 }
 
-/** The body of POST /search; `image` is base64 or null. */
+/** The body of POST /search, less the rights; `image` is base64 or null. */
 export function asked(state, image) {
   const pictured = image ? "image" : state.uid ? "uid" : null;
   const body = { k: state.k, where: where(state) };

@@ -2,7 +2,7 @@
 
 import { button, element, find } from "./elements.js";
 import { narrowed, UNFILTERED } from "./state.js";
-import { counted, duration, named, plural, short, territory } from "./words.js";
+import { counted, duration, named, plural, territory } from "./words.js";
 
 const VIEWS = { start: ["start"], results: ["sized", "grid"], empty: ["empty"], trouble: ["trouble"] };
 
@@ -67,13 +67,12 @@ export function foot(facts, signed_in) {
   const purposes = uses.map((use) => use.replaceAll("_", " "));
   const purpose = uses.length ? [`for ${new Intl.ListFormat("en").format(purposes)}`] : [];
   const told = [...purpose, territory(facts.territory)];
-  const share = `${counted(shown)} of ${plural(assets, "picture")} of ${short(corpus)} (version ${version})`;
+  const share = `${counted(shown)} of ${plural(assets, "picture")} of ${corpus} (version ${version})`;
   const key = facts.open ? "Without a token" : "By your token";
   find("asked").textContent = `${key}, ${share} may be shown: ${told.join(", ")}.`;
   find("encoder").textContent = encoder.is_clip
     ? `Words and pictures are compared by CLIP (${encoder.name}).`
     : "Words and pictures are compared by an offline encoder (ConSE over EfficientNet), not by CLIP.";
-  find("corpus").textContent = short(corpus);
-  find("corpus").title = corpus;
+  find("corpus").textContent = corpus;
   find("leave").hidden = !signed_in;
 }

@@ -1,6 +1,8 @@
 // How values are told to people.
 
 const COUNTED = new Intl.NumberFormat("en");
+const COUNTRIES = new Intl.DisplayNames(["en"], { type: "region", fallback: "none" });
+const NO_COUNTRIES = new Set(["EU", "EZ", "UN", "QO", "XA", "XB", "ZZ"]);
 const NAMES = {
   render_3d: "3D render",
   ai_generated: { no: "No", yes: "Yes", partial: "In part", unknown: "Not stated" },
@@ -20,6 +22,8 @@ export function plural(number, one, many = `${one}s`) {
 export function named(facet, value) {
   if (facet === "since" || facet === "until") return `${NAMES[facet]} ${value}`;
   if (facet === "ai_generated") return NAMES.ai_generated[value] ?? value;
+  if (facet === "territory") return COUNTRIES.of(value) ?? value;
+  if (facet === "uses") return value.charAt(0).toUpperCase() + value.slice(1).replaceAll("_", " ");
   if (facet === "license") return value.replace(/^LicenseRef-/, ""); // what SPDX puts before names of one's own
   if (facet !== "image_type" && facet !== "orientation") return value;
   return NAMES[value] ?? value.charAt(0).toUpperCase() + value.slice(1);
@@ -33,13 +37,17 @@ export function question({ text, uid }, given, liked) {
   return [words, pictured && `like ${pictured}`].filter(Boolean).join(" and ");
 }
 
-export function territory(value) {
-  return value === "worldwide" ? "worldwide" : `in ${value.join(", ")}`;
+/** The codes of ISO 3166-1, in the order of their names. The browser knows more: those that others replaced. */
+export function countries() {
+  const letters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];
+  const codes = letters.flatMap((one) => letters.map((other) => one + other));
+  const current = (code) => Intl.getCanonicalLocales(`und-${code}`)[0] === `und-${code}` && !NO_COUNTRIES.has(code);
+  const known = codes.filter((code) => current(code) && COUNTRIES.of(code));
+  return known.sort((one, other) => COUNTRIES.of(one).localeCompare(COUNTRIES.of(other), "en"));
 }
 
-/** A corpus may be named by its whole path; its last two parts tell it apart. */
-export function short(corpus) {
-  return corpus.split("/").filter(Boolean).slice(-2).join("/");
+export function territory(value) {
+  return value === "worldwide" ? "worldwide" : `in ${value.join(", ")}`;
 }
 
 export function duration(ms) {

@@ -119,6 +119,29 @@ def test_a_contributor_is_found_by_a_part_of_the_name_or_by_all_of_a_rare_one(pa
 
 
 @pytest.mark.slow
+def test_what_it_is_wanted_for_decides_who_is_shown_and_what_is_counted(page: Page, url: str) -> None:
+    search(page, url, "a red circle")
+    asked = page.locator("#asked")
+    expect(asked).to_contain_text("48 of 48 pictures")
+    places = page.get_by_role("group", name="Cleared in")
+    expect(places.get_by_role("checkbox")).to_have_count(0)
+    find = places.get_by_role("searchbox", name="Find a country")
+    find.fill("germ")
+    with page.expect_response("**/thumbnails/*territory=DE*") as thumbnail:
+        find.press("Enter")
+    assert thumbnail.value.ok
+    expect(page.get_by_role("button", name="Remove the filter Germany")).to_be_visible()
+    expect(asked).to_contain_text("for retrieval display, in DE")
+    expect(tiles(page).first).to_be_visible()
+    page.get_by_role("group", name="Also cleared for").get_by_role("checkbox", name="Commercial").check()
+    expect(asked).to_contain_text("0 of 48 pictures")
+    expect(page.get_by_text("Nothing like that may be shown to you here.")).to_be_visible()
+    page.get_by_role("button", name="Without “Commercial”").click()
+    expect(tiles(page).first).to_be_visible()
+    assert page.url == f"{url}/?text=a+red+circle&territory=DE"
+
+
+@pytest.mark.slow
 def test_what_the_service_refuses_is_shown_as_it_said_it_and_asked_again(page: Page, url: str) -> None:
     page.route("**/search", lambda route: route.fulfill(status=503, json=REFUSED))
     page.goto(f"{url}/?text=a+red+circle")

@@ -196,14 +196,20 @@ def built(tiny: Config) -> Build:
     """Ingest and build as the commands do, on any engine."""
 
     def run(
-        corpus: Corpus, uris: list[str], engine: Engine, *, log: Log | None = None, to: str | None = None
+        corpus: Corpus,
+        uris: list[str],
+        engine: Engine,
+        *,
+        log: Log | None = None,
+        to: str | None = None,
+        settings: Config | None = None,
     ) -> Version:
-        log = log or Log()
+        log, settings = log or Log(), settings or tiny
         with corpus.writing(purpose="test") as lease:
             head = corpus.head()
             version = replace(folding.fold(corpus, head, uris), as_of=AS_OF.isoformat())
-            version = build.run(corpus, version, plan.ingest_steps(tiny, AS_OF), engine, log)
-            for step in plan.up_to(plan.build_steps(tiny), to):
+            version = build.run(corpus, version, plan.ingest_steps(settings, AS_OF), engine, log)
+            for step in plan.up_to(plan.build_steps(settings), to):
                 if step.name == "codes":
                     version = indexing.register(corpus, version)
                 version = build.run(corpus, version, [step], engine, log)

@@ -12,14 +12,14 @@ from infra.artifact import Shard
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Bar
-from pipeline import refs, tables
+from pipeline import config, refs, tables
 from pipeline.engine import Inline
 from pipeline.examples import kind_of
 from pipeline.explaining import catalog_rows
 from pipeline.shards import PackShard
 from pipeline.step import ROWS, Step, Task
 
-from .conftest import Build, Deliveries, license_, sample
+from .conftest import TINY, Build, Deliveries, license_, sample
 
 pytestmark = pytest.mark.plan
 
@@ -69,6 +69,25 @@ def test_a_finished_plan_runs_nothing_and_adds_no_version(
     before = contents(corpus.store, "shards/", "artifacts/", "versions/")
     assert built(corpus, [uri], Refuses()) == first
     assert contents(corpus.store, "shards/", "artifacts/", "versions/") == before
+
+
+def test_an_index_cut_into_segments_chooses_the_same_neighbors(
+    tmp_path: Path, deliveries: Deliveries, built: Build
+) -> None:
+    uris = [
+        deliveries.write([sample(number) for number in numbers]) for numbers in (range(40), range(40, 60))
+    ]
+    found = []
+    for memory_mib in (4096, 0.025):
+        path = tmp_path / "settings.toml"
+        path.write_text(f'{TINY}[retrieval.index]\nkind = "flat"\nmemory_mib = {memory_mib}\n')
+        corpus = Corpus(Store.at(tmp_path / f"corpus-{memory_mib}"))
+        version = built(corpus, uris, Inline(), to="neighbors", settings=config.load(path))
+        chosen = corpus.artifact(version, "neighbors").shards
+        found.append({slot: shard.files for slot, shard in chosen.items()})
+        segments = sorted(corpus.artifact(version, "index").shards)
+    assert segments == ["00000-0000", "00000-0001", "00000-0002", "00001-0000", "00001-0001"]
+    assert found[0] == found[1]
 
 
 def test_a_later_delivery_writes_only_its_own_shards(

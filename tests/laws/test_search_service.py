@@ -46,6 +46,12 @@ SHOWN = {
 }
 """Licences by token: the first asks in Germany, the second to sell there, the third everywhere."""
 TAKES_EFFECT_S = 1.0
+TWO_SEGMENTS = """
+[retrieval.index]
+kind = "flat"
+memory_mib = 0.02
+"""
+"""Of 12 vectors each: 24 may be found, and take 1,544 bytes."""
 
 
 def name_of(number: int) -> str:
@@ -95,7 +101,7 @@ def bearer(token: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("search")
-    (folder / "tiny.toml").write_text(TINY)
+    (folder / "tiny.toml").write_text(TINY + TWO_SEGMENTS)
     samples = [
         sample(
             number,
@@ -124,6 +130,23 @@ def running(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     kept = {"XDG_CACHE_HOME": str(cache_folder().parent)}
     with begun(words, kept) as process, httpx.Client(timeout=60) as client:
         yield Searching(process=process, client=client, corpus=corpus, revocations=folder / "revoked.jsonl")
+
+
+@pytest.mark.slow
+def test_an_index_in_shards_answers_as_it_does_whole(running: Searching) -> None:
+    words = ["index", "serve", "--corpus", running.corpus, "--open", "--rate", "100000", "--shards", "2"]
+    image = base64.b64encode(drawing(3)[1]).decode()
+    asked: list[dict[str, Any]] = [
+        {"text": "a red circle"},
+        {"image": image, "text": "red", "weights": {"text": -0.5}, "k": 5},
+        *({"uid": uid_of(number), "text": "blue", "k": 7} for number in (0, 1, 26, 27)),
+        {"text": "a", "where": {"category": ["k1"]}},
+    ]
+    kept = {"XDG_CACHE_HOME": str(cache_folder().parent)}
+    with begun(words, kept) as process, httpx.Client(timeout=60) as client:
+        for one in asked:
+            found = client.post(f"{process.url}/search", json=one).json()
+            assert found["results"] == running.post(one).json()["results"], one
 
 
 @pytest.mark.parametrize("token", [*SHOWN], ids=["plain", "seller", "abroad"])

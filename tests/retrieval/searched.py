@@ -190,6 +190,7 @@ def door(
             encoder="hashing",
             is_clip=False,
             fingerprint="f" * 64,
+            uses=uses,
             open=callers is None,
             examples=True,
         ),

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.searching import mixed
+from infra.serving.door import Busy
+from retrieval.searching import Searcher, mixed
+from retrieval.segments import Floats, Ids, Mask
 from retrieval.serving import desk as desks
 from retrieval.serving import subsets
-from retrieval.serving.asking import Asked, Cancelled, Forgotten, Like, Ranked, Ready
+from retrieval.serving.asking import Asked, Cancelled, Facts, Forgotten, Like, Ranked, Ready, Sought
 from retrieval.serving.catalogue import Catalogue
-from retrieval.serving.desk import Desk
+from retrieval.serving.desk import Desk, looked_at
 from retrieval.serving.queries import Given, Picture, Words
-from tokenizer_service.serving.looking import Unfit
+from retrieval.serving.shards import Sharded
+from tokenizer_service.serving.looking import Pixels, Unfit
 
 from .searched import SHAPE, SIDE, WIDTH, Here, catalogue, direction, jpeg, member, searcher, vectors
 
@@ -177,3 +181,68 @@ def test_a_search_by_a_picture_that_is_none_is_answered_and_the_next_one_is_too(
     assert unfit.kind == "format"
     picture = Asked(parts=(Picture(jpeg((200, 10, 10))), Words("a")), weights=(1.0, 1.0), k=1, among=every)
     assert isinstance(asyncio.run(here.search(picture)), Ranked)
+
+
+@dataclass(slots=True)
+class OfShard(Here):
+    """A desk over some of the members, as the shard of a larger index."""
+
+    async def directed(self, parts: Sequence[Sought | Picture]) -> Sequence[Floats | None] | Unfit:
+        async def pictured(square: Pixels) -> Floats:
+            (found,) = await self.desk.pictured([square])
+            return found
+
+        found = await looked_at(self.desk, parts, pictured=pictured)
+        return found if isinstance(found, Unfit) else await self.desk.directed(found)
+
+    async def facts(self) -> Facts:
+        return self.desk.facts()
+
+
+@pytest.fixture(scope="module")
+def shards() -> Iterator[Sharded]:
+    ids_N, of_shard_N = everybody().ids_N, np.arange(NUM) % 3
+    desks_ = [
+        asyncio.run(Desk.ready(functools.partial(part, ids_N, of_shard_N == number), SHAPE))
+        for number in range(3)
+    ]
+    yield Sharded([OfShard(one) for one in desks_])
+    for one in desks_:
+        one.close()
+
+
+def part(ids_N: Ids, mine_N: Mask, _threads: int) -> Searcher:
+    return searcher(ids_N[mine_N], VECTORS[mine_N])
+
+
+@given(asked())
+def test_shards_answer_as_the_index_would_whole(desk: Desk, shards: Sharded, ready: Ready) -> None:
+    whole_asked = replace(ready.asked, parts=ready.parts)
+    (whole,) = desk.answers([ready])
+    found = asyncio.run(shards.search(whole_asked))
+    assert type(found) is type(whole)
+    if isinstance(whole, Ranked) and isinstance(found, Ranked):
+        assert np.array_equal(found.ids, whole.ids)
+        assert np.array_equal(found.scores, whole.scores)
+
+
+def test_a_picture_is_looked_at_once_and_an_unfit_one_says_so(desk: Desk, shards: Sharded) -> None:
+    among = subsets.of(everybody(), np.ones(NUM, np.bool_)).among
+    one = Asked(parts=(Picture(jpeg((9, 80, 120))), Like(0)), weights=(1.0, 0.5), k=7, among=among)
+    whole, found = asyncio.run(Here(desk).search(one)), asyncio.run(shards.search(one))
+    assert isinstance(whole, Ranked)
+    assert isinstance(found, Ranked)
+    assert np.array_equal(found.ids, whole.ids)
+    unfit = asyncio.run(shards.search(replace(one, parts=(Picture(b"no picture"), Like(0)))))
+    assert isinstance(unfit, Unfit)
+    assert asyncio.run(shards.facts()) == desk.facts()
+
+
+def test_a_shard_that_does_not_answer_fails_the_search(shards: Sharded) -> None:
+    def dies() -> None:
+        raise Busy("RayActorError")
+
+    broken = Sharded([*shards.shards[:2], replace(cast("OfShard", shards.shards[2]), before=dies)])
+    among = subsets.of(everybody(), np.ones(NUM, np.bool_)).among
+    with pytest.raises(Busy):
+        asyncio.run(broken.search(Asked(parts=(Words("a"),), weights=(1.0,), k=3, among=among)))

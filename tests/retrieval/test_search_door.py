@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infra.serving.callers import Tokens, digest
 from retrieval import page
-from retrieval.serving.admission import Grant
+from retrieval.serving.admission import Admitted, Grant
 from retrieval.serving.desk import Desk
 from retrieval.serving.door import Door
 from retrieval.serving.results import ARROW
@@ -230,6 +230,7 @@ def test_the_facts_are_those_of_the_interface(app: Door, hidden: set[str]) -> No
         "open": True,
         "uses": ["retrieval_display"],
         "territory": "worldwide",
+        "narrower": {"uses": ["commercial"], "territory": "worldwide"},
         "max_k": 200,
         "max_image_bytes": 16 << 20,
         "facets_left_out": {},
@@ -238,6 +239,43 @@ def test_the_facts_are_those_of_the_interface(app: Door, hidden: set[str]) -> No
     }
     assert {*facets} == {"license", "category", "contributor", "image_type", "orientation"}
     assert facets["contributor"] == [{"value": "c", "count": NUM - 1}]
+
+
+def test_what_a_search_found_for_one_place_is_shown_for_that_place(desk: Desk) -> None:
+    def admit(grant: Grant) -> Admitted:
+        """``acme:3`` is licensed for Germany alone."""
+        here = grant.territory == frozenset({"DE"})
+        return everything(MEMBERS, hidden=lambda: set() if here else {"acme:3"})(grant)
+
+    app = door(desk, MEMBERS, admit)
+    assert "acme:3" in uids(search(app, text="a", k=NUM, where={"territory": ["DE"]}))
+    assert "acme:3" not in uids(search(app, text="a", k=NUM))
+    for route in ROUTES:
+        path = route.format("acme%3A3")
+        told = {ask(app, "GET", path + asked).status_code for asked in ("", "?territory=DE&territory=FR")}
+        assert told == {404}
+        assert ask(app, "GET", f"{path}?territory=DE").status_code == 200
+    shown = [ask(app, "GET", f"/facts{asked}").json() for asked in ("", "?territory=DE&uses=commercial")]
+    assert [one["shown"] for one in shown] == [NUM - 1, NUM]
+    assert [one["territory"] for one in shown] == ["worldwide", ["DE"]]
+    assert [one["uses"] for one in shown] == [["retrieval_display"], ["commercial", "retrieval_display"]]
+    assert shown[0]["narrower"] == shown[1]["narrower"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "told"),
+    [
+        ("territory=ES", 403, "the token is for other places"),
+        ("territory=Germany", 422, "territory"),
+        ("uses=resale", 422, "uses"),
+        ("purpose=commercial", 422, "nobody knows"),
+    ],
+)
+def test_an_address_narrows_no_more_than_a_search(desk: Desk, asked: str, status: int, told: str) -> None:
+    grant = Grant(uses=frozenset({"retrieval_display"}), territory=frozenset({"DE", "FR"}))
+    app = door(desk, MEMBERS, everything(MEMBERS), grants=lambda _caller: grant)
+    answer = ask(app, "GET", f"/thumbnails/acme%3A3?{asked}")
+    assert (answer.status_code, told in answer.json()["error"]) == (status, True)
 
 
 def test_the_page_needs_no_token_and_comes_with_its_policy(desk: Desk) -> None:
