@@ -13,6 +13,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from infra.countries import COUNTRIES
+
 SHA256 = re.compile("[0-9a-f]{64}")
 # Years of four digits from 1000 on: there are no pictures from before, and time can be taken off every one.
 _TIMESTAMP = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
@@ -47,6 +49,12 @@ def _no_hidden(text: str) -> str:
     if _HIDDEN.search(text):
         raise fault("an id holds a control character", "remove it")
     return text
+
+
+def _of_iso(code: str) -> str:
+    if code not in COUNTRIES:
+        raise fault(f"{code} is no country of ISO 3166-1", "write its two letters, such as DE or GB")
+    return code
 
 
 def _moment(raw: object) -> object:
@@ -106,6 +114,8 @@ LicenseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")
 RecordId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 Sha256 = Annotated[str, Field(pattern=f"^{SHA256.pattern}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+Place = Annotated[Country, AfterValidator(_of_iso)]
+"""That a licence is for, or a purpose: of ISO 3166-1, where a photograph may be of Kosovo (XK)."""
 RelativePath = Annotated[str, AfterValidator(_relative), WithJsonSchema({"type": "string", "pattern": _PATH})]
 Id = Annotated[str, Field(min_length=1, max_length=128), OPAQUE]
 """Of a person, a release, a model: any characters but hidden ones."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from infra.settings import Section
 from pipeline.contract import Asset, License, Part, Use
 from pipeline.embedded import Signals
-from pipeline.fields import Country, Many
+from pipeline.fields import Many, Place
 from pipeline.revoked import Revoked
 
 NOTICE = timedelta(days=30)
@@ -30,7 +30,7 @@ class Purpose(Section):
 
     uses: Annotated[Many[Use], Field(min_length=1)] = ("ml_training", "generation")
     """Uses that every asset must grant. ``retrieval_index`` decides besides whether it may be a neighbor."""
-    territory: Literal["worldwide"] | Annotated[Many[Country], Field(min_length=1)] = "worldwide"
+    territory: Literal["worldwide"] | Annotated[Many[Place], Field(min_length=1)] = "worldwide"
     """Where the corpus and its models are used: everywhere, or a list of ISO 3166-1 codes."""
     model: str = "pardalis"
     """The model or programme, for licences that are limited to named ones."""

@@ -57,6 +57,7 @@ def steps(config: IndexConfig) -> tuple[Step, Step, Step]:
         ),
         Step(
             name="codes",
+            revision=2,
             inputs=("split", "embed", "lists"),
             settings=config,
             numerics=on_cpu,
@@ -200,7 +201,11 @@ def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     vectors_ND = align.document_vectors(*sides_of(task.only("embeddings")))
     numbers_N = np.asarray(members[schema.ID.name])[granted]
     part = segments.build(numbers_N, vectors_ND[granted], config, task.only("lists").read())
-    return Made(files={PART: part, MEMBERS: tables.to_parquet(members)}, counts={KEPT: members.num_rows})
+    return Made(
+        files={PART: part, MEMBERS: tables.to_parquet(members)},
+        counts={KEPT: members.num_rows},
+        facts={"vectors": len(numbers_N)},
+    )
 
 
 def parts_of_segments(source: Source) -> Sequence[Task]:
@@ -208,7 +213,7 @@ def parts_of_segments(source: Source) -> Sequence[Task]:
     codes, lists = source.artifact("codes").shards, source.artifact("lists").shards
     tasks = []
     for name, slots in generations(codes):
-        sizes = [codes[slot].counts[KEPT] for slot in slots]
+        sizes = [codes[slot].facts["vectors"] for slot in slots]
         pieces = in_pieces(sizes, lists[name].facts["segments"])
         for number, (start, stop) in enumerate(pieces):
             mine = slots[start:stop]
@@ -228,8 +233,9 @@ def in_pieces(sizes: Sequence[int], pieces: int) -> list[tuple[int, int]]:
     ([(0, 2), (2, 4)], [(0, 1), (1, 4)])
     """
     ends = np.cumsum(sizes)
-    # A slot belongs to the piece in which its middle lies.
-    of_slot = ((ends - np.asarray(sizes) / 2) * pieces / ends[-1]).astype(np.int64)
+    # A slot belongs to the piece in which its middle lies; one without vectors may lie on the last edge.
+    middles = ends - np.asarray(sizes) / 2
+    of_slot = np.minimum(middles * pieces / max(1, ends[-1]), pieces - 1).astype(np.int64)
     starts = np.flatnonzero(np.diff(of_slot, prepend=-1)).tolist()
     return list(zip(starts, [*starts[1:], len(sizes)], strict=True))
 

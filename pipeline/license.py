@@ -14,11 +14,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, WithJsonSchema, model_valid
 from pipeline.asset import Record
 from pipeline.fields import (
     UNIQUE,
-    Country,
     Grant,
     LicenseId,
     Many,
     Maybe,
+    Place,
     Sha256,
     Timestamp,
     fault,
@@ -61,7 +61,7 @@ class Uses(Record):
 
 class Territory(Record):
     mode: Literal["worldwide", "only", "except"]
-    countries: Maybe[Many[Country]] = None
+    countries: Maybe[Many[Place]] = None
 
 
 class Compensation(Record):

@@ -33,14 +33,16 @@ NEIGHBORS = "neighbors.parquet"
 
 
 def step(config: NeighborConfig) -> Step:
+    device = numerics.device()
     return Step(
         name="neighbors",
-        revision=2,
+        revision=3,
         inputs=("split", "embed", "queries", "index"),
         settings=config,
-        numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy")),
+        numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy"), device=device),
         tasks=list_tasks,
-        open=lambda: functools.partial(choose, config=config),
+        open=lambda: functools.partial(choose, config=config, gpus=device == "cuda"),
+        workers=numerics.workers(cpus=1, gpus=1.0),
     )
 
 
@@ -69,14 +71,14 @@ def list_tasks(source: Source) -> Sequence[Task]:
     ]
 
 
-def choose(task: Task, _report: Report, *, config: NeighborConfig) -> Made:
+def choose(task: Task, _report: Report, *, config: NeighborConfig, gpus: bool = False) -> Made:
     table = rows.kept(task.only("rows"))
     if table.num_rows == 0:  # duplicates alone: their vectors have no width
         return Made(files={NEIGHBORS: tables.to_parquet(schema.NEIGHBORS.empty_table())}, counts={KEPT: 0})
     whole, dropped = (
         exclude.Sides(*embed.vectors(tables.read_ipc(task.only(role)))) for role in ("embeddings", "queries")
     )
-    memory = open_memory(task.reads["segments"], task.reads["members"])
+    memory = open_memory(task.reads["segments"], task.reads["members"], gpus=gpus)
     targets = exclude.Targets(
         ids=np.array([memory.id_of[uid] for uid in table["uid"].to_pylist()], np.int64),
         whole=whole,
@@ -100,12 +102,12 @@ class Memory:
 
 
 @functools.lru_cache(maxsize=1)
-def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...]) -> Memory:
+def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...], *, gpus: bool) -> Memory:
     table = pa.concat_tables([tables.read_parquet(ref) for ref in members]).sort_by(schema.ID.name)
     admissible = pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN))
-    facts = table.select(["id", "uid", "revision"]).to_pylist()
+    facts = table.select([schema.ID.name, schema.UID.name, schema.REVISION.name]).to_pylist()
     return Memory(
-        index=Index.open([ref.mapped() for ref in segments]),
+        index=Index.open([ref.mapped() for ref in segments], gpus=gpus),
         members=exclude.Members(
             ids=np.asarray(table[schema.ID.name]),
             groups=coded(table[schema.GROUP.name]),

@@ -1,8 +1,8 @@
 """FAISS over immutable segments: one a generation, ids that mean something, tombstones for the revoked.
 
 The surprising rule: FAISS only proposes. Every candidate is scored again in float64 from its stored vector,
-ties go to the smaller id: a score depends on no segment, batch, thread or GPU, and exact segments answer the
-same however the vectors are split. Ids are never positions, and a removal rewrites nothing: the dead are a
+ties go to the smaller id: a score depends on no batch, thread or GPU, and exact segments answer the same
+however the vectors are split. Ids are never positions, and a removal rewrites nothing: the dead are a
 bitmap until :meth:`Index.compacted`.
 
     >>> import numpy as np
@@ -67,26 +67,29 @@ class Index:
     segments: tuple[Segment, ...]
     width: int
     threads: int
+    gpus: bool
 
     @classmethod
-    def open(cls, parts: Sequence[bytes | Path], dead: Ids | None = None, *, threads: int = 1) -> Index:
-        """Base segments and, last, the delta; ``dead`` ids are tombstones. Copied to every GPU there is.
+    def open(
+        cls, parts: Sequence[bytes | Path], dead: Ids | None = None, *, threads: int = 1, gpus: bool = False
+    ) -> Index:
+        """Base segments and, last, the delta; ``dead`` ids are tombstones. With ``gpus`` copied to every GPU.
 
         Files are mapped into memory. FAISS parses them in C++: check their sha256 against the manifest before
         they come here. ValueError when one cannot be read, when widths differ, or when an id is in two.
         """
         gone = np.zeros(0, np.int64) if dead is None else np.unique(np.asarray(dead, np.int64))
-        return cls._of([Segment.open(part, gone) for part in parts], threads=threads)
+        return cls._of([Segment.open(part, gone) for part in parts], threads=threads, gpus=gpus)
 
     @classmethod
-    def _of(cls, opened: Sequence[Segment], *, threads: int) -> Index:
+    def _of(cls, opened: Sequence[Segment], *, threads: int, gpus: bool) -> Index:
         widths = {segment.width for segment in opened}
         if len(widths) != 1:
             raise ValueError(f"segments must have one width, got {sorted(widths)}; open at least one")
         if len(np.unique(np.concatenate([one.ids for one in opened]))) != sum(len(one.ids) for one in opened):
             raise ValueError("an id is in two segments; a changed asset takes a new id and a tombstone")
-        ready = tuple(segment.copied() for segment in one_delta(opened))
-        return cls(segments=ready, width=widths.pop(), threads=threads)
+        ready = tuple(segment.copied() if gpus else segment for segment in one_delta(opened))
+        return cls(segments=ready, width=widths.pop(), threads=threads, gpus=gpus)
 
     @property
     def live_ids(self) -> Ids:
@@ -95,7 +98,8 @@ class Index:
     def adding(self, ids_N: Ids, vectors_ND: Floats) -> Index:
         """With a small exact segment more, beside the lists. ValueError as :func:`segments.build`."""
         delta = segments.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
-        return self._of([*self.segments, Segment.open(delta, np.zeros(0, np.int64))], threads=self.threads)
+        opened = [*self.segments, Segment.open(delta, np.zeros(0, np.int64))]
+        return self._of(opened, threads=self.threads, gpus=self.gpus)
 
     def removing(self, ids: Ids) -> Index:
         """Without these, from the next search on. Those that are unknown count for nothing."""
@@ -103,8 +107,8 @@ class Index:
         return replace(self, segments=tuple(segment.without(gone) for segment in self.segments))
 
     def trying(self, effort: Effort) -> Index:
-        """The same, whose lists are searched with another effort than their own."""
-        return replace(self, segments=tuple(replace(segment, effort=effort) for segment in self.segments))
+        """The same, whose lists are searched with another effort than their own, and on the CPU."""
+        return replace(self, segments=tuple(segment.trying(effort) for segment in self.segments))
 
     def within(self, ids: Ids) -> Within:
         """Of ``ids`` those that live here."""
@@ -163,11 +167,7 @@ class Index:
     def _block(self, queries_BD: Floats, k: int, among: Sequence[Bits]) -> Neighbors:
         pairs = zip(self.segments, among, strict=True)
         found = joined([candidates(one, queries_BD, k, bits) for one, bits in pairs], axis=1)
-        best_BK = np.lexsort((found.ids, -found.scores), axis=1)[:, :k]
-        return Neighbors(
-            scores=np.take_along_axis(found.scores, best_BK, axis=1),
-            ids=np.take_along_axis(found.ids, best_BK, axis=1),
-        )
+        return best(found.scores, found.ids, k)
 
 
 def one_delta(opened: Sequence[Segment]) -> tuple[Segment, ...]:
@@ -183,15 +183,38 @@ def one_delta(opened: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def candidates(segment: Segment, queries_BD: Floats, k: int, among: Bits) -> Neighbors:
-    """At least the best k (or all) of those allowed, scored, in no order."""
+    """The best min(k, number of those allowed), scored, best first. No query depends on the others."""
     fetch = min(k + _MARGIN, among.count)
     rough_BC, at_BC = segment.fetched(queries_BD, fetch, among)
-    most = min(among.count, segments.MAX_FETCH)
-    while fetch < most and (rough_BC[:, k - 1] - rough_BC[:, -1] <= _TIE).any():
+    found = scored(segment, queries_BD, at_BC, k)
+    if fetch < (most := min(among.count, segments.MAX_FETCH)):
+        for row in np.flatnonzero(rough_BC[:, k - 1] - rough_BC[:, -1] <= _TIE).tolist():
+            wider = untied(segment, queries_BD[row : row + 1], k, among, most)
+            found.scores[row], found.ids[row] = wider.scores[0], wider.ids[0]
+    return found
+
+
+def untied(segment: Segment, query_1D: Floats, k: int, among: Bits, most: int) -> Neighbors:
+    """Of one query, with twice as many fetched until none that is left out may be as near as the k-th."""
+    fetch = k + _MARGIN
+    while True:
         fetch = min(2 * fetch, among.count)
-        rough_BC, at_BC = segment.fetched(queries_BD, fetch, among)
+        rough_1C, at_1C = segment.fetched(query_1D, fetch, among)
+        if fetch >= most or rough_1C[0, k - 1] - rough_1C[0, -1] > _TIE:
+            return scored(segment, query_1D, at_1C, k)
+
+
+def scored(segment: Segment, queries_BD: Floats, at_BC: Ids, k: int) -> Neighbors:
     vectors_BCD = segment.vectors(at_BC.ravel()).reshape(*at_BC.shape, segment.width)
-    return Neighbors(scores=inner_products(queries_BD, vectors_BCD), ids=segment.ids[at_BC])
+    return best(inner_products(queries_BD, vectors_BCD), segment.ids[at_BC], k)
+
+
+def best(scores_BC: Floats, ids_BC: Ids, k: int) -> Neighbors:
+    order_BK = np.lexsort((ids_BC, -scores_BC), axis=1)[:, :k]
+    return Neighbors(
+        scores=np.take_along_axis(scores_BC, order_BK, axis=1),
+        ids=np.take_along_axis(ids_BC, order_BK, axis=1),
+    )
 
 
 def inner_products(queries_BD: Floats, vectors_BCD: Floats) -> Floats:

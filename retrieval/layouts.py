@@ -11,6 +11,7 @@ Legend: N vectors, D embedding.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ class IndexConfig(Section):
 
     kind: Literal["auto", "flat", "ivf_flat", "ivf_pq"] = "auto"
     """``auto`` chooses by the two budgets."""
-    memory_mib: float = Field(4096, gt=0)
+    memory_mib: float = Field(1024, gt=0)
     """For the vectors, or the codes, of one segment. What takes more is cut into several."""
     latency_ms: float = Field(10.0, gt=0)
     """Of one query on one core: up to what fits, every vector is compared."""
@@ -71,10 +72,10 @@ class Layout:
 def chosen(num: int, width: int, config: IndexConfig) -> Layout:
     """By size: Flat, then IVF-Flat, then IVF-PQ, then IVF-PQ in several segments.
 
-    >>> [chosen(num, 512, IndexConfig()).kind for num in (10_000, 1_000_000, 10_000_000)]
+    >>> [chosen(num, 512, IndexConfig()).kind for num in (10_000, 400_000, 1_000_000)]
     ['flat', 'ivf_flat', 'ivf_pq']
-    >>> chosen(340_000_000, 512, IndexConfig()).segments
-    6
+    >>> chosen(100_000_000, 512, IndexConfig(memory_mib=4096)).segments
+    2
     """
     whole = num * (width * FLOAT32 + ID_BYTES)
     affordable = whole <= config.latency_ms * SCANNED_MB_PER_MS * 1e6
@@ -82,10 +83,10 @@ def chosen(num: int, width: int, config: IndexConfig) -> Layout:
     kind: Kind = "flat" if affordable and fits else "ivf_flat" if fits else "ivf_pq"
     if config.kind != "auto":
         kind = config.kind
-    for pieces in range(1, max(num, 1) + 1):
-        found = cut(num, pieces, width, kind, config)
-        if found.bytes <= config.memory_mib * MIB:
-            return found
+    found = cut(num, max(num, 1), width, kind, config)
+    if found.bytes <= config.memory_mib * MIB:
+        every = (cut(num, pieces, width, kind, config) for pieces in itertools.count(1))
+        return next(layout for layout in every if layout.bytes <= config.memory_mib * MIB)
     raise ValueError(
         f"retrieval.index.memory_mib = {config.memory_mib:g}: one vector and {found.lists} centroids "
         f"take {found.bytes / MIB:.3g}; raise it, or lower retrieval.index.lists"

@@ -40,6 +40,7 @@ TABLES_BYTES = 1 << 30
 4,096 lists and 128 codes."""
 _BLOCK_ROWS = 65_536
 _limits = threading.Lock()  # FAISS keeps its deserialisation limits in process-wide variables.
+_on_devices = threading.Lock()  # Its GPU indexes may be asked by one thread at a time.
 
 
 def train(vectors_ND: Floats, config: IndexConfig, *, num: int | None = None, threads: int = 1) -> bytes:
@@ -245,8 +246,17 @@ class Segment:
         return 0 if self.kind == "flat" else int(faiss.extract_index_ivf(self.inner).nlist)
 
     @property
+    def on_disk(self) -> int:
+        """Bytes of it that are read only where a candidate is judged by its vector."""
+        return self._halves_ND.nbytes if self.kind == "ivf_pq" and self._halves_ND is not None else 0
+
+    @property
     def dead(self) -> Ids:
         return self.ids[~self.alive.mask_N]
+
+    def trying(self, effort: Effort) -> Segment:
+        """Asked with another effort, on the CPU: a copy on a GPU keeps the one that it was made with."""
+        return replace(self, effort=effort, gpu=None)
 
     def copied(self) -> Segment:
         """With a copy on every GPU, where there are any and it has none."""
@@ -280,8 +290,9 @@ class Segment:
         if self.kind != "flat" and among is not self.alive and among.count <= GATHERED:
             return self._compared(queries_BD, fetch, np.flatnonzero(among.mask_N))
         if self.gpu is not None and among is self.alive and fetch + len(self.dead) <= MAX_FETCH:
-            return self._on_gpu(self.gpu, queries_BD, fetch)
-        scores_BC, at_BC = self._searched(queries_BD, fetch, among, among.count / len(self.ids))
+            scores_BC, at_BC = self._on_gpu(self.gpu, queries_BD, fetch)
+        else:
+            scores_BC, at_BC = self._searched(queries_BD, fetch, among, among.count / len(self.ids))
         short_B = (at_BC < 0).any(axis=1)
         if short_B.any():  # the probed lists held too few: every list is searched
             scores_BC[short_B], at_BC[short_B] = self._searched(queries_BD[short_B], fetch, among, 0.0)
@@ -307,9 +318,12 @@ class Segment:
         return scores_BC, at_BC
 
     def _on_gpu(self, gpu: Any, queries_BD: Floats, fetch: int) -> tuple[Floats, NDArray[np.int64]]:
-        """GPU indexes take no selector: the dead come too, and move behind."""
-        scores_BC, at_BC = gpu.search(queries_BD, fetch + len(self.dead))
-        order_BC = np.argsort(~self.alive.mask_N[at_BC], axis=1, kind="stable")[:, :fetch]
+        """GPU indexes take no selector: the dead come too, and move behind, and what is missing with them."""
+        with _on_devices:
+            scores_BC, at_BC = gpu.search(queries_BD, fetch + len(self.dead))
+        gone_BC = (at_BC < 0) | ~self.alive.mask_N[at_BC]
+        order_BC = np.argsort(gone_BC, axis=1, kind="stable")[:, :fetch]
+        at_BC = np.where(gone_BC, -1, at_BC)
         return np.take_along_axis(scores_BC, order_BC, axis=1), np.take_along_axis(at_BC, order_BC, axis=1)
 
     def _compared(

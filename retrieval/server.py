@@ -29,6 +29,15 @@ Opening = Callable[[int], Searcher]
 """Opens the index where it lies; told the threads of a search. It travels to each replica."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """An index, or a shard of one."""
+
+    opening: Opening
+    memory: int
+    """Bytes that it takes, as far as it is not read from disk."""
+
+
 class Replica:
     """One desk in an actor of Ray Serve.
 
@@ -109,19 +118,17 @@ class Asking:
 
 @contextlib.contextmanager
 def replicas(
-    openings: Sequence[Opening], shape: Shape, pool: Pool, *, app: str, address: str | None
+    parts: Sequence[Part], shape: Shape, pool: Pool, *, app: str, address: str | None
 ) -> Iterator[Told]:
-    """A pool for each opening, which is a shard. Joins or starts Ray, and ends with all of them gone."""
-    beside = replace(pool, beside=len(openings))
+    """A pool for each part, which is a shard. Joins or starts Ray, and ends with all of them gone."""
     with contextlib.ExitStack() as stack:
-        shards = [
-            Asking(
-                stack.enter_context(
-                    running(Replica, (opening, shape), beside, app=named(app, number), address=address)
-                )
+        shards = []
+        for number, part in enumerate(parts):
+            mine = replace(pool, memory=part.memory, beside=len(parts))
+            arguments, name = (part.opening, shape), named(app, number)
+            shards.append(
+                Asking(stack.enter_context(running(Replica, arguments, mine, app=name, address=address)))
             )
-            for number, opening in enumerate(openings)
-        ]
         yield shards[0] if len(shards) == 1 else Sharded(shards)
 
 

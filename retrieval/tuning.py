@@ -46,6 +46,8 @@ class Built:
     recall_at_10: float
     """Against exact search."""
     queries: int
+    resident: int
+    """Bytes that are in memory; the others are mapped, and read where a candidate is judged."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -57,6 +59,7 @@ class Built:
             "recall_at_10": self.recall_at_10,
             "queries": self.queries,
             "bytes": len(self.segment),
+            "resident": self.resident,
         }
 
 
@@ -66,9 +69,15 @@ def tuned(segment: bytes, queries_BD: Floats, config: IndexConfig, *, threads: i
     """
     opened = Index.open([segment], threads=threads)
     (one,) = opened.segments
-    if one.kind == "flat":
+    if one.kind == "flat" or not len(one.ids):
         return Built(
-            segment=segment, kind=one.kind, lists=0, effort=Effort(probes=0), recall_at_10=1.0, queries=0
+            segment=segment,
+            kind=one.kind,
+            lists=one.lists,
+            effort=one.effort,
+            recall_at_10=1.0,
+            queries=0,
+            resident=len(segment) - one.on_disk,
         )
     exact_BK = exact(one, queries_BD, threads=threads)
     effort, found = cheapest(opened, queries_BD, exact_BK, config)
@@ -85,6 +94,7 @@ def tuned(segment: bytes, queries_BD: Floats, config: IndexConfig, *, threads: i
         effort=effort,
         recall_at_10=round(found, 4),
         queries=len(queries_BD),
+        resident=len(segment) - one.on_disk,
     )
 
 

@@ -35,15 +35,15 @@ class DoorOptions:
     open: Annotated[bool, Parameter(negative="")] = False
     """Ask nobody for a token; on loopback only."""
     replicas: int = 1
-    """Copies of the model, one CPU each, and a share of the GPUs where there are any."""
+    """Copies of the model, each with a CPU (or --threads), and a share of the GPUs where there are any."""
     queue: int = 256
     """Requests that wait; more are answered 503."""
     address: str | None = None
     """Ray cluster to join; default $RAY_ADDRESS, else a local Ray."""
 
-    def lookers(self, most: int) -> int:
+    def lookers(self, most: int, *, shards: int = 1) -> int:
         """Processes of a replica that decode pictures: its share of this machine's cores."""
-        return max(1, min(most, len(os.sched_getaffinity(0)) // self.replicas))
+        return max(1, min(most, len(os.sched_getaffinity(0)) // (self.replicas * shards)))
 
     def cluster(self) -> str | None:
         return self.address or os.environ.get("RAY_ADDRESS")

@@ -43,6 +43,8 @@ class Pool:
     """Requests that wait for one."""
     cpus: int = 1
     """Of a replica."""
+    memory: int = 0
+    """Bytes of a replica, so that several stand on machines that hold them."""
     beside: int = 1
     """Pools of this kind that share the cluster, this one among them."""
 
@@ -105,7 +107,7 @@ def running(
         deployment = serve.deployment(
             name=DEPLOYMENT,
             num_replicas=pool.count,
-            ray_actor_options={"num_cpus": pool.cpus, "num_gpus": gpus(pool)},
+            ray_actor_options={"num_cpus": pool.cpus, "num_gpus": gpus(pool), "memory": pool.memory},
             max_ongoing_requests=max(LEAST, AHEAD * pool.max_batch),
             max_queued_requests=pool.queued,
             graceful_shutdown_timeout_s=END_S,
@@ -130,6 +132,11 @@ def gpus(pool: Pool) -> float:
         shards = f" of {pool.beside} shards" if pool.beside > 1 else ""
         raise ValueError(
             f"--replicas {pool.count}{shards}: the cluster has {cpus} CPUs, {each} a replica; ask for fewer"
+        )
+    if pool.count * pool.memory > (room := total.get("memory", 0)):
+        raise ValueError(
+            f"--replicas {pool.count}: the cluster has {room / 2**30:.1f} GiB of memory, and one takes "
+            f"{pool.memory / 2**30:.1f}; ask for fewer, or join a larger cluster (--address)"
         )
     found = total.get("GPU", 0)
     return 1 / math.ceil(count / found) if found else 0.0

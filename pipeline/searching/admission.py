@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import functools
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,8 +24,9 @@ from pipeline.searching.holdings import Holdings, Licenses
 from pipeline.searching.standing import Standing
 from retrieval.serving.admission import Admitted, Grant, Rows
 
-KEPT = 64
-"""Purposes that are kept decided: 3 MB each of a million members."""
+KEPT, PREPARED = 64, 8
+"""Purposes beside the tokens' own that are kept decided, 3 MB each of a million members; and how many of
+these are decided anew before a revocation stands, 8 ms each."""
 Key = tuple[Grant, Standing, int]
 """The last is how many of the instants at which a licence begins or ends are past."""
 
@@ -38,8 +40,10 @@ class Admission:
     """The corpus's own: its model, and the contracts that prevail."""
     now: Callable[[], datetime]
     standing: Standing
+    own: frozenset[Grant]
+    """Those of tokens: what callers narrow them to never takes their place."""
     _instants: Sequence[datetime] = field(init=False)
-    _made: dict[Key, Admitted] = field(default_factory=dict)
+    _made: OrderedDict[Key, Admitted] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -50,25 +54,32 @@ class Admission:
 
     def prepare(self, standing: Standing) -> None:
         """Decide for those who asked before, so that nobody waits for it once it stands."""
-        for grant in {grant for grant, *_ in [*self._made]}:
+        with self._lock:
+            asked = dict.fromkeys(grant for grant, *_ in reversed(self._made))
+        narrowed = [grant for grant in asked if grant not in self.own]
+        for grant in [*(grant for grant in asked if grant in self.own), *narrowed[:PREPARED]]:
             self._admitted(grant, standing)
 
     def load(self, standing: Standing) -> None:
         """From here on."""
         self.standing = standing
         with self._lock:
-            self._made = {key: made for key, made in self._made.items() if key[1] is standing}
+            self._made = OrderedDict((key, made) for key, made in self._made.items() if key[1] is standing)
 
     def _admitted(self, grant: Grant, standing: Standing) -> Admitted:
         now = self.now()
         key = (grant, standing, bisect.bisect_right(self._instants, now))
-        found = self._made.get(key)
-        if found is None:
-            found = admitted(self.holdings, standing, purposed(self.purpose, grant), now)
-            with self._lock:
-                self._made[key] = found
-                while len(self._made) > KEPT:
-                    del self._made[next(iter(self._made))]
+        with self._lock:
+            found = self._made.get(key)
+            if found is not None:
+                self._made.move_to_end(key)
+                return found
+        found = admitted(self.holdings, standing, purposed(self.purpose, grant), now)
+        with self._lock:
+            self._made[key] = found
+            narrowed = [made for made in self._made if made[0] not in self.own]
+            for oldest in narrowed[: max(0, len(narrowed) - KEPT)]:
+                del self._made[oldest]
         return found
 
 

@@ -21,7 +21,7 @@ class Files:
 
     segments: tuple[refs.Ref, ...]
     sizes: tuple[int, ...]
-    """In bytes, of each segment."""
+    """In bytes of memory, of each segment: without the vectors that stay on disk."""
     tombstones: Ids
     projection: refs.Ref
     encoder: EncoderConfig
@@ -31,7 +31,7 @@ def files(corpus: Corpus, version: Version) -> Files:
     shards = [shard for _, shard in sorted(corpus.artifact(version, "index").shards.items())]
     return Files(
         segments=refs.each(corpus.store, shards, SEGMENT),
-        sizes=tuple(shard.files[SEGMENT].size for shard in shards),
+        sizes=tuple(shard.facts.get("resident", shard.files[SEGMENT].size) for shard in shards),
         tombstones=withdrawn.tombstones(corpus.store, version),
         projection=refs.of(corpus.store, corpus.artifact(version, "align").only, PROJECTION),
         encoder=encoder_of(corpus, version),
@@ -66,7 +66,7 @@ def encoder_of(corpus: Corpus, version: Version) -> EncoderConfig:
 
 def searcher(threads: int, *, of: Files) -> Searcher:
     return Searcher(
-        index=Index.open([ref.mapped() for ref in of.segments], of.tombstones, threads=threads),
+        index=Index.open([ref.mapped() for ref in of.segments], of.tombstones, threads=threads, gpus=True),
         encoder=load_encoder(of.encoder),
         projection=Projection.of(of.projection.read()),
         side=of.encoder.side,

@@ -48,7 +48,7 @@ class Service:
     def of(corpus: Corpus, version: Version, *, given: TokenLines | None, place: Place | None) -> Service:
         """Opened, with all that is revoked by now. ValueError for tokens and revocations that are none."""
         purpose = Purpose.model_validate(dict(corpus.artifact(version, "decide").settings), strict=False)
-        callers, grants = tokens.read(given, purpose)
+        guests = tokens.read(given, purpose)
         table = members.read(corpus, version)
         held = holdings.read(corpus, version, table)
         watch = Watch(corpus=corpus, place=place, holdings=held, now=now)
@@ -57,10 +57,12 @@ class Service:
             version=version,
             catalogue=Catalogue.of(table.append_column(holdings.DATE, held.dates).select(GIVEN.names)),
             shelf=Shelf.of(corpus, version, table),
-            admission=Admission(holdings=held, purpose=purpose, now=now, standing=watch.begin()),
+            admission=Admission(
+                holdings=held, purpose=purpose, now=now, standing=watch.begin(), own=guests.own
+            ),
             watch=watch,
-            callers=callers,
-            grants=grants,
+            callers=guests.callers,
+            grants=guests.grants,
         )
 
     def door(self, searching: Searching, facts: Facts, *, rates: Rates, max_requests: int) -> Door:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cyclopts import Parameter
@@ -70,24 +71,28 @@ def serve(*, options: ReadOptions | None = None, service: ServeOptions | None = 
     check_wait(service.wait_ms)
     place = None if service.revocations is None else Place.at(service.revocations)
     corpus = options.open()
+    version = corpus.newest()
+    shards = opening.sharded(opening.files(corpus, version), service.shards)
     with listening.bound(service.host, service.port) as at:
-        opened = Service.of(corpus, corpus.newest(), given=tokens(service, os.environ), place=place)
+        opened = Service.of(corpus, version, given=tokens(service, os.environ), place=place)
         os.environ.pop(TOKEN, None)  # what Ray starts inherits the rest
-        with replicas(opened, service, at) as asking:
+        with replicas(shards, service, at) as asking:
             asyncio.run(answered(opened, asking, at, options=options, service=service))
     say("ended")
 
 
 def replicas(
-    opened: Service, service: ServeOptions, at: socket.socket
+    shards: Sequence[opening.Files], service: ServeOptions, at: socket.socket
 ) -> contextlib.AbstractContextManager[Told]:
-    whole = opening.files(opened.corpus, opened.version)
     return server.replicas(
-        [functools.partial(opening.searcher, of=mine) for mine in opening.sharded(whole, service.shards)],
+        [
+            server.Part(opening=functools.partial(opening.searcher, of=mine), memory=sum(mine.sizes))
+            for mine in shards
+        ],
         Shape(
             max_batch=service.max_batch,
             wait_s=service.wait_ms / 1000,
-            lookers=service.lookers(MAX_LOOKERS),
+            lookers=service.lookers(MAX_LOOKERS, shards=service.shards),
             threads=service.threads,
         ),
         Pool(

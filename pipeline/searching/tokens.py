@@ -6,10 +6,11 @@ rule: no message repeats a word of it. What stands in the wrong place may be hal
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import get_args
 
+from infra.countries import COUNTRIES
 from infra.serving.callers import Anyone, Caller, Callers, Tokens, digest
 from infra.serving.options import TokenLines
 from pipeline.contract import Use
@@ -18,15 +19,24 @@ from retrieval.serving.admission import Grant, Territory
 
 SHOWN = "retrieval_display"
 USES: frozenset[str] = frozenset(get_args(Use))
-COUNTRY = re.compile("[A-Z]{2}")
 FIX = "write TOKEN uses=retrieval_display,commercial territory=DE,FR, with one space between words"
 
 
-def read(given: TokenLines | None, purpose: Purpose) -> tuple[Callers, Callable[[Caller], Grant]]:
-    """Whom to let in, and what each may ask for; what is not said is as the corpus has it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guests:
+    callers: Callers
+    """Whom to let in."""
+    grants: Callable[[Caller], Grant]
+    """What each may ask for."""
+    own: frozenset[Grant]
+    """All of these."""
+
+
+def read(given: TokenLines | None, purpose: Purpose) -> Guests:
+    """What a token does not say is as the corpus has it."""
     default = Grant(uses=frozenset({SHOWN}), territory=territory_of(purpose))
     if given is None:
-        return Anyone(), lambda _caller: default
+        return Guests(callers=Anyone(), grants=lambda _caller: default, own=frozenset({default}))
     lines = [line.split() for line in given.lines.splitlines() if line.strip()]
     callers = Tokens.of("\n".join(words[0] for words in lines), source=given.source)
     grants: dict[Caller, Grant] = {}
@@ -35,7 +45,7 @@ def read(given: TokenLines | None, purpose: Purpose) -> tuple[Callers, Callable[
         if digest(token) in grants:
             raise ValueError(f"{where}: that token stands above too; keep one of the lines")
         grants[digest(token)] = grant(words, default, where)
-    return callers, grants.__getitem__
+    return Guests(callers=callers, grants=grants.__getitem__, own=frozenset(grants.values()))
 
 
 def grant(words: list[str], default: Grant, where: str) -> Grant:
@@ -56,7 +66,7 @@ def territory(told: Mapping[str, str], default: Grant, where: str) -> Territory:
     if told["territory"] == "worldwide":
         return "worldwide"
     codes = told["territory"].split(",")
-    if not all(map(COUNTRY.fullmatch, codes)):
+    if not COUNTRIES.issuperset(codes):
         raise ValueError(f"{where}: territory= is neither worldwide nor ISO 3166-1 codes; {FIX}")
     return frozenset(codes)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from infra.countries import COUNTRIES
 from retrieval.serving.admission import Admitted, Grant, Territory
 from retrieval.serving.catalogue import LICENSE, Catalogue
 from retrieval.serving.queries import MAX_IMAGE, MAX_K
@@ -57,7 +58,10 @@ def told(about: About, own: Grant, grant: Grant, admitted: Admitted, catalogue: 
         "open": about.open,
         "uses": sorted(grant.uses),
         "territory": spelled(grant.territory),
-        "narrower": {"uses": sorted(about.uses - own.uses), "territory": spelled(own.territory)},
+        "narrower": {
+            "uses": sorted(about.uses - own.uses),
+            "territory": sorted(COUNTRIES if own.territory == "worldwide" else own.territory),
+        },
         "max_k": MAX_K,
         "max_image_bytes": MAX_IMAGE,
         **facets(admitted, catalogue),

@@ -1,7 +1,7 @@
 """What a search asks: the body of a request, read and bounded, or refused by the field that is wrong.
 
-The surprising rule: nothing is passed over. A field that nobody knows, a list without a value and a weight of
-nothing are each refused, since whoever wrote it meant something by it.
+The surprising rule: nothing is passed over. A field that nobody knows, a list without a value and the weight
+of what is not asked are each refused, since whoever wrote it meant something by it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.countries import COUNTRIES
 from infra.serving import bodies
 from infra.serving.refusal import Refusal
 from retrieval.serving.catalogue import COLUMNS, LICENSE, Where
@@ -35,7 +36,6 @@ MAX_VALUES = 2000
 FACETS = (LICENSE, *COLUMNS)
 RIGHTS = ("uses", "territory")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-COUNTRY = re.compile("[A-Z]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ def parsed(body: bytes, bounds: Bounds) -> Query:
     """Raises :class:`Refusal`."""
     given = object_of(bodies.document(body, most_values=MAX_VALUES + bounds.width), BODY, "the body")
     where = object_of(given.get("where", {}), (*FACETS, "since", "until", *RIGHTS), "where")
-    weights = object_of(given.get("weights", {}), [*PARTS], "weights")
     asked = [name for name in PARTS if name in given]
+    weights = object_of(given.get("weights", {}), asked, "weights")
     if not asked:
         told = ", ".join(given) or "nothing"
         raise Refusal(422, "nothing is asked", value=told, fix=f"give one or more of {', '.join(PARTS)}")
@@ -234,7 +234,7 @@ def known(uses: frozenset[str], all_uses: frozenset[str]) -> frozenset[str]:
 
 
 def places(given: frozenset[str]) -> frozenset[str]:
-    if wrong := sorted(code for code in given if not COUNTRY.fullmatch(code)):
+    if wrong := sorted(given - COUNTRIES):
         raise Refusal(
             422, "where.territory has no country", value=wrong[0], fix="write ISO 3166-1 codes: DE, FR"
         )

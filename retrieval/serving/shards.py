@@ -8,9 +8,10 @@ A shard that does not answer fails the search: nobody is told the best of a part
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+import itertools
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from retrieval.segments import Floats
 from retrieval.serving.asking import Asked, Cancelled, Facts, Found, Ranked, Searching, Sought
 from retrieval.serving.queries import Given, Picture
 from tokenizer_service.serving.looking import Unfit
+
+T = TypeVar("T")
 
 
 class Told(Searching, Protocol):
@@ -34,25 +37,28 @@ class Shard(Told, Protocol):
 @dataclass(frozen=True, slots=True)
 class Sharded:
     shards: Sequence[Shard]
+    _turns: Iterator[int] = field(default_factory=itertools.count)
+    """Whose turn it is to look at what is asked."""
 
     async def search(self, asked: Asked) -> Found:
         parts = await self._directed(asked.parts)
         if isinstance(parts, Unfit):
             return parts
         directed = replace(asked, parts=parts)
-        return merged(await asyncio.gather(*(shard.search(directed) for shard in self.shards)), asked.k)
+        return merged(await together([shard.search(directed) for shard in self.shards]), asked.k)
 
     async def alive(self) -> bool:
-        return all(await asyncio.gather(*(shard.alive() for shard in self.shards)))
+        return all(await together([shard.alive() for shard in self.shards]))
 
     async def facts(self) -> Facts:
-        found = await asyncio.gather(*(shard.facts() for shard in self.shards))
+        found = await together([shard.facts() for shard in self.shards])
         return replace(found[0], vectors=sum(one.vectors for one in found))
 
     async def _directed(self, parts: Sequence[Sought | Picture]) -> tuple[Given, ...] | Unfit:
-        """By the first shard, and by each of the others what those before it do not hold."""
+        """By one shard, and by each of the others what those before it do not hold."""
         found: dict[int, Given] = {}
-        for shard in self.shards:
+        first = next(self._turns) % len(self.shards)
+        for shard in (*self.shards[first:], *self.shards[:first]):
             missing = [place for place in range(len(parts)) if place not in found]
             if not missing:
                 break
@@ -62,6 +68,16 @@ class Sharded:
             known = zip(missing, vectors, strict=True)
             found |= {place: Given(vector_D) for place, vector_D in known if vector_D is not None}
         return tuple(found[place] for place in range(len(parts)))
+
+
+async def together(asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All that they answer. Where one fails the others are cancelled: they would work for nobody."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in asked]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def merged(found: Sequence[Found], k: int) -> Found:

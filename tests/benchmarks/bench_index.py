@@ -6,8 +6,7 @@ for its index and 12 GB to build it. Every index gives a curve: queries a second
 against recall@10. Then each is asked at its fastest setting that reaches 0.95 on the tuning queries, in
 turns, ROUNDS times; what is reported are medians of ratios.
 
-PARDALIS_VECTORS sets the number (1,000,000); PARDALIS_PEERS the peers (``autofaiss,hnsw:16:80,ivf``). Indexes
-and their build times are kept in PARDALIS_BENCH. All on two threads.
+PARDALIS_VECTORS sets the number (1,000,000), PARDALIS_PEERS the peers. Indexes and their build times are kept in PARDALIS_BENCH. All on two threads.
 """
 
 from __future__ import annotations
@@ -25,13 +24,16 @@ from typing import Any
 import faiss
 import numpy as np
 
+from retrieval import layouts
+from retrieval.layouts import IndexConfig
 from tests.benchmarks import clustered, crops, peer_index, photographs
 
-TARGET, ROUNDS, QUERIES, K = 0.95, 3, 2048, 10
+TARGET, SPARE, ROUNDS, QUERIES, K = 0.95, 0.002, 3, 2048, 10
+"""SPARE is asked for beside the target on the tuning queries; on the others it has to be reached."""
 PEER_PACKAGES = ("autofaiss==2.18.0", "pyarrow<=25.0.1", "numpy<2", "faiss-cpu")
 NUM = int(os.environ.get("PARDALIS_VECTORS", "1000000"))
 CROPS = 50_000
-PEERS = os.environ.get("PARDALIS_PEERS", "autofaiss,hnsw:16:80,ivf").split(",")
+PEERS = os.environ.get("PARDALIS_PEERS", "autofaiss,hnsw:16:80,hnsw:32:100,ivf").split(",")
 LISTS = {"clustered": (512, 1024, 2048, 4096), "crops": (128, 256, 512, 1024)}
 LADDER = {
     "hnsw": (16, 32, 64, 128, 256, 512),
@@ -77,8 +79,10 @@ def compared(data: Asked) -> dict[str, Any]:
     }
     lists = max(data.lists, key=lambda lists: best(curves[f"ours-{lists}"])["qps_256"])
     mine = f"ours-{lists}"
+    num, width = np.load(data.base, mmap_mode="r").shape
     found = {
-        "vectors": len(np.load(data.base, mmap_mode="r")),
+        "vectors": num,
+        "by_rule": by_rule(num, width),
         "paired": {kind: in_turns(folder, mine, kind, curves, data.told) for kind in PEERS},
         "lists": {name: best(curves[f"ours-{name}"]) for name in data.lists},
         "builds": {mine: ours[lists], **peers},
@@ -87,6 +91,12 @@ def compared(data: Asked) -> dict[str, Any]:
     if data.base.name.startswith("clustered"):
         found["forgetting"] = called([*OURS, "forget", folder / f"{mine}.index"])
     return found
+
+
+def by_rule(num: int, width: int) -> dict[str, Any]:
+    """What the product chooses for as many."""
+    layout = layouts.chosen(num, width, IndexConfig())
+    return {"kind": layout.kind, "lists": layout.lists}
 
 
 def prepared(name: str) -> Asked:
@@ -150,11 +160,11 @@ def curve(folder: Path, name: str, queries: tuple[Path, Path]) -> list[dict[str,
 
 
 def best(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fastest setting that reaches the target, else what comes nearest."""
-    enough = [point for point in points if point["recall"] >= TARGET]
-    return max(
-        enough, key=lambda point: point["qps_256"], default=max(points, key=lambda point: point["recall"])
-    )
+    """The fastest setting that reaches the target."""
+    enough = [point for point in points if point["recall"] >= TARGET + SPARE]
+    if not enough:
+        raise AssertionError(f"no setting reaches {TARGET + SPARE}: {points}")
+    return max(enough, key=lambda point: point["qps_256"])
 
 
 def in_turns(
@@ -177,6 +187,8 @@ def in_turns(
             for key in rounds[0][name]
             if key != "setting"
         }
+        if told[role]["recall"] < TARGET:
+            raise AssertionError(f"{name} finds {told[role]['recall']} on the queries that are reported")
     for batch in BATCHES:
         ratios = [one[mine][f"qps_{batch}"] / one[kind][f"qps_{batch}"] for one in rounds]
         told[f"ratio_{batch}"] = round(statistics.median(ratios), 3)

@@ -13,6 +13,7 @@ import asyncio
 import base64
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -38,6 +39,7 @@ SECONDS = float(os.environ.get("PARDALIS_BENCH_SECONDS", "60"))
 MEMBERS = int(os.environ.get("PARDALIS_BENCH_MEMBERS", "100000"))
 WARM_S = SECONDS / 10
 PATIENCE_S = 900
+TAKES_EFFECT_S = 1.0
 TARGET = 3 * 123
 """Of the licence that the token sees, as every third."""
 KINDS = ("text", "new text", "filtered", "uid", "image", "vector")
@@ -211,6 +213,11 @@ def run() -> dict[str, Any]:
             small, memory = thumbnails(url, 200), memory_mb(process)
     assert not load["errors"], f"{load['errors']} requests were not answered 200"
     assert not load["with_it_once_it_was_out"], "an answer held what another had shown to be revoked"
+    assert load["with_the_asset_before"], (
+        "what is revoked was in no answer, so nothing is shown by its absence"
+    )
+    assert load["first_without_it_after_s"] < math.inf, "the revocation never took effect"
+    assert load["last_with_it_after_s"] < TAKES_EFFECT_S, "an answer held it too long"
     return {
         "unit": "ms at p99",
         "ours": load["p99_ms"],

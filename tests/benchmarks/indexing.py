@@ -23,7 +23,7 @@ from retrieval.segments import Effort
 from tests.benchmarks import clustered
 from tests.benchmarks.peer_index import THREADS, cpu_s, peak_mib, rate
 
-CHANGED, ASKED = 10_000, 100_000
+CHANGED, ASKED, MOST_S = 10_000, 100_000, 2.0
 STRANGE = 1_000_003
 """Ids are that many apart: nothing may take them for positions."""
 
@@ -81,11 +81,14 @@ def forget(path: Path) -> dict[str, Any]:
     took = time.perf_counter() - began
     queries_BD = np.concatenate([own_BD, new_ND, clustered.drawn(ASKED - 2 * CHANGED, 4)])
     ids_BK = index.search(queries_BD, 10).ids
+    returned = int(np.isin(ids_BK, gone).sum())
+    if returned or took > MOST_S:
+        raise AssertionError(f"{took:.2f} s to forget and to add; {returned} answers held what was removed")
     return {
         "removed_and_added": 2 * CHANGED,
         "seconds": round(took, 3),
         "queries": len(queries_BD),
-        "removed_returned": int(np.isin(ids_BK, gone).sum()),
+        "removed_returned": returned,
         "added_found": round(float((ids_BK[CHANGED : 2 * CHANGED, 0] > every.max()).mean()), 4),
     }
 

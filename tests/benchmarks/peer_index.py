@@ -1,8 +1,8 @@
 """What ``bench_index`` runs in a venv that has autofaiss, numpy and faiss-cpu, and nothing of ours.
 
 ``python peer_index.py build KIND BASE.npy INDEX`` and ``measure INDEX QUERIES.npy EXACT.npy SETTING…``; each
-prints JSON. KIND is ``autofaiss`` (4 GB for the index, 12 GB for the build), ``hnsw:M:EF`` or ``ivf`` (4,096
-lists, as FAISS's guidelines have it for a million). A setting is an efSearch or an nprobe.
+prints JSON. KIND is ``autofaiss`` (4 GB for the index, 12 GB for the build), ``hnsw:M:EF`` or ``ivf`` (4
+sqrt(N) lists, as FAISS's guidelines have it). A setting is an efSearch or an nprobe.
 """
 
 import json
@@ -58,7 +58,8 @@ def built(kind: str, base: Path, out: Path) -> faiss.Index:
         index = faiss.IndexHNSWFlat(width, neighbors, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = construction
     else:
-        index = faiss.index_factory(width, "IVF4096,Flat", faiss.METRIC_INNER_PRODUCT)
+        lists = 1 << round(np.log2(4 * len(vectors) ** 0.5))
+        index = faiss.index_factory(width, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
         index.train(np.ascontiguousarray(vectors[:: max(1, len(vectors) // 200_000)]))
     for at in range(0, len(vectors), 100_000):
         index.add(np.ascontiguousarray(vectors[at : at + 100_000]))

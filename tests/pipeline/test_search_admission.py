@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.countries import COUNTRIES
 from pipeline import credit, deciding, rights
 from pipeline.contract import License, Revocation
 from pipeline.embedded import NOTHING, Extracted, signals
@@ -55,6 +56,7 @@ def admission(
         purpose=purpose or Purpose(),
         now=lambda: now,
         standing=standing_of(found, records, now),
+        own=frozenset({EVERYWHERE}),
     )
 
 
@@ -266,6 +268,21 @@ def test_what_was_decided_is_kept_until_something_changes() -> None:
     stands.load(taken)
     assert shown(stands.admit(EVERYWHERE), found) == ["acme:a0"]
     assert stands.admit(EVERYWHERE) is stands.admit(EVERYWHERE)
+
+
+def test_what_callers_narrow_their_grants_to_never_takes_the_place_of_a_grant() -> None:
+    found = held([asset(0), asset(1)], [license_()])
+    stands = admission(found)
+    own = stands.admit(EVERYWHERE)
+    narrowed = [Grant(uses=SHOWN, territory=frozenset({code})) for code in sorted(COUNTRIES)]
+    kept = [stands.admit(grant) for grant in narrowed]
+    assert stands.admit(EVERYWHERE) is own
+    assert stands.admit(narrowed[-1]) is kept[-1]
+    assert stands.admit(narrowed[0]) is not kept[0]
+    taken = standing_of(found, [revocation(targets=["a1"])])
+    stands.prepare(taken)
+    stands.load(taken)
+    assert shown(stands.admit(narrowed[-1]), found) == shown(stands.admit(EVERYWHERE), found) == ["acme:a0"]
 
 
 def test_the_licence_and_the_credit_are_those_of_the_purpose_that_asks() -> None:

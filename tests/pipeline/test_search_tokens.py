@@ -18,28 +18,28 @@ def lines(*told: str) -> TokenLines:
 
 
 def test_a_line_says_what_its_token_is_for_and_the_corpus_the_rest() -> None:
-    callers, grants = read(
+    guests = read(
         lines(
             FIRST, f"{SECOND} uses=commercial", "", f"{THIRD} territory=US uses=retrieval_display,evaluation"
         ),
         Purpose(territory=("DE", "FR")),
     )
-    assert isinstance(callers, Tokens)
+    assert isinstance(guests.callers, Tokens)
     places = frozenset({"DE", "FR"})
     for token, expected in (
         (FIRST, Grant(uses=frozenset({"retrieval_display"}), territory=places)),
         (SECOND, Grant(uses=frozenset({"retrieval_display", "commercial"}), territory=places)),
         (THIRD, Grant(uses=frozenset({"retrieval_display", "evaluation"}), territory=frozenset({"US"}))),
     ):
-        assert grants(callers.caller(f"Bearer {token}")) == expected
+        assert guests.grants(guests.callers.caller(f"Bearer {token}")) == expected
 
 
 def test_worldwide_is_a_territory_and_everybody_has_the_corpus_s_own_where_nobody_is_asked() -> None:
-    callers, grants = read(lines(f"{FIRST} territory=worldwide"), Purpose(territory=("DE",)))
-    assert grants(callers.caller(f"Bearer {FIRST}")).territory == "worldwide"
-    callers, grants = read(None, Purpose(territory=("DE",)))
-    assert callers == Anyone()
-    assert grants(b"") == Grant(uses=frozenset({"retrieval_display"}), territory=frozenset({"DE"}))
+    guests = read(lines(f"{FIRST} territory=worldwide"), Purpose(territory=("DE",)))
+    assert guests.grants(guests.callers.caller(f"Bearer {FIRST}")).territory == "worldwide"
+    guests = read(None, Purpose(territory=("DE",)))
+    assert guests.callers == Anyone()
+    assert guests.grants(b"") == Grant(uses=frozenset({"retrieval_display"}), territory=frozenset({"DE"}))
 
 
 @pytest.mark.parametrize(

@@ -163,10 +163,15 @@ def test_what_is_taken_out_of_the_index_is_found_no_more_and_still_shown(tmp_pat
         watched.corpus.publish(lease, head, version)
     assert watched.look() == ""
     assert watched.standing.withdrawn_N.tolist() == [False, True, False, False]
+    everywhere = Grant(uses=SHOWN, territory="worldwide")
     stands = Admission(
-        holdings=watched.found.holdings, purpose=Purpose(), now=lambda: NOW, standing=watched.standing
+        holdings=watched.found.holdings,
+        purpose=Purpose(),
+        now=lambda: NOW,
+        standing=watched.standing,
+        own=frozenset({everywhere}),
     )
-    admitted = stands.admit(Grant(uses=SHOWN, territory="worldwide"))
+    admitted = stands.admit(everywhere)
     assert admitted.shown_N.all()
     assert admitted.found_N.tolist() == [True, False, True, True]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from retrieval import layouts
 from retrieval.encoders import normalised
 from retrieval.index import Index
-from retrieval.layouts import IndexConfig
+from retrieval.layouts import IndexConfig, Kind
 from retrieval.recall import recall
 from retrieval.segments import Floats, Ids, build, train
 
@@ -349,9 +349,38 @@ def test_queries_that_cannot_be_are_refused(queries_BD: Floats, k: int, message:
 def test_a_gpu_answers_as_the_cpu_does(config: IndexConfig) -> None:
     vectors_ND = normalised(np.random.default_rng(0).normal(size=(2000, WIDTH)))
     segment, gone = build(np.arange(2000), vectors_ND, config), np.arange(0, 2000, 3)
-    index = Index.open([segment], gone)
+    index = Index.open([segment], gone, gpus=True)
     assert index.segments[0].gpu is not None
     found = index.search(vectors_ND[:50], 20)
     alive = np.setdiff1d(np.arange(2000), gone)
     exact_BK, _ = brute_force(alive, vectors_ND[alive], vectors_ND[:50], 20)
     assert np.array_equal(found.ids, exact_BK)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(faiss.get_num_gpus() == 0, reason="FAISS sees no GPU")
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
+def test_lists_that_hold_too_few_are_no_members_that_a_gpu_makes_up(kind: Kind) -> None:
+    """One list of sixteen is visited, and more is asked for than it holds."""
+    vectors_ND = normalised(np.random.default_rng(0).normal(size=(2000, WIDTH)))
+    config = IndexConfig(kind=kind, lists=16, probes=1)
+    segment, gone = build(np.arange(2000), vectors_ND, config), np.arange(0, 2000, 3)
+    found = Index.open([segment], gone, gpus=True).search(vectors_ND[:50], 400)
+    assert found.ids.shape == (50, 400)
+    assert all(len(np.unique(row)) == 400 for row in found.ids)
+    assert not np.isin(found.ids, gone).any()
+
+
+@given(seed=st.integers(0, 9), rows=st.lists(st.integers(0, 19), min_size=1, max_size=6))
+def test_a_query_is_answered_in_company_as_it_is_alone(seed: int, rows: list[int]) -> None:
+    """Also where codes propose, and where the vector of one of them is there many times."""
+    vectors_ND = clustered(600, seed=seed)
+    vectors_ND[:60] = vectors_ND[0]  # more equals than are fetched beyond k
+    config = CODED.model_copy(update={"lists": 4, "probes": 2})
+    index = Index.open([build(np.arange(600), vectors_ND, config)])
+    queries_BD = np.concatenate([vectors_ND[:1], clustered(20, seed=99)])[rows]
+    together = index.search(queries_BD, 10)
+    for row, query_D in enumerate(queries_BD):
+        alone = index.search(query_D[None], 10)
+        assert np.array_equal(alone.ids[0], together.ids[row])
+        assert np.array_equal(alone.scores[0], together.scores[row])

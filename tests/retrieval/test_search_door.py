@@ -14,6 +14,7 @@ from fastapi.openapi.models import OpenAPI
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from infra.countries import COUNTRIES
 from infra.serving.callers import Tokens, digest
 from retrieval import page
 from retrieval.serving.admission import Admitted, Grant
@@ -230,7 +231,7 @@ def test_the_facts_are_those_of_the_interface(app: Door, hidden: set[str]) -> No
         "open": True,
         "uses": ["retrieval_display"],
         "territory": "worldwide",
-        "narrower": {"uses": ["commercial"], "territory": "worldwide"},
+        "narrower": {"uses": ["commercial"], "territory": sorted(COUNTRIES)},
         "max_k": 200,
         "max_image_bytes": 16 << 20,
         "facets_left_out": {},
