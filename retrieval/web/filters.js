@@ -2,7 +2,7 @@
 
 import { button, element, find, icon } from "./elements.js";
 import { FACETS, narrowed, RIGHTS, UNFILTERED } from "./state.js";
-import { counted, countries, named, plural } from "./words.js";
+import { counted, named, plural } from "./words.js";
 
 const SHORT = 6; // values of a facet that are seen before the rest is asked for
 const MANY = 12; // from here on one types a part of the name
@@ -27,15 +27,21 @@ export class Filters {
     this.#placed();
   }
 
+  /** Again when the rights change: what has the focus, is unfolded or typed stays so. */
   offer({ facets, facets_left_out = {}, dates, narrower }) {
+    const before = new Map(this.#facets);
+    const focused = document.activeElement?.closest("#filters fieldset")?.className;
+    const { type, value } = document.activeElement ?? {};
     this.#facets.clear();
     for (const facet of FACETS) {
       const left_out = facets_left_out[facet.name] ?? 0;
       this.#offered(facet, { values: facets[facet.name] ?? [], left_out });
     }
-    for (const facet of RIGHTS) this.#offered(facet, rights(narrower[facet.name]));
+    for (const facet of RIGHTS) this.#offered(facet, narrowing(facet.name, narrower[facet.name]));
     const dated = dates.first ? [this.#dated(dates)] : [];
+    for (const [name, facet] of this.#facets) facet.goOn(before.get(name));
     this.#form.replaceChildren(...[...this.#facets.values()].map(({ box }) => box), ...dated);
+    if (focused) this.#facets.get(focused)?.focus(type, value);
   }
 
   show(state) {
@@ -91,11 +97,11 @@ export class Filters {
   }
 }
 
-/** What a token may narrow itself to: some values, all of them seen, or every country, to be typed. */
-function rights(values) {
-  const short = values === "worldwide" ? 0 : values.length;
-  const codes = values === "worldwide" ? countries() : values;
-  return { values: codes.map((value) => ({ value })), short };
+/** What a token may narrow itself to: all of it seen, or typed where it is much. */
+function narrowing(name, codes) {
+  const values = codes.map((value) => ({ value }));
+  values.sort((one, other) => named(name, one.value).localeCompare(named(name, other.value), "en"));
+  return { values, short: values.length > MANY ? 0 : values.length };
 }
 
 class Facet {
@@ -117,6 +123,20 @@ class Facet {
   show(chosen) {
     this.#chosen = chosen;
     this.#drawn();
+  }
+
+  /** As the one that it takes the place of was left. */
+  goOn(before) {
+    if (!before) return;
+    [this.#chosen, this.#all, this.#typed] = [before.#chosen, before.#all, before.#typed];
+    const field = this.box.querySelector("input[type=search]");
+    if (field) field.value = this.#typed;
+    this.#drawn();
+  }
+
+  focus(type, value) {
+    const same = [...this.box.querySelectorAll("input")].find((one) => one.type === type && one.value === value);
+    (same ?? this.box.querySelector("input"))?.focus();
   }
 
   #search(title) {

@@ -63,9 +63,7 @@ function go(change, words = {}) {
 function apply(state, given) {
   if (state.uid !== now.liked?.uid) now.liked = grid.result(state.uid) ?? detail.result(state.uid);
   Object.assign(now, { state, given });
-  ask.show(state, given, now.liked);
-  filters.show(state);
-  chips(find("chips"), state, narrow);
+  drawn();
   const corpus = now.facts?.corpus ?? "Pictures";
   document.title = [question(state, given, now.liked).replace(/^for /, ""), corpus].filter(Boolean).join(" · ");
   if (rights(state) !== now.rights) return begin();
@@ -78,6 +76,13 @@ function apply(state, given) {
   }
   if (open && open !== detail.uid) detail.open(open, now.facts);
   else if (!open && detail.uid) detail.close();
+}
+
+/** What is asked, wherever the page tells it: also before there are facts, or where they are refused. */
+function drawn() {
+  ask.show(now.state, now.given, now.liked);
+  filters.show(now.state);
+  chips(find("chips"), now.state, narrow);
 }
 
 async function search() {
@@ -104,7 +109,7 @@ async function search() {
 function unasked() {
   views.busy(false);
   grid.show([]);
-  if (!now.facts.shown) return views.empty({ eligible: 0 }, now.state, {});
+  if (!now.facts.shown) return views.empty({ eligible: 0 }, now.state, { change: narrow });
   views.view("start");
   start.show(now.facts, (category) => go({ text: category, category: [category] }));
 }
@@ -187,13 +192,22 @@ async function begin() {
   const wanted = rights(now.state);
   now.rights = wanted;
   now.facts = null;
+  now.searching.abort(); // it was for what the pictures are wanted for no more
+  start.close();
+  grid.show([]);
+  find("further").hidden = true;
+  drawn();
+  views.busy(true);
   api.cleared(now.state);
   try {
     const facts = await api.facts();
     if (wanted !== now.rights) return; // asked anew since
     now.facts = facts;
   } catch (error) {
-    return wanted === now.rights ? failed(error) : undefined;
+    if (wanted === now.rights) failed(error);
+    return;
+  } finally {
+    if (wanted === now.rights) views.busy(false);
   }
   now.answering = "";
   filters.offer(now.facts);

@@ -34,6 +34,7 @@ export function parsed(search) {
   const state = { ...NOTHING };
   for (const name of WORDS) state[name] = (told.get(name) ?? "").trim();
   for (const { name } of LISTS) state[name] = [...new Set(told.getAll(name).filter(Boolean))];
+  state.territory = state.territory.filter((code) => /^[A-Z]{2}$/.test(code));
   for (const name of DATES) if (!/^\d{4}-\d\d-\d\d$/.test(state[name])) state[name] = "";
   state.mix = between(Number(told.get("mix")), -0.8, 0.8) ?? 0;
   state.k = between(Math.trunc(Number(told.get("k"))), 1, 1000) ?? K;

@@ -2,7 +2,6 @@
 
 const COUNTED = new Intl.NumberFormat("en");
 const COUNTRIES = new Intl.DisplayNames(["en"], { type: "region", fallback: "none" });
-const NO_COUNTRIES = new Set(["EU", "EZ", "UN", "QO", "XA", "XB", "ZZ"]);
 const NAMES = {
   render_3d: "3D render",
   ai_generated: { no: "No", yes: "Yes", partial: "In part", unknown: "Not stated" },
@@ -35,15 +34,6 @@ export function question({ text, uid }, given, liked) {
   const named = liked ? `“${liked.description}”` : "one picture";
   const pictured = given ? "a picture of yours" : uid ? named : "";
   return [words, pictured && `like ${pictured}`].filter(Boolean).join(" and ");
-}
-
-/** The codes of ISO 3166-1, in the order of their names. The browser knows more: those that others replaced. */
-export function countries() {
-  const letters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];
-  const codes = letters.flatMap((one) => letters.map((other) => one + other));
-  const current = (code) => Intl.getCanonicalLocales(`und-${code}`)[0] === `und-${code}` && !NO_COUNTRIES.has(code);
-  const known = codes.filter((code) => current(code) && COUNTRIES.of(code));
-  return known.sort((one, other) => COUNTRIES.of(one).localeCompare(COUNTRIES.of(other), "en"));
 }
 
 export function territory(value) {

@@ -133,12 +133,22 @@ def test_what_it_is_wanted_for_decides_who_is_shown_and_what_is_counted(page: Pa
     expect(page.get_by_role("button", name="Remove the filter Germany")).to_be_visible()
     expect(asked).to_contain_text("for retrieval display, in DE")
     expect(tiles(page).first).to_be_visible()
-    page.get_by_role("group", name="Also cleared for").get_by_role("checkbox", name="Commercial").check()
+    commercial = page.get_by_role("group", name="Also cleared for").get_by_role("checkbox", name="Commercial")
+    commercial.press("Space")
     expect(asked).to_contain_text("0 of 48 pictures")
     expect(page.get_by_text("Nothing like that may be shown to you here.")).to_be_visible()
+    expect(commercial).to_be_focused()
     page.get_by_role("button", name="Without “Commercial”").click()
     expect(tiles(page).first).to_be_visible()
     assert page.url == f"{url}/?text=a+red+circle&territory=DE"
+
+
+@pytest.mark.slow
+def test_what_admits_nothing_can_be_taken_back_where_nothing_was_asked(page: Page, url: str) -> None:
+    page.goto(f"{url}/?uses=commercial")
+    page.get_by_role("button", name="Without “Commercial”").click()
+    expect(page.locator("#start")).to_contain_text("Search 48 pictures")
+    assert page.url == f"{url}/"
 
 
 @pytest.mark.slow

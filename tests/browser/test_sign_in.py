@@ -49,6 +49,18 @@ def test_a_token_is_asked_for_tried_and_kept_in_this_tab_alone(page: Page, signe
 
 
 @pytest.mark.slow
+def test_a_link_for_other_places_says_so_and_is_mended_by_taking_them_back(page: Page, signed: str) -> None:
+    page.goto(f"{signed}/?text=a+red+circle&territory=US&territory=germany")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_label("Token").press("Enter")
+    expect(page.get_by_text("the token is for other places")).to_be_visible()
+    page.get_by_role("button", name="Remove the filter United States").click()
+    expect(tiles(page).first.locator("img.shown")).to_be_attached()
+    places = page.get_by_role("group", name="Cleared in").get_by_role("checkbox")
+    expect(places).to_have_count(2)
+
+
+@pytest.mark.slow
 def test_a_caller_who_may_see_nothing_is_told_so(page: Page, signed: str) -> None:
     page.goto(signed)
     page.get_by_label("Token").fill(BARRED)
