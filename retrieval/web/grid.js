@@ -97,11 +97,12 @@ export class Grid {
   }
 
   #resized(width) {
-    if (width && width !== this.#width) this.#set();
+    if (width && Math.floor(width) !== this.#width) this.#set();
   }
 
   #set() {
-    this.#width = this.#list.clientWidth;
+    // Not clientWidth: it may be rounded up, and then the last picture of every row falls into the next.
+    this.#width = Math.floor(this.#list.getBoundingClientRect().width);
     if (!this.#width || !this.#results.length) return;
     const gap = Number.parseFloat(getComputedStyle(this.#list).columnGap);
     const target = Math.min(Number(find("size").value), this.#width * TALLEST_SHARE);

@@ -4,6 +4,7 @@ const COUNTED = new Intl.NumberFormat("en");
 const COUNTRIES = new Intl.DisplayNames(["en"], { type: "region", fallback: "none" });
 const NAMES = {
   render_3d: "3D render",
+  ml_training: "ML training",
   ai_generated: { no: "No", yes: "Yes", partial: "In part", unknown: "Not stated" },
   since: "from",
   until: "to",
@@ -22,7 +23,7 @@ export function named(facet, value) {
   if (facet === "since" || facet === "until") return `${NAMES[facet]} ${value}`;
   if (facet === "ai_generated") return NAMES.ai_generated[value] ?? value;
   if (facet === "territory") return COUNTRIES.of(value) ?? value;
-  if (facet === "uses") return value.charAt(0).toUpperCase() + value.slice(1).replaceAll("_", " ");
+  if (facet === "uses") return NAMES[value] ?? value.charAt(0).toUpperCase() + value.slice(1).replaceAll("_", " ");
   if (facet === "license") return value.replace(/^LicenseRef-/, ""); // what SPDX puts before names of one's own
   if (facet !== "image_type" && facet !== "orientation") return value;
   return NAMES[value] ?? value.charAt(0).toUpperCase() + value.slice(1);

@@ -83,6 +83,23 @@ def test_a_file_that_the_service_would_refuse_is_never_sent(page: Page, url: str
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 1281, 1283, 1366, 913, 390])
+def test_rows_fill_the_width_whatever_fraction_of_a_pixel_it_ends_at(
+    page: Page, url: str, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    search(page, url, "a red circle")
+    ends = """() => {
+      const right = document.getElementById("grid").getBoundingClientRect().right;
+      const boxes = [...document.querySelectorAll("#grid > li")].map((one) => one.getBoundingClientRect());
+      return boxes.filter((box, place) => boxes[place + 1]?.top > box.top).map((box) => right - box.right);
+    }"""
+    found = page.evaluate(ends)
+    assert found
+    assert all(0 <= spare < 1.01 for spare in found), found
+
+
+@pytest.mark.slow
 def test_an_empty_result_says_what_to_loosen(page: Page, url: str) -> None:
     page.goto(f"{url}/?text=a+red+circle&category=toys&orientation=portrait&since=2025-06-01")
     expect(page.get_by_text("Nothing like that may be shown to you here.")).to_be_visible()
