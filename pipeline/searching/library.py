@@ -1,4 +1,18 @@
-"""A version's index opened in this process: what is needed to ask it and to show what it answers."""
+"""A version's index opened in this process: what is needed to ask it and to show what it answers.
+
+``folder`` is that of a corpus of drawn shapes:
+
+    >>> corpus = Corpus(Store.at(folder))
+    >>> library = open_library(corpus, corpus.newest())
+    >>> query_1D = library.query(text="a red circle, number 0")
+    >>> found = library.nearest(query_1D, 3, where=schema.MAY_BE_SHOWN)
+    >>> len(found), found[0].description, found[0].licenses
+    (3, 'a red circle, number 0', ('acme-data-2026',))
+    >>> like_it = library.query(image=library.image(found[0].uid))
+    >>> others = library.nearest(like_it, 3, where=schema.MAY_BE_SHOWN, without=[found[0].group])
+    >>> found[0].uid in [one.uid for one in others]
+    False
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ UID = {
 
 def document(about: About, bounds: Bounds) -> dict[str, Any]:
     told = f"Version {about.version} of {about.corpus}, by {about.encoder}."
-    bound = "What a token is for (uses, territory) is bound to it; a query can only narrow it."
+    bound = "What a token is for (uses, territory) is bound to it; a query adds uses and takes places away."
     info = {"title": "pardalis search", "version": str(about.version), "description": f"{told} {bound}"}
     asset = [UID, *rights(bounds)]
     paths = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.engine import Inline
 from pipeline.explaining import catalog_rows
 from pipeline.indexing import MEMBERS, SEGMENT
 from pipeline.neighbors import NEIGHBORS
+from pipeline.searching import library
 from retrieval.index import Index
 
 from .conftest import TINY, Build, Deliveries, license_, sample
@@ -98,6 +100,15 @@ def test_a_pinned_model_is_not_asked_for_other_settings(
     assert run(["build", *options, "--set", "tokenizer.image.fit.steps = 5"]) == MISTAKE
     assert "vq was fitted with other settings (fit changed)" in capsys.readouterr().err
     assert (tmp_path / "corpus" / "config.json").read_bytes() == kept
+
+
+def test_the_examples_of_the_library_hold(tmp_path: Path, deliveries: Deliveries, options: list[str]) -> None:
+    uri = deliveries.write([sample(number) for number in range(20)])
+    assert run(["index", "add", uri, "--as-of", "2026-06-01T00:00:00Z", *options]) == 0
+    shown = {"folder": str(tmp_path / "corpus"), "Store": Store}
+    found = doctest.testmod(library, extraglobs=shown)
+    assert found.attempted > 5
+    assert not found.failed
 
 
 def test_nothing_is_ingested_into_nothing(tmp_path: Path, options: list[str]) -> None:
