@@ -28,7 +28,7 @@ from pipeline.embed import EMBEDDINGS
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
 from pipeline.step import ROWS, Report, Source, Step, Task, generation
-from retrieval import align, layouts, segments, tuning
+from retrieval import align, building, layouts, segments, tuning
 from retrieval.layouts import IndexConfig
 from retrieval.segments import Floats
 
@@ -118,7 +118,7 @@ def fit_lists(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     num = sum(pc.sum(table[schema.MAY_BE_NEIGHBOR.name]).as_py() or 0 for table in tables_)
     width = next(sides[0].shape[1] for sides in map(sides_of, (ref for _, ref in slots)) if len(sides[0]))
     layout = layouts.chosen(num, width, config)
-    wanted = max(tuning.QUERIES, segments.points(layout))
+    wanted = max(tuning.QUERIES, building.points(layout))
     masks = smallest(tables_, wanted)
     images_ND, texts_ND = (
         np.concatenate(side)
@@ -126,7 +126,7 @@ def fit_lists(task: Task, _report: Report, *, config: IndexConfig) -> Made:
             *(masked(ref, mask) for (_, ref), mask in zip(slots, masks, strict=True)), strict=True
         )
     )
-    trained = segments.train(align.document_vectors(images_ND, texts_ND), config, num=num)
+    trained = building.train(align.document_vectors(images_ND, texts_ND), config, num=num)
     queries = io.BytesIO()
     np.save(queries, tuning.sampled(images_ND, texts_ND), allow_pickle=False)
     return Made(
@@ -200,7 +200,7 @@ def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     members = members.set_column(at, schema.MAY_BE_NEIGHBOR, pa.array(granted))
     vectors_ND = align.document_vectors(*sides_of(task.only("embeddings")))
     numbers_N = np.asarray(members[schema.ID.name])[granted]
-    part = segments.build(numbers_N, vectors_ND[granted], config, task.only("lists").read())
+    part = building.build(numbers_N, vectors_ND[granted], config, task.only("lists").read())
     return Made(
         files={PART: part, MEMBERS: tables.to_parquet(members)},
         counts={KEPT: members.num_rows},
@@ -241,7 +241,7 @@ def in_pieces(sizes: Sequence[int], pieces: int) -> list[tuple[int, int]]:
 
 
 def merge(task: Task, _report: Report, *, config: IndexConfig) -> Made:
-    merged = segments.merge([ref.read() for ref in task.reads["parts"]])
+    merged = building.merge([ref.read() for ref in task.reads["parts"]])
     queries_BD = np.load(io.BytesIO(task.only("queries").read()), allow_pickle=False)
     built = tuning.tuned(merged, queries_BD, config)
     members = pa.concat_tables([tables.read_parquet(ref) for ref in task.reads["members"]])

@@ -8,7 +8,7 @@ bitmap until :meth:`Index.compacted`.
     >>> import numpy as np
     >>> from retrieval.layouts import IndexConfig
     >>> vectors_ND = np.eye(4, dtype=np.float32)
-    >>> base = segments.build(np.arange(10, 14), vectors_ND, IndexConfig())
+    >>> base = building.build(np.arange(10, 14), vectors_ND, IndexConfig())
     >>> index = Index.open([base], dead=np.array([11]))
     >>> index.search(vectors_ND[1:2], k=3).ids
     array([[10, 12, 13]])
@@ -28,7 +28,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from retrieval import segments
+from retrieval import building, segments
 from retrieval.layouts import IndexConfig
 from retrieval.segments import Bits, Effort, Floats, Ids, Segment
 
@@ -96,8 +96,8 @@ class Index:
         return np.sort(np.concatenate([one.ids[one.alive.mask_N] for one in self.segments]))
 
     def adding(self, ids_N: Ids, vectors_ND: Floats) -> Index:
-        """With a small exact segment more, beside the lists. ValueError as :func:`segments.build`."""
-        delta = segments.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
+        """With a small exact segment more, beside the lists. ValueError as :func:`building.build`."""
+        delta = building.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
         opened = [*self.segments, Segment.open(delta, np.zeros(0, np.int64))]
         return self._of(opened, threads=self.threads, gpus=self.gpus)
 
@@ -160,7 +160,7 @@ class Index:
 
     def compacted(self, config: IndexConfig, trained: bytes | None = None) -> bytes:
         """One segment of all that lives, without a byte of the dead; ``trained`` may have seen them."""
-        return segments.build(
+        return building.build(
             self.live_ids, self.vectors(self.live_ids), config, trained, threads=self.threads
         )
 
@@ -178,7 +178,7 @@ def one_delta(opened: Sequence[Segment]) -> tuple[Segment, ...]:
     ids_N = np.concatenate([segment.ids for segment in flat])
     vectors_ND = np.concatenate([segment.vectors(np.arange(len(segment.ids))) for segment in flat])
     dead = np.sort(np.concatenate([segment.dead for segment in flat]))
-    delta = segments.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
+    delta = building.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
     return (*(segment for segment in opened if segment.kind != "flat"), Segment.open(delta, dead))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import tarfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from retrieval.serving.shelf import Candidate, Example
 
 BUFFER_BYTES = 1 << 20
 """Read at a time while a tar is read through: on S3 a request for each header would take longer."""
+_reading = [threading.Lock() for _ in range(16)]
 TARS, TABLES = 1024, 16
 """That are remembered: 150 kB and 1 MB each."""
 
@@ -58,7 +60,8 @@ class Shelf:
 
     def image(self, row: int) -> bytes:
         tar = self.tars[self._fact(SLOT, row)]
-        place = places(self.store, tar)[self._fact(schema.KEY, row)]
+        with _reading[hash(tar) % len(_reading)]:  # a page asks for sixty at once: one of them reads the tar
+            place = places(self.store, tar)[self._fact(schema.KEY, row)]
         with self.store.open(tar) as file:
             file.seek(place.offset)
             return file.read(place.size)

@@ -26,7 +26,7 @@ from pipeline.embed import PROJECTION, EncoderConfig
 from pipeline.rights import Purpose
 from pipeline.searching.members import OF_CATALOG
 from pipeline.step import IMAGES, ROWS, slot_name
-from retrieval import align, segments
+from retrieval import align, building, segments
 from retrieval.layouts import IndexConfig
 from tests.laws.conftest import Deliveries, license_, sample
 
@@ -200,7 +200,7 @@ def indexed(num: int) -> dict[str, bytes]:
         "may_be_shown": np.ones(num, np.bool_),
     }
     return {
-        indexing.SEGMENT: segments.build(np.arange(num), vectors(num), IndexConfig()),
+        indexing.SEGMENT: building.build(np.arange(num), vectors(num), IndexConfig()),
         indexing.MEMBERS: tables.to_parquet(tables.typed(members, schema.MEMBERS)),
     }
 

@@ -19,7 +19,7 @@ import faiss
 import numpy as np
 
 from pipeline import numerics
-from retrieval import exclude, segments, tuning
+from retrieval import building, exclude, tuning
 from retrieval.align import document_vectors
 from retrieval.encoders import normalised
 from retrieval.exclude import NeighborConfig
@@ -38,7 +38,7 @@ def run() -> dict[str, Any]:
     world = drawn()
     config = IndexConfig(kind="ivf_flat" if NUM <= 500_000 else "ivf_pq")
     began = time.perf_counter()
-    segment = segments.build(world.ids, document_vectors(*world.sides.both), config)
+    segment = building.build(world.ids, document_vectors(*world.sides.both), config)
     built = tuning.tuned(segment, tuning.sampled(*world.sides.both), config)
     took = time.perf_counter() - began
     index = Index.open([built.segment])
@@ -140,7 +140,7 @@ def together(parts: Sequence[exclude.Candidates]) -> exclude.Candidates:
 
 def recall(world: World, found: exclude.Candidates) -> float:
     """Share of the candidates by exact search that the lists hold, for some targets from all over."""
-    flat = segments.build(world.ids, document_vectors(*world.sides.both), IndexConfig(kind="flat"))
+    flat = building.build(world.ids, document_vectors(*world.sides.both), IndexConfig(kind="flat"))
     index, shares = Index.open([flat], threads=2), []
     starts = np.linspace(0, NUM - SAMPLED // 10, 10).astype(int)
     for at in starts:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval import segments, tuning
+from retrieval import building, segments, tuning
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig
 from retrieval.recall import recall
@@ -36,7 +36,7 @@ def build(base: Path, tuned_by: Path, out: Path, lists: int) -> dict[str, Any]:
     vectors_ND, queries_BD = np.load(base, mmap_mode="r"), np.load(tuned_by)
     config = IndexConfig(kind="ivf_pq", lists=lists)
     began, used = time.perf_counter(), cpu_s()
-    segment = segments.build(ids_of(len(vectors_ND)), np.asarray(vectors_ND), config, threads=THREADS)
+    segment = building.build(ids_of(len(vectors_ND)), np.asarray(vectors_ND), config, threads=THREADS)
     found = tuning.tuned(segment, queries_BD, config, threads=THREADS)
     out.write_bytes(found.segment)
     return {

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infra.serving.callers import Anyone, Caller, Callers, Rates, Room
-from retrieval import align, segments
+from retrieval import align, building
 from retrieval.encoders import normalised
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig
@@ -71,7 +71,7 @@ def vectors(num: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def searcher(ids_N: NDArray[np.int64], vectors_ND: NDArray[np.float32]) -> Searcher:
-    segment = segments.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
+    segment = building.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
     return Searcher(
         index=Index.open([segment]), encoder=Hashing(), projection=align.identity(WIDTH), side=SIDE
     )

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from retrieval import exclude
 from retrieval.align import document_vectors
+from retrieval.building import build
 from retrieval.encoders import normalised
 from retrieval.exclude import Candidates, Members, NeighborConfig, Sides, Targets
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig
-from retrieval.segments import Floats, Ids, build
+from retrieval.segments import Floats, Ids
 
 LOOSE = NeighborConfig(max_score=1.0, max_likeness=1.0)
 

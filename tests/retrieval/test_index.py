@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval import layouts
+from retrieval.building import build, train
 from retrieval.encoders import normalised
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig, Kind
 from retrieval.recall import recall
-from retrieval.segments import Floats, Ids, build, train
+from retrieval.segments import Floats, Ids
 
 WIDTH = 8
 FLAT = IndexConfig()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infra.ending import GateRefused
-from retrieval import segments, tuning
+from retrieval import building, tuning
 from retrieval.encoders import normalised
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig
@@ -23,7 +23,7 @@ def drawn(num: int, *, seed: int, width: int = 16) -> Floats:
 
 def tuned(ids: Ids, members: Floats, queries: Floats, **settings: Any) -> Built:
     config = IndexConfig(**settings)
-    return tuning.tuned(segments.build(ids, members, config), queries, config)
+    return tuning.tuned(building.build(ids, members, config), queries, config)
 
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
@@ -64,10 +64,10 @@ def test_queries_are_of_both_sides_and_from_all_over() -> None:
 def test_parts_that_are_merged_answer_as_one_that_was_built(kind: str) -> None:
     members, queries, config = drawn(900, seed=4), drawn(20, seed=5), IndexConfig(kind=kind, probes=10**6)
     ids = np.random.default_rng(0).permutation(9000)[:900]
-    trained = segments.train(members, config)
+    trained = building.train(members, config)
     cuts = [slice(0, 400), slice(400, 400), slice(400, 900)]
-    merged = segments.merge([segments.build(ids[cut], members[cut], config, trained) for cut in cuts])
-    whole = segments.build(ids, members, config, trained)
+    merged = building.merge([building.build(ids[cut], members[cut], config, trained) for cut in cuts])
+    whole = building.build(ids, members, config, trained)
     one, other = (Index.open([segment]) for segment in (merged, whole))
     assert np.array_equal(one.live_ids, np.sort(ids))
     assert np.array_equal(one.vectors(ids), other.vectors(ids))
