@@ -93,7 +93,7 @@ def rate(search: Callable[[np.ndarray], object], queries: np.ndarray, batch: int
 
 
 def measure(path: Path, queries: np.ndarray, exact: np.ndarray, settings: list[int]) -> list[dict]:
-    index = faiss.downcast_index(faiss.read_index(str(path)))
+    index = faiss.read_index(str(path))
     found = []
     for setting in settings:
         if hasattr(index, "hnsw"):
