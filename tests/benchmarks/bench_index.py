@@ -1,7 +1,7 @@
 """Vectors searched: our IVF-PQ against autofaiss's choice, other HNSWs, and FAISS's IVF-Flat.
 
 ``clustered`` draws a million vectors, 2,048 queries that settings are chosen by, and 2,048 others that are
-reported; ``crops`` are 50,000 real ones, an encoder's of openclipart. autofaiss gets a venv of its own, 4 GB
+reported; ``crops`` are 20,000 real ones, an encoder's of openclipart. autofaiss gets a venv of its own, 4 GB
 for its index and 12 GB to build it. Every index gives a curve: queries a second, alone and 256 at a time,
 against recall@10. Then each is asked at its fastest setting that reaches 0.95 on the tuning queries, in
 turns, ROUNDS times; what is reported are medians of ratios.
@@ -33,13 +33,13 @@ TARGET, SPARE, ROUNDS, QUERIES, K = 0.95, 0.002, 3, 2048, 10
 """SPARE is asked for beside the target on the tuning queries; on the others it has to be reached."""
 PEER_PACKAGES = ("autofaiss==2.18.0", "pyarrow<=25.0.1", "numpy<2", "faiss-cpu")
 NUM = int(os.environ.get("PARDALIS_VECTORS", "1000000"))
-CROPS = 50_000
+CROPS = 20_000
 PEERS = os.environ.get("PARDALIS_PEERS", "autofaiss,hnsw:16:80,hnsw:32:100,ivf").split(",")
-LISTS = {"clustered": (512, 1024, 2048, 4096), "crops": (128, 256, 512, 1024)}
+LISTS = {"clustered": (512, 1024, 2048, 4096), "crops": (128, 256, 512)}
 LADDER = {
-    "hnsw": (16, 32, 64, 128, 256, 512),
-    "ivf": (8, 16, 32, 64, 128),
-    "ours": ("1x1", "2x1", "4x1", "8x1", "4x2", "8x2", "16x2", "8x4", "16x4", "32x4", "64x8"),
+    "hnsw": (16, 64, 256, 512, 1024, 2048, 4096),
+    "ivf": (4, 8, 16, 32, 64, 128),
+    "ours": ("1x1", "2x2", "4x1", "4x2", "8x2", "16x2", "32x4"),
 }
 BATCHES = (1, 256)
 
@@ -161,10 +161,10 @@ def curve(folder: Path, name: str, queries: tuple[Path, Path]) -> list[dict[str,
 
 
 def best(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fastest setting that reaches the target."""
+    """The fastest setting that reaches the target, or where none does the one that finds most."""
     enough = [point for point in points if point["recall"] >= TARGET + SPARE]
     if not enough:
-        raise AssertionError(f"no setting reaches {TARGET + SPARE}: {points}")
+        return max(points, key=lambda point: point["recall"])
     return max(enough, key=lambda point: point["qps_256"])
 
 
@@ -188,8 +188,9 @@ def in_turns(
             for key in rounds[0][name]
             if key != "setting"
         }
-        if told[role]["recall"] < TARGET:
-            raise AssertionError(f"{name} finds {told[role]['recall']} on the queries that are reported")
+    if told["ours"]["recall"] < TARGET:
+        raise AssertionError(f"{mine} finds {told['ours']['recall']} on the queries that are reported")
+    told["peer_reaches_the_target"] = told["peer"]["recall"] >= TARGET
     for batch in BATCHES:
         ratios = [one[mine][f"qps_{batch}"] / one[kind][f"qps_{batch}"] for one in rounds]
         told[f"ratio_{batch}"] = round(statistics.median(ratios), 3)
