@@ -77,16 +77,15 @@ def chosen(num: int, width: int, config: IndexConfig) -> Layout:
     >>> chosen(100_000_000, 512, IndexConfig(memory_mib=4096)).segments
     2
     """
-    whole = num * (width * FLOAT32 + ID_BYTES)
-    affordable = whole <= config.latency_ms * SCANNED_MB_PER_MS * 1e6
-    fits = whole <= config.memory_mib * MIB
-    kind: Kind = "flat" if affordable and fits else "ivf_flat" if fits else "ivf_pq"
+    memory, scanned = config.memory_mib * MIB, config.latency_ms * SCANNED_MB_PER_MS * 1e6
+    flat, lists = (cut(num, 1, width, kind, config).bytes for kind in ("flat", "ivf_flat"))
+    kind: Kind = "flat" if flat <= min(memory, scanned) else "ivf_flat" if lists <= memory else "ivf_pq"
     if config.kind != "auto":
         kind = config.kind
     found = cut(num, max(num, 1), width, kind, config)
-    if found.bytes <= config.memory_mib * MIB:
+    if found.bytes <= memory:
         every = (cut(num, pieces, width, kind, config) for pieces in itertools.count(1))
-        return next(layout for layout in every if layout.bytes <= config.memory_mib * MIB)
+        return next(layout for layout in every if layout.bytes <= memory)
     raise ValueError(
         f"retrieval.index.memory_mib = {config.memory_mib:g}: one vector and {found.lists} centroids "
         f"take {found.bytes / MIB:.3g}; raise it, or lower retrieval.index.lists"

@@ -7,6 +7,7 @@ queries: every other picture's choose settings, the rest are reported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def vectors(searcher: Searcher, jpeg: bytes, row: int, num: int) -> Floats:
 def crops(pixels_HWC: NDArray[np.uint8], row: int, num: int, side: int) -> Iterator[NDArray[np.uint8]]:
     rng = np.random.default_rng([SEED, row])
     height, width = pixels_HWC.shape[:2]
+    least = math.ceil(side / sizes.MAX_ENLARGEMENT)
     for _ in range(num):
-        edge = max(1, round(min(height, width) * rng.uniform(LEAST_SIDE, 1)))
+        edge = max(least, round(min(height, width) * rng.uniform(LEAST_SIDE, 1)))
         top, left = rng.integers(0, height - edge + 1), rng.integers(0, width - edge + 1)
         yield sizes.fit_square(np.ascontiguousarray(pixels_HWC[top : top + edge, left : left + edge]), side)
