@@ -6,8 +6,8 @@ for its index and 12 GB to build it. Every index gives a curve: queries a second
 against recall@10. Then each is asked at its fastest setting that reaches 0.95 on the tuning queries, in
 turns, ROUNDS times; what is reported are medians of ratios.
 
-PARDALIS_VECTORS sets the number (1,000,000), PARDALIS_PEERS the peers, PARDALIS_DATA which vectors. Indexes and
-their build times are kept in PARDALIS_BENCH. All on two threads.
+PARDALIS_VECTORS sets the number (1,000,000), PARDALIS_PEERS the peers, PARDALIS_DATA which vectors. Indexes
+and their build times are kept in PARDALIS_BENCH. All on two threads.
 """
 
 from __future__ import annotations
