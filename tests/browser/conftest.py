@@ -29,7 +29,9 @@ NUM_PICTURES = 48
 CATEGORIES = ("shapes", "signs", "toys")
 
 
-@pytest.fixture(scope="session")
+# Ends with this package: playwright leaves an event loop running in the thread, beside which no test elsewhere
+# can begin one.
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
