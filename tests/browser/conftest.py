@@ -29,8 +29,8 @@ NUM_PICTURES = 48
 CATEGORIES = ("shapes", "signs", "toys")
 
 
-# Ends with this package: playwright leaves an event loop running in the thread, beside which no other test can
-# begin one.
+# Ends with this package: playwright leaves an event loop running in the thread, beside which no other can
+# begin.
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
