@@ -129,16 +129,14 @@ class Door(doors.Door):
         with self.room.place(caller):
             grant = self._grant(request, caller)
             for _ in range(RECOUNTS):
-                admitted = await self._admitted(grant)
+                admitted = await asyncio.to_thread(self.admit, grant)
                 told = await asyncio.to_thread(self._facts, self.grants(caller), grant, admitted)
                 if self.admit(grant) is admitted:
                     break
             return JSONResponse(told)
 
     async def _asset(self, request: Request) -> Response:
-        caller = self.admitted(request)
-        await self._admitted(self._grant(request, caller))
-        grant, row = self._named(request, caller)
+        grant, row = await self._weighed(request, self.admitted(request))
         (found,) = self._objects(np.array([row]), self.admit(grant))
         return JSONResponse({**found, "reasons": self.catalogue.facts["reasons"][row].as_py()})
 
@@ -151,8 +149,7 @@ class Door(doors.Door):
     async def _picture(self, request: Request, read: Callable[[int], bytes]) -> Response:
         caller = self.admitted(request)
         with self.room.place(caller):
-            await self._admitted(self._grant(request, caller))
-            _, row = self._named(request, caller)
+            _, row = await self._weighed(request, caller)
             jpeg = await self._read(read, row)
         self._named(request, caller)  # it may have been revoked while it was read
         return Response(jpeg, media_type=JPEG)
@@ -160,8 +157,7 @@ class Door(doors.Door):
     async def _neighbors(self, request: Request) -> Response:
         caller = self.admitted(request)
         with self.room.place(caller):
-            await self._admitted(self._grant(request, caller))
-            _, row = self._named(request, caller)
+            _, row = await self._weighed(request, caller)
             found = await self._read(self.shelf.example, row)
         grant, row = self._named(request, caller)
         if found is None:
@@ -187,9 +183,10 @@ class Door(doors.Door):
         grant = self._grant(request, caller)
         return grant, self._planner.shown(uid_of(request), self.admit(grant))
 
-    async def _admitted(self, grant: Grant) -> Admitted:
-        """Weighed beside the event loop, if nobody asked for it before; then it is at hand."""
-        return await asyncio.to_thread(self.admit, grant)
+    async def _weighed(self, request: Request, caller: Caller) -> tuple[Grant, int]:
+        """The same, its grant weighed beside the event loop where nobody asked for it before."""
+        await asyncio.to_thread(self.admit, self._grant(request, caller))
+        return self._named(request, caller)
 
     async def _read(self, read: Callable[[int], T], row: int) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, read, row)

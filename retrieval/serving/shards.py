@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from retrieval.index import best
 from retrieval.segments import Floats
 from retrieval.serving.asking import Asked, Cancelled, Facts, Found, Ranked, Searching, Sought
 from retrieval.serving.queries import Given, Picture
@@ -85,7 +86,7 @@ def merged(found: Sequence[Found], k: int) -> Found:
     ranked = [one for one in found if isinstance(one, Ranked)]
     if len(ranked) < len(found):  # all were asked the same
         return next(one for one in found if isinstance(one, Cancelled | Unfit))
-    ids = np.concatenate([one.ids for one in ranked])
-    scores = np.concatenate([one.scores for one in ranked])
-    best = np.lexsort((ids, -scores))[:k]
-    return Ranked(ids=ids[best], scores=scores[best], batch=ranked[0].batch)
+    ids_1C = np.concatenate([one.ids for one in ranked])[None]
+    scores_1C = np.concatenate([one.scores for one in ranked])[None]
+    near = best(scores_1C, ids_1C, k)
+    return Ranked(ids=near.ids[0], scores=near.scores[0], batch=ranked[0].batch)

@@ -126,17 +126,17 @@ class Here:
     """Called when a search was answered and its answer is not put together yet."""
 
     async def search(self, asked: Asked) -> Found:
-        async def pictured(square: Pixels) -> Floats:
-            (found,) = await self.desk.pictured([square])
-            return found
-
         async def ranked(ready: Ready) -> Answer:
             (found,) = await self.desk.ranked([ready])
             return found
 
-        found = await searched(self.desk, asked, pictured=pictured, ranked=ranked)
+        found = await searched(self.desk, asked, pictured=self.pictured, ranked=ranked)
         self.before()
         assert not isinstance(found, Forgotten)
+        return found
+
+    async def pictured(self, square: Pixels) -> Floats:
+        (found,) = await self.desk.pictured([square])
         return found
 
     async def alive(self) -> bool:

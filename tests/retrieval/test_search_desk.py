@@ -23,7 +23,7 @@ from retrieval.serving.catalogue import Catalogue
 from retrieval.serving.desk import Desk, looked_at
 from retrieval.serving.queries import Given, Picture, Words
 from retrieval.serving.shards import Sharded
-from tokenizer_service.serving.looking import Pixels, Unfit
+from tokenizer_service.serving.looking import Unfit
 
 from .searched import SHAPE, SIDE, WIDTH, Here, catalogue, direction, jpeg, member, searcher, vectors
 
@@ -188,11 +188,7 @@ class OfShard(Here):
     """A desk over some of the members, as the shard of a larger index."""
 
     async def directed(self, parts: Sequence[Sought | Picture]) -> Sequence[Floats | None] | Unfit:
-        async def pictured(square: Pixels) -> Floats:
-            (found,) = await self.desk.pictured([square])
-            return found
-
-        found = await looked_at(self.desk, parts, pictured=pictured)
+        found = await looked_at(self.desk, parts, pictured=self.pictured)
         return found if isinstance(found, Unfit) else await self.desk.directed(found)
 
     async def facts(self) -> Facts:

@@ -94,7 +94,7 @@ BEYOND: list[tuple[dict[str, Any], int, str]] = [
     ({"text": "x", "weights": {"text": 1, "image": 1}}, 422, "weights has a field"),
     ({"text": "x", "weights": [1]}, 422, "weights is no object"),
     ({"text": "x", "weights": {"text": 0}}, 422, "every weight is 0"),
-    ({"text": "x", "weights": {"text": 0}}, 422, "every weight is 0"),
+    ({"text": "x", "uid": "a:b", "weights": {"text": 0, "uid": 0}}, 422, "every weight is 0"),
     ({"vector": [1, 2]}, 422, "vector"),
     ({"vector": [1, 2, 3, 4]}, 422, "vector"),
     ({"vector": [1, 2, "3"]}, 422, "vector"),
