@@ -78,10 +78,10 @@ def test_the_ratio_makes_both_gradients_as_long_and_is_capped() -> None:
 
 
 def test_it_learns_to_tell_true_from_drawn() -> None:
-    learning = adversary(SMALL.model_copy(update={"learning_rate": 1e-2, "begin": 0, "lecam_weight": 0.0}))
+    learning = adversary(SMALL.model_copy(update={"learning_rate": 3e-3, "begin": 0, "lecam_weight": 0.0}))
     noise = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     smooth = functional.avg_pool2d(noise, 5, stride=1, padding=2)
-    for step in range(1, 40):
+    for step in range(1, 80):  # after 40 it still swings, on each kind of CPU otherwise; after 60 it is done
         learning.learn(noise, smooth, step=step)
     assert learning.net(noise).mean() > 0.5
     assert learning.net(smooth).mean() < -0.5
