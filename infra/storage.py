@@ -94,6 +94,10 @@ class Store(ABC):
         """The whole object, or its first bytes; :class:`Missing` if there is none."""
 
     @abstractmethod
+    def range(self, name: str, offset: int, size: int) -> bytes:
+        """So many bytes from an offset, in one attempt; fewer where the object ends."""
+
+    @abstractmethod
     def open(self, name: str) -> BinaryIO:
         """A seekable stream over the object, read in ranges."""
 
@@ -156,6 +160,10 @@ class LocalStore(Store):
             data = os.read(file.fileno(), size if at_most is None else min(size, at_most))
             rest = file.read(-1 if at_most is None else at_most - len(data))
             return data + rest if rest else data
+
+    def range(self, name: str, offset: int, size: int) -> bytes:
+        with self.open(name) as file:
+            return os.pread(file.fileno(), size, offset)
 
     def open(self, name: str) -> BinaryIO:
         try:
@@ -268,6 +276,11 @@ class S3Store(Store):
     def read(self, name: str, *, at_most: int | None = None) -> bytes:
         with self._named(name):
             return cast("bytes", s3.client().get_object(**self._at(name))["Body"].read(at_most))
+
+    def range(self, name: str, offset: int, size: int) -> bytes:
+        asked = f"bytes={offset}-{offset + size - 1}"
+        with self._named(name):
+            return cast("bytes", s3.ranged().get_object(**self._at(name), Range=asked)["Body"].read())
 
     def open(self, name: str) -> BinaryIO:
         where = self._at(name)

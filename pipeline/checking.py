@@ -60,6 +60,9 @@ class Overlay(Store):
         except Missing:
             return self.below.read(name, at_most=at_most)
 
+    def range(self, name: str, offset: int, size: int) -> bytes:
+        return self._holder(name).range(name, offset, size)
+
     def open(self, name: str) -> BinaryIO:
         return self._holder(name).open(name)
 

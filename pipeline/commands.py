@@ -24,6 +24,10 @@ def register(app: App) -> None:
         "pipeline.reviewing.curation:report", name="report", help="How removal shifts the corpus."
     )
     app.command(filters)
+    packs = App(name="packs", help="The packed token shards.")
+    packs.command("pipeline.inspecting:inspect", name="inspect", help="Rows as pictures and text.")
+    packs.command("pipeline.exporting:export", name="export", help="As MDS, or for litdata.")
+    app.command(packs)
     index = App(name="index", help="The retrieval index.")
     index.command("pipeline.query:query", name="query", help="Nearest assets to a text, an image, or both.")
     index.command("pipeline.query:stats", name="stats", help="Segments and members.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,13 +20,13 @@ from pydantic import Field
 
 from infra.artifact import Made, fingerprint
 from infra.settings import Section
-from pipeline import captions, pack, refs, shards, tables, tokenized
+from pipeline import captions, pack, refs, schema, shards, tables, tokenized
 from pipeline.neighbors import NEIGHBORS
 from pipeline.outcomes import KEPT
 from pipeline.pack import Document, PackConfig, Pair
 from pipeline.packed import Via
 from pipeline.split import TRAIN, VALIDATION
-from pipeline.step import Report, Source, Step, Task, generation
+from pipeline.step import ROWS, Report, Source, Step, Task, generation
 from pipeline.tokenized import Ids, Tokenizers, Tokens
 from retrieval import exclude
 from tokenizer_service import text
@@ -83,8 +84,8 @@ PLAIN = FormWeights(description=1, keyword=0, color=0, long=0)
 def step(config: ExampleConfig) -> Step:
     return Step(
         name="pack",
-        revision=2,
-        inputs=("neighbors", "tokenize", "bpe", "vq"),
+        revision=3,
+        inputs=("neighbors", "tokenize", "bpe", "vq", "split"),
         settings=config,
         tasks=functools.partial(list_tasks, config=config),
         open=lambda: functools.partial(pack_group, config=config),
@@ -114,6 +115,11 @@ def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
             "tokens": tuple(
                 refs.of(source.store, shard, TOKENS)
                 for slot, shard in sorted(tokens.items())
+                if generation(slot) <= name
+            ),
+            "rows": tuple(
+                refs.of(source.store, shard, ROWS)
+                for slot, shard in sorted(source.artifact("split").shards.items())
                 if generation(slot) <= name
             ),
         }
@@ -147,9 +153,46 @@ def pack_group(task: Task, _report: Report, *, config: ExampleConfig) -> Made:
         "fill": asdict(packed.fill),
         "cut_texts": packed.num_cut_texts,
         "dropped_neighbors": [asdict(one) for one in packed.dropped],
+        "made_by": asdict(made_by),
+        **counted(packed.documents, load_holders(task.reads["rows"])),
     }
     again = task.facts["kind"] not in {TRAIN, VALIDATION}  # held-out targets are packed twice, counted once
     return Made(files=files, counts={KEPT: 0 if again else len(targets)}, facts=facts)
+
+
+Holders = Mapping[str, tuple[Sequence[str], str]]
+"""By uid, the licences that admit an asset, and who is paid for it; each with its provider."""
+
+
+@functools.lru_cache(maxsize=1)
+def load_holders(files: tuple[refs.Ref, ...]) -> Holders:
+    columns = [schema.UID, schema.LICENSES, schema.CONTRIBUTOR]
+    found: dict[str, tuple[Sequence[str], str]] = {}
+    for ref in files:
+        for row in tables.read_parquet(ref, columns).to_pylist():
+            uid, licenses, contributor = (row[column.name] for column in columns)
+            provider = uid.partition(":")[0]
+            found[uid] = ([f"{provider}:{name}" for name in licenses or ()], f"{provider}:{contributor}")
+    return found
+
+
+def counted(documents: Sequence[Document], holders: Holders) -> dict[str, dict[str, dict[str, int]]]:
+    """Of each licence and of each contributor, the pairs in these documents and their tokens.
+
+    A pair that two licences admit counts for both.
+    """
+    licenses: dict[str, Counter[str]] = {}
+    contributors: dict[str, Counter[str]] = {}
+    for pair in (pair for document in documents for pair in document.pairs):
+        names, contributor = holders[pair.uid]
+        amount = {"pairs": 1, "tokens": len(pair.text_ids) + len(pair.code_ids)}
+        contributors.setdefault(contributor, Counter()).update(amount)
+        for name in names:
+            licenses.setdefault(name, Counter()).update(amount)
+    return {
+        "licenses": {name: dict(licenses[name]) for name in sorted(licenses)},
+        "contributors": {name: dict(contributors[name]) for name in sorted(contributors)},
+    }
 
 
 def mine(row: Mapping[str, Any], task: Task) -> bool:

@@ -7,10 +7,10 @@ plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xxhash
@@ -43,6 +43,10 @@ class PackConfig(Section):
     """Longer texts of neighbors are cut at a word."""
     target_text_tokens: int = Field(default=256, ge=1)
     """Longer texts of targets are cut at a word."""
+    mode: Literal["whole", "cut"] = "whole"
+    """``whole``: documents whole, rows as full as they get. ``cut``: one after another, cut where a row is
+    full, as the paper's were (cm3leon.md, section 3.4); a row then begins within a document that it does not
+    see."""
     block_rows: int = Field(default=256, ge=1)
     """Rows of a block, the unit of shuffling and of checksums; fewer for a corpus of a few thousand rows."""
     shard_bytes: int = Field(default=4_000_000, ge=4096)
@@ -147,35 +151,64 @@ def _drop(pairs: list[Pair], room: int, example_id: str) -> tuple[list[Pair], tu
     )
 
 
-def best_fit(charges: Sequence[int], capacity: int) -> list[list[int]]:
-    """Place each document in the fullest row that still has room, longest first.
+def fullest(charges: Sequence[int], capacity: int) -> list[list[int]]:
+    """Place documents in rows, each as full as what is left allows, around the longest that is left.
 
-    Best-fit decreasing (Johnson et al., SIAM J. Comput. 1974). Free space is a whole number of tokens, so
-    rows are kept in a bucket a number and a bit set says which buckets hold any: the time is linear in the
-    documents.
+    Minimum bin slack with a fixed item (Gupta and Ho 1999; MBS' of Fleszar and Hindi, Computers & OR 2002):
+    which sums the others reach is a bit set, and the row takes the largest. A row is made of lengths, so it
+    is made again as often as there are documents of these: a million, of a thousand lengths, take a thousand
+    searches.
+    Best fit decreasing fills a mixture of 0 to 3 neighbors to 98.1 % where this fills 99.8 (decision 0015).
 
-    >>> best_fit([5, 3, 4, 4], capacity=8)
+    >>> fullest([5, 3, 4, 4], capacity=8)
     [[0, 1], [2, 3]]
     """
     if charges and max(charges) > capacity:
         raise ValueError(f"a document of {max(charges)} tokens cannot fit a row of {capacity}")
+    numbers: dict[int, list[int]] = {}
+    for number in range(len(charges) - 1, -1, -1):
+        numbers.setdefault(charges[number], []).append(number)  # the first is taken first
+    left = {length: len(numbers[length]) for length in sorted(numbers, reverse=True)}
     rows: list[list[int]] = []
-    with_free: list[list[int]] = [[] for _ in range(capacity + 1)]
-    some = 0
-    for number in np.argsort(-np.asarray(charges, np.int64), kind="stable").tolist():
-        charge = charges[number]
-        roomy = some >> charge
-        if roomy:
-            free = charge + (roomy & -roomy).bit_length() - 1
-            row = with_free[free].pop()
-            some ^= (not with_free[free]) << free
-        else:
-            free, row = capacity, len(rows)
-            rows.append([])
-        rows[row].append(number)
-        with_free[free - charge].append(row)
-        some |= 1 << (free - charge)
+    while left:
+        row = _fullest_row(left, capacity)
+        times = min(left[length] // count for length, count in row.items())
+        lengths = [length for length, count in row.items() for _ in range(count)]
+        rows += [[numbers[length].pop() for length in lengths] for _ in range(times)]
+        for length, count in row.items():
+            left[length] -= times * count
+            if not left[length]:
+                del left[length]
     return rows
+
+
+def _fullest_row(left: Mapping[int, int], capacity: int) -> dict[int, int]:
+    """Lengths and how often each, of those ``left``, which go from the longest to the shortest."""
+    longest = next(iter(left))
+    room = capacity - longest
+    sums, before = 1, []  # bit n: the lengths seen so far can fill n tokens of the room
+    for length, count in left.items():
+        most = min(count - (length == longest), room // length)
+        if most < 1:
+            continue
+        reached, step = sums, 1
+        while most:  # 1, 2, 4, … more of them, so that any number up to the most is a sum of steps
+            step = min(step, most)
+            reached |= reached << length * step & (2 << room) - 1
+            most -= step
+            step *= 2
+        if reached != sums:
+            before.append((length, sums))
+            sums = reached
+        if sums >> room:
+            break  # full to the last token
+    row = {longest: 1}
+    rest = sums.bit_length() - 1
+    for length, reachable in reversed(before):
+        while not reachable >> rest & 1:
+            row[length] = row.get(length, 0) + 1
+            rest -= length
+    return row
 
 
 def fewest_rows(charges: Sequence[int], capacity: int) -> int:
@@ -220,43 +253,112 @@ class Fill:
         return {"tokens": self.tokens / space, "charged": self.charge / space, "ceiling": ceiling}
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Tokens of a document: all of them, unless the stream is cut."""
+
+    document: int
+    start: int
+    stop: int
+
+
+def whole_rows(lengths: Sequence[int], config: PackConfig) -> list[tuple[Piece, ...]]:
+    """Every document in one piece; rows in the order of their first documents."""
+    room = TOKENS_PER_SPAN * config.max_spans
+    rows = fullest([length + room for length in lengths], config.capacity)
+    return [
+        tuple(Piece(number, 0, lengths[number]) for number in row)
+        for row in sorted(sorted(row) for row in rows)
+    ]
+
+
+def cut_rows(lengths: Sequence[int], config: PackConfig) -> list[tuple[Piece, ...]]:
+    """Documents one after another, cut where a row is full; masking has its room in every piece.
+
+    >>> config = PackConfig(context=9, max_spans=1, mode="cut")
+    >>> [[(p.document, p.start, p.stop) for p in row] for row in cut_rows([5, 4], config)]
+    [[(0, 0, 5)], [(1, 0, 4)]]
+    >>> [[(p.document, p.start, p.stop) for p in row] for row in cut_rows([9, 2], config)]
+    [[(0, 0, 7)], [(0, 7, 9), (1, 0, 2)]]
+    """
+    room = TOKENS_PER_SPAN * config.max_spans
+    rows: list[list[Piece]] = []
+    free = 0
+    for number, length in enumerate(lengths):
+        start = 0
+        while start < length:
+            if free <= room:
+                rows.append([])
+                free = config.capacity
+            stop = min(length, start + free - room)
+            rows[-1].append(Piece(number, start, stop))
+            free -= stop - start + room
+            start = stop
+    return [tuple(row) for row in rows]
+
+
+def part(laid: Laid, piece: Piece) -> Laid:
+    """The document, or what of it lies in a piece; a span that was cut is shorter, one outside is gone."""
+    if (piece.start, piece.stop) == (0, len(laid.ids)):
+        return laid
+    spans = [
+        replace(span, start=first - piece.start, length=last - first)
+        for span in laid.spans
+        for first, last in [(max(span.start, piece.start), min(span.start + span.length, piece.stop))]
+        if first < last
+    ]
+    return replace(
+        laid,
+        ids=laid.ids[piece.start : piece.stop],
+        spans=tuple(spans),
+        continues=piece.stop < len(laid.ids),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedRows:
     """The rows of one pack group. Documents become tokens only when a row is asked for."""
 
     documents: tuple[Document, ...]
     """As they are packed: long texts cut, neighbors that do not fit dropped."""
-    numbers: tuple[tuple[int, ...], ...]
-    """Of each row, the documents."""
+    pieces: tuple[tuple[Piece, ...], ...]
+    """Of each row, what it holds of the documents."""
     num_cut_texts: int
     dropped: tuple[Dropped, ...]
     fill: Fill
 
     def rows(self) -> Iterator[Row]:
-        for numbers in self.numbers:
-            yield tuple(lay_out(self.documents[number]) for number in numbers)
+        for pieces in self.pieces:
+            yield tuple(part(lay_out(self.documents[piece.document]), piece) for piece in pieces)
 
 
 def pack(documents: Sequence[Document], config: PackConfig, *, cut: Cut) -> PackedRows:
-    """One pack group: every document whole and in exactly one row, in the order of the input.
+    """One pack group: every document in exactly one row, or in rows that follow one another.
 
     ``cut`` shortens a text to at most so many entries, at a word.
     """
     trimmed = [trim(document, config, cut) for document in documents]
     lengths = [document.num_tokens for document, _, _ in trimmed]
-    charges = [length + TOKENS_PER_SPAN * config.max_spans for length in lengths]
-    numbers = sorted(tuple(sorted(row)) for row in best_fit(charges, config.capacity))
+    pieces = (whole_rows if config.mode == "whole" else cut_rows)(lengths, config)
+    charge = sum(lengths) + TOKENS_PER_SPAN * config.max_spans * sum(len(row) for row in pieces)
     return PackedRows(
         documents=tuple(document for document, _, _ in trimmed),
-        numbers=tuple(numbers),
+        pieces=tuple(pieces),
         num_cut_texts=sum(num_cut for _, num_cut, _ in trimmed),
         dropped=tuple(one for _, _, dropped in trimmed for one in dropped),
         fill=Fill(
             documents=len(documents),
-            rows=len(numbers),
-            fewest_rows=fewest_rows(charges, config.capacity),
+            rows=len(pieces),
+            fewest_rows=_least(lengths, config, charge),
             tokens=sum(lengths),
-            charge=sum(charges),
-            space=len(numbers) * config.capacity,
+            charge=charge,
+            space=len(pieces) * config.capacity,
         ),
     )
+
+
+def _least(lengths: Sequence[int], config: PackConfig, charge: int) -> int:
+    """No packing whatever in this mode needs fewer rows."""
+    if config.mode == "cut":
+        return -(-charge // config.capacity)
+    return fewest_rows([length + TOKENS_PER_SPAN * config.max_spans for length in lengths], config.capacity)

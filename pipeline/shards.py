@@ -11,11 +11,10 @@ Shapes: R rows of a block, T = context + 1 tokens of a row, D documents, S spans
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property, lru_cache
 from itertools import accumulate, islice
-from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -213,78 +212,88 @@ def _block_info(data: bytes, block: pa.RecordBatch, end: int) -> BlockInfo:
     return {"offset": end - size, "bytes": size, "rows": block.num_rows, "xxh3": digest}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """The rows of a block; the arrays are views of the file where the types allow it."""
 
-    tokens_RT: Ids
-    document_offsets: list[int]
-    """[R + 1]: where the documents of each row begin."""
-    documents_D2: NDArray[np.int32]
-    """Start and length."""
-    span_offsets: list[int]
-    spans_S4: NDArray[np.int32]
-    """Document in the row, start in the row, length, modality."""
-    record: pa.RecordBatch
-    """All columns, as the schema says."""
+    def __init__(self, record: pa.RecordBatch, tokens_RT: Ids | None = None) -> None:
+        self.record = record
+        """All columns, as the schema says."""
+        flat = record.column(0).values.to_numpy() if tokens_RT is None else tokens_RT
+        self.tokens_RT: Ids = flat.reshape(record.num_rows, -1)
+        self.is_blanked = tokens_RT is not None
+        """Whether tokens were taken out since it was written."""
 
-    def row(self, number: int) -> tuple[Ids, NDArray[np.int32], NDArray[np.int32]]:
-        """Tokens [T], documents [D, 2] and spans [S, 4] of one row."""
-        d, s = self.document_offsets, self.span_offsets
-        documents_D2 = self.documents_D2[d[number] : d[number + 1]]
-        return self.tokens_RT[number], documents_D2, self.spans_S4[s[number] : s[number + 1]]
+    @cached_property
+    def _documents(self) -> tuple[list[int], NDArray[np.int32]]:
+        """Where the documents of each row begin [R + 1], and their start and length [D, 2]."""
+        documents = self.record.column(2)
+        start, length = (documents.values.field(name).to_numpy() for name in ("start", "length"))
+        return documents.offsets.to_pylist(), np.stack((start, length), axis=1)
+
+    @cached_property
+    def _spans(self) -> tuple[list[int], NDArray[np.int32]]:
+        """Where the spans of each row begin [R + 1], and document, start, length and modality [S, 4]."""
+        spans = self.record.column(3)
+        names = ("document", "start", "length", "modality")
+        columns = [spans.values.field(name).to_numpy() for name in names]
+        return spans.offsets.to_pylist(), np.stack(columns, axis=1).astype(np.int32)
+
+    def layout(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Start and length of a row's documents [D, 2]; document, start, length and modality of its spans
+        [S, 4].
+        """
+        (first_document, documents_D2), (first_span, spans_S4) = self._documents, self._spans
+        return (
+            documents_D2[first_document[row] : first_document[row + 1]],
+            spans_S4[first_span[row] : first_span[row + 1]],
+        )
+
+    def without(self, uids: Collection[str]) -> Block:
+        """The block with ``<pad>`` for every token of these assets.
+
+        A target takes its whole document along: what is left would be neighbors of nothing. Rows, documents
+        and spans stay as they are, so that orders, masks and saved states do not move.
+        """
+        if not uids:
+            return self
+        spans = self.record.column(3)
+        named = spans.values.field("uid").to_pylist()
+        (hits,) = np.nonzero([uid in uids for uid in named])
+        if not len(hits):
+            return self
+        (offsets, spans_S4), (first_document, documents_D2) = self._spans, self._documents
+        role_S = spans.values.field("role").to_numpy()
+        tokens_RT = self.tokens_RT.copy()
+        row_H = np.searchsorted(offsets, hits, side="right") - 1
+        for row, hit in zip(row_H.tolist(), hits.tolist(), strict=True):
+            document, start, length, _ = spans_S4[hit].tolist()
+            if role_S[hit] == Role.TARGET:
+                start, length = documents_D2[first_document[row] + document].tolist()
+            tokens_RT[row, start : start + length] = vocabulary.PAD
+        return Block(self.record, tokens_RT)
 
 
-class PackShard:
-    """An open shard. A block is verified once, when it is first asked for."""
-
-    def __init__(self, *, name: str, data: pa.Buffer, info: ShardInfo, layout: pa.Schema) -> None:
-        self.name = name
-        self.info = info
-        self._data = data
-        self._layout = layout
-        self._verified: set[int] = set()
-
-    @classmethod
-    def open(cls, path: Path, info: ShardInfo) -> Self:
-        """Memory-map a shard. No file stays open: the mapping lives as long as an array that views it."""
-        if info["format"] != FORMAT:
-            raise ValueError(f"{path} has format {info['format']}, this version reads {FORMAT}; rebuild it")
-        with pa.memory_map(str(path)) as file:
-            data = file.read_buffer()
-        if data.size != info["bytes"]:
-            raise Corrupt(f"{path} has {data.size} bytes, its manifest says {info['bytes']}; fetch it again")
-        layout = schema(context=info["context"], fingerprint=info["vocabulary"])
-        return cls(name=str(path), data=data, info=info, layout=layout)
-
-    def block(self, number: int) -> Block:
-        """Raises ``Corrupt``, naming the block, if its bytes are not those that were written."""
-        place = self.info["blocks"][number]
-        data = self._data.slice(place["offset"], place["bytes"])
-        if number not in self._verified:
-            found = xxhash.xxh3_64_hexdigest(data)
-            if found != place["xxh3"]:
-                raise Corrupt(
-                    f"block {number} of {self.name} has xxh3 {found}, its manifest says {place['xxh3']}; "
-                    "delete the shard and fetch or build it again"
-                )
-            self._verified.add(number)
-        return _parsed(pa.ipc.read_record_batch(pa.ipc.read_message(data), self._layout))
-
-    def tokens(self, number: int) -> Ids:
-        """[R, context + 1], a view of the file."""
-        return self.block(number).tokens_RT
+def opened(data: pa.Buffer, info: ShardInfo) -> Block:
+    """A block from its bytes, which :func:`check` has seen."""
+    layout = _layout(info["context"], info["vocabulary"])
+    return Block(pa.ipc.read_record_batch(pa.ipc.read_message(data), layout))
 
 
-def _parsed(record: pa.RecordBatch) -> Block:
-    tokens, _, documents, spans = record.columns
-    start, length = (documents.values.field(name).to_numpy() for name in ("start", "length"))
-    names = ("document", "start", "length", "modality")
-    return Block(
-        tokens_RT=tokens.values.to_numpy().reshape(record.num_rows, -1),
-        document_offsets=documents.offsets.to_pylist(),
-        documents_D2=np.stack((start, length), axis=1),
-        span_offsets=spans.offsets.to_pylist(),
-        spans_S4=np.stack([spans.values.field(name).to_numpy() for name in names], axis=1).astype(np.int32),
-        record=record,
-    )
+@lru_cache(8)
+def _layout(context: int, fingerprint: str) -> pa.Schema:
+    return schema(context=context, fingerprint=fingerprint)
+
+
+def check(data: pa.Buffer, place: BlockInfo, *, where: str) -> None:
+    """Raises ``Corrupt``, naming the block, if its bytes are not those that were written."""
+    found = xxhash.xxh3_64_hexdigest(data)
+    if found != place["xxh3"]:
+        raise Corrupt(
+            f"{where} has xxh3 {found}, its manifest says {place['xxh3']}; delete the shard and fetch or "
+            "build it again"
+        )
+
+
+def check_format(info: ShardInfo, where: str) -> None:
+    if info["format"] != FORMAT:
+        raise ValueError(f"{where} has format {info['format']}, this version reads {FORMAT}; rebuild it")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from infra.options import ReadOptions, answer
-from pipeline import build, jobs, plan
+from pipeline import build, jobs, packs, plan
 from pipeline.config import Config
+from pipeline.split import TRAIN
 
 
 def status(*, options: ReadOptions | None = None) -> None:
@@ -26,9 +27,12 @@ def status(*, options: ReadOptions | None = None) -> None:
         "deliveries": deliveries,
         "models": models,
         "steps": found,
+        "packs": packs.facts(corpus, version, TRAIN) if "pack" in found else {},
     }
     lines = [f"{corpus.store.uri}, version {version.number}, rights as of {version.as_of}"]
     lines += [f"  delivery {line}" for line in deliveries]
     lines += [f"  model {name} {key}" for name, key in models.items()]
     lines += [build.told(name, counts) for name, counts in found.items()]
+    if "pack" in found:
+        lines.append(f"  train: {packs.filled(packs.fill(packs.slots(corpus, version, TRAIN)))}")
     answer(facts, "\n".join(lines), json=options.json)

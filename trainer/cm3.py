@@ -14,22 +14,47 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.pack import TOKENS_PER_SPAN
 from tokenizer_service import vocabulary
 from trainer.spans import Ints, Layout, Spans, ordinals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one step of training reads; all [B, T] with T = context + 1."""
 
-    ids_BT: NDArray[np.int64]
-    documents_BT: NDArray[np.int32]
-    """Number of the document in its row; -1 on padding."""
-    positions_BT: NDArray[np.int32]
-    """Index in the rotated document, from 0; 0 on padding."""
+    ids_BT: Tensor
+    """int64"""
+    documents_BT: Tensor
+    """int32: number of the document in its row; -1 on padding, and on what was revoked."""
+    positions_BT: Tensor
+    """int32: index in the rotated document, from 0; 0 on padding."""
+
+    @staticmethod
+    def of(
+        ids_BT: NDArray[np.int64], documents_BT: NDArray[np.int32], positions_BT: NDArray[np.int32]
+    ) -> Batch:
+        """Views of the arrays."""
+        return Batch(*(torch.from_numpy(one) for one in (ids_BT, documents_BT, positions_BT)))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from (self.ids_BT, self.documents_BT, self.positions_BT)
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+        """The same memory, for NumPy."""
+        ids_BT, documents_BT, positions_BT = (one.numpy() for one in self)
+        return ids_BT, documents_BT, positions_BT
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(one.to(device, non_blocking=True) for one in self))
+
+    def pin_memory(self) -> Batch:
+        """For ``DataLoader(..., pin_memory=True)``."""
+        return Batch(*(one.pin_memory() for one in self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +96,11 @@ def _moves(layout: Layout, spans: Spans, num_tokens: int) -> _Moves:
     )
 
 
-def rotate(rows_BT: NDArray[np.uint16], layout: Layout, spans: Spans) -> Batch:
-    """Move the spans behind their documents, whose neighbours in the row make room."""
+def rotate(rows_BT: NDArray[np.uint16], layout: Layout, spans: Spans, *, blanked: bool = False) -> Batch:
+    """Move the spans behind their documents, whose neighbours in the row make room.
+
+    ``blanked``: some documents hold ``<pad>`` where tokens were revoked; they belong to no document.
+    """
     num_tokens = rows_BT.shape[1]
     moves = _moves(layout, spans, num_tokens)
     _check_room(layout, moves, num_tokens)
@@ -84,12 +112,13 @@ def rotate(rows_BT: NDArray[np.uint16], layout: Layout, spans: Spans) -> Batch:
     ids[moves.mark_N] = ids[moves.infill_N] = vocabulary.FIRST_SENTINEL + moves.ordinal_N
     ids[moves.infill_N + spans.length_N + 1] = vocabulary.EOSS
     documents, positions = _numbered(layout, moves, rows_BT.size)
+    if blanked:
+        for start, length in zip(moves.target_D.tolist(), moves.grown_D.tolist(), strict=True):
+            if ids[start] == vocabulary.PAD:  # where a document begins with <eos>: all of it was revoked
+                ids[start : start + length] = vocabulary.PAD
+        documents[ids == vocabulary.PAD] = -1
     shape = rows_BT.shape
-    return Batch(
-        ids_BT=ids.reshape(shape),
-        documents_BT=documents.reshape(shape),
-        positions_BT=positions.reshape(shape),
-    )
+    return Batch.of(ids.reshape(shape), documents.reshape(shape), positions.reshape(shape))
 
 
 def _check_room(layout: Layout, moves: _Moves, num_tokens: int) -> None:

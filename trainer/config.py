@@ -5,11 +5,13 @@ from __future__ import annotations
 from pydantic import Field
 
 from infra.settings import Section
+from trainer.loader import LoaderSection
 from trainer.loop import LoopSection, Recipe
 from trainer.model import ModelSection
 from trainer.optimizer import OptimizerSection
 from trainer.order import StreamSection
 from trainer.sampler import SamplerSection
+from trainer.sources import SourceSection
 from trainer.spans import MaskingSection
 
 SHAPES = {
@@ -33,6 +35,10 @@ class TrainerConfig(Section):
     """The shape."""
     stream: StreamSection = StreamSection()
     """Order and size of the batches."""
+    loader: LoaderSection = LoaderSection()
+    """Who makes them, and how blocks are fetched; a resumed run may change it."""
+    sources: dict[str, SourceSection] = Field(default_factory=dict)
+    """Other corpora to draw rows from, by name; the run's own has weight 1."""
     masking: MaskingSection = MaskingSection()
     """What the CM3 objective cuts."""
     optimizer: OptimizerSection = OptimizerSection()

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from tokenizer_service import vocabulary
+from trainer import attention
 from trainer.cm3 import Batch
 from trainer.model import Transformer, at_rest, packed_inputs
 
@@ -63,15 +64,16 @@ def places(batch: Batch) -> NDArray[np.str_]:
     ``target_k`` in the last pair, behind k others; ``neighbor`` in one of those; ``infill`` behind the
     closing ``<eos>``; ``padding``.
     """
-    first_BT = (batch.positions_BT == 0) & (batch.documents_BT >= 0)
+    ids_BT, documents_BT, positions_BT = batch.arrays()
+    first_BT = (positions_BT == 0) & (documents_BT >= 0)
     num_documents_BT = first_BT.cumsum(axis=1)
-    breaks_BT = _count_before(batch.ids_BT == vocabulary.BREAK, first_BT)
-    eos_BT = _count_before(batch.ids_BT == vocabulary.EOS, first_BT)
+    breaks_BT = _count_before(ids_BT == vocabulary.BREAK, first_BT)
+    eos_BT = _count_before(ids_BT == vocabulary.EOS, first_BT)
     pair_BT = breaks_BT // 2
-    last_BT = _last_pair(pair_BT, num_documents_BT, batch.documents_BT >= 0)
+    last_BT = _last_pair(pair_BT, num_documents_BT, documents_BT >= 0)
     names = np.where(pair_BT < last_BT, "neighbor", np.char.add("target_", last_BT.astype(str)))
     names = np.where(eos_BT > 1, "infill", names)
-    return np.where(batch.documents_BT < 0, "padding", names)
+    return np.where(documents_BT < 0, "padding", names)
 
 
 def _count_before(marks_BT: NDArray[np.bool_], first_BT: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -95,12 +97,8 @@ def _last_pair(
 
 def batch_losses(model: Transformer, batch: Batch) -> Losses:
     """Losses of one batch; the first token of a document is never predicted from the one before it."""
-    device = model.tokens.weight.device
-    ids_BT, documents_BT, positions_BT = (
-        torch.as_tensor(array, device=device, dtype=torch.int64)
-        for array in (batch.ids_BT, batch.documents_BT, batch.positions_BT)
-    )
-    counted_BT = (documents_BT[:, 1:] == documents_BT[:, :-1]) & (documents_BT[:, 1:] >= 0)
+    ids_BT, documents_BT, positions_BT = batch.to(model.tokens.weight.device)
+    counted_BT = attention.counted(documents_BT)
     inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1])
     with torch.inference_mode(), at_rest(model):
         nll_BT = model.nll(model(inputs), ids_BT[:, 1:], counted_BT).double().cpu().numpy()
@@ -108,7 +106,7 @@ def batch_losses(model: Transformer, batch: Batch) -> Losses:
 
 
 def _bucketed(nll_BT: NDArray[np.float64], batch: Batch, counted_BT: NDArray[np.bool_]) -> Losses:
-    targets_BT = batch.ids_BT[:, 1:]
+    targets_BT = batch.ids_BT[:, 1:].numpy()
     kind_BT = np.select([vocabulary.is_text(targets_BT), vocabulary.is_image(targets_BT)], [0, 1], 2)
     place_BT = places(batch)[:, 1:]
     nats: dict[Bucket, float] = {}

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
-from pipeline import embed, refs, schema, tables
+from pipeline import embed, packs, refs, schema, tables
 from pipeline.captions import digest
 from pipeline.deliveries import emoji
 from pipeline.reviewing.thumbnails import png
@@ -69,7 +69,7 @@ def make(corpus: Corpus, version: Version, recipe: TrainerConfig, run: Path) -> 
         "retrieval": retrieval(corpus, version, held_out),
         "validation": validation(run),
         "masking": stream.mask_counts(
-            training.packed(corpus, version, TRAIN), masking=recipe.masking, seed=recipe.stream.seed
+            packs.listed(corpus, version, TRAIN), masking=recipe.masking, seed=recipe.stream.seed
         ).shares(),
         "samples": samples(studio, recipe),
         "captions": captions(studio, recipe, held_out),

@@ -18,7 +18,7 @@ from infra.options import CorpusOptions
 from infra.storage import LocalStore
 from pipeline import reading
 from pipeline.shards import ShardInfo
-from trainer import order, stream
+from trainer import order, sources, stream
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
 from trainer.spans import MaskingSection
@@ -28,8 +28,11 @@ TOKENIZERS = ("bpe", "vq")
 
 
 def identity(version: Version, config: TrainerConfig) -> str:
-    """What a run is: the same packs, trained in the same way. How one samples from it later is no part."""
-    return fingerprint(config.model_dump(mode="json", exclude={"sampler"}), version.artifacts["pack"])
+    """What a run is: the same packs, trained in the same way. Who makes its batches, and how one samples from
+    it later, is no part.
+    """
+    settings = config.model_dump(mode="json", exclude={"loader", "sampler", "sources"})
+    return fingerprint(settings, version.artifacts["pack"], *sources.identity(config.sources))
 
 
 def tokenizers(corpus: Corpus, version: Version) -> dict[str, str]:

@@ -20,6 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from infra.settings import Section
+from trainer import attention
 from trainer import optimizer as optimizers
 from trainer.checkpoint import Checkpoints, State, restore
 from trainer.cm3 import Batch
@@ -66,6 +67,9 @@ class Stream(Protocol):
 
     def seek(self, state: Mapping[str, Any]) -> None: ...
 
+    def close(self) -> None:
+        """End whatever makes batches ahead."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
@@ -103,12 +107,7 @@ class _Objective(nn.Module):
         """Summed nats of the batch."""
         inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1])
         hidden_BTD = self.trunk(inputs)
-        return self.model.nll(hidden_BTD, ids_BT[:, 1:], _counted(documents_BT)).sum()
-
-
-def _counted(documents_BT: Tensor) -> Tensor:
-    """[B, T - 1]: targets that count."""
-    return (documents_BT[:, 1:] == documents_BT[:, :-1]) & (documents_BT[:, 1:] >= 0)
+        return self.model.nll(hidden_BTD, ids_BT[:, 1:], attention.counted(documents_BT)).sum()
 
 
 class _Run:
@@ -152,8 +151,8 @@ class _Run:
 
     def advance(self) -> dict[str, float]:
         """One update, equal however its batches are cut or dealt to ranks: nats are divided by all tokens."""
-        batches = [self._tensors(next(self.streams.train)) for _ in range(self.recipe.loop.accumulation)]
-        num_tokens = self._over_ranks(sum(_counted(documents_BT).sum() for _, documents_BT, _ in batches))
+        batches = [next(self.streams.train).to(self.device) for _ in range(self.recipe.loop.accumulation)]
+        num_tokens = self._over_ranks(sum(attention.counted(batch.documents_BT).sum() for batch in batches))
         # DistributedDataParallel averages over ranks; we want the sum.
         share = _world_size() / num_tokens
         nats = torch.zeros((), device=self.device)
@@ -204,13 +203,6 @@ class _Run:
     def autocast(self) -> AbstractContextManager[None]:
         enabled = self.recipe.loop.dtype == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
-
-    def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        ids_BT, documents_BT, positions_BT = (
-            torch.as_tensor(array, dtype=torch.int64).to(self.device, non_blocking=True)
-            for array in (batch.ids_BT, batch.documents_BT, batch.positions_BT)
-        )
-        return ids_BT, documents_BT, positions_BT
 
     def _over_ranks(self, value: Tensor | int) -> Tensor:
         total = torch.as_tensor(value, dtype=torch.float32, device=self.device).clone()

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from infra.settings import Section
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
-from trainer import lookup
+from trainer import attention, lookup
 from trainer.lookup import Lookup, run_lengths
 
 LOSS_CHUNK = 4096
@@ -88,19 +88,12 @@ class Inputs:
     """True where token t may look at token s."""
 
 
-def document_mask(documents_BT: Tensor) -> Tensor:
-    """[B, T, T]: causal, and only within a document. Padding (-1) sees padding: no softmax is empty."""
-    num_tokens = documents_BT.shape[1]
-    causal_TT = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=documents_BT.device).tril()
-    return (documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT
-
-
 def packed_inputs(ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor) -> Inputs:
     """Inputs of a packed row, whose documents must not see one another."""
     return Inputs(
         ids_BT=ids_BT,
         positions_BT=positions_BT,
-        seen_BTS=document_mask(documents_BT),
+        seen_BTS=attention.dense(documents_BT),
     )
 
 

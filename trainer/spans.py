@@ -94,9 +94,8 @@ def root(seed: int) -> Keys:
     return derive(np.zeros((), np.uint64), seed)
 
 
-def document_keys(layout: Layout, *, seed: int, epoch_B: Ints, sequence_B: Ints) -> Keys:
-    """One key a document, from (seed, epoch, sequence, number in the row)."""
-    keys_B = derive(derive(root(seed), epoch_B), sequence_B)
+def document_keys(layout: Layout, keys_B: Keys) -> Keys:
+    """One key a document, from that of its row and its number therein."""
     return derive(keys_B[layout.document_row_D], layout.ordinal_D)
 
 

@@ -2,83 +2,194 @@
 ranks.
 
 Step t is the global positions [tG, (t+1)G) of an endless walk over epochs. Rank r of N takes every N-th of
-them, worker w of W every W-th step, so the set of a step never depends on either. The surprising rule: with
-DataLoader workers the state lies in other processes; ask :meth:`PackedStream.state_after` with the steps that
-you took.
+them, worker w of W every W-th step, so the set of a step never depends on either; where N divides the lanes,
+a rank reads whole lanes. The surprising rule: with DataLoader workers the state lies in other processes; ask
+:meth:`PackedStream.state_after` with the steps that you took, or let :class:`trainer.loader.Loader` count.
 
-Shapes: B rows of a batch, T = context + 1 tokens of a row, D documents, S segments.
+Shapes: B rows of a batch, T = context + 1 tokens of a row, D documents, S segments, M sources.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
+from infra.pieces import PiecesSection
+from pipeline.blocks import Blocks, Shard, block_rows
 from pipeline.packed import Modality
-from pipeline.shards import Block, PackShard, ShardInfo
-from trainer import cm3, spans
+from pipeline.shards import Block, ShardInfo
+from trainer import cm3, order, spans
 from trainer.cm3 import Batch
-from trainer.order import Part, State, StreamSection, Walk, position_of, state_at
-from trainer.spans import Counts, Ints, Layout, MaskingSection, Spans
+from trainer.order import MAIN, Part, Source, State, StreamSection, Taken, Walk
+from trainer.spans import Counts, Ints, Keys, Layout, MaskingSection, Spans
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """A shard as a manifest lists it; the order of the shards numbers the sequences."""
+class Mixed:
+    """Packs of one corpus, and how often a row is drawn from them."""
 
-    path: Path
-    info: ShardInfo
+    shards: Sequence[Shard]
+    weight: float = 1.0
+
+
+Sources = Sequence[Shard] | Mapping[str, Mixed]
+"""The packs of one corpus, or of several by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of a step as they lie in their blocks. What a trainer sees of them is a view."""
+
+    taken: Taken
+    key_M: Keys
+    """Of each source."""
+    blocks: Sequence[Block]
+    """Of each row, its block."""
+    places: Sequence[int]
+    """And its place therein."""
+
+    @property
+    def keys_B(self) -> Keys:
+        """Of (seed, source, epoch, sequence): what is drawn for a row comes from its key."""
+        source_B, epoch_B, sequence_B = self.taken
+        return spans.derive(spans.derive(self.key_M[source_B], epoch_B), sequence_B)
+
+    def ids(self, dtype: type[np.integer] = np.int64) -> NDArray[Any]:
+        """[B, T]"""
+        found = np.empty((len(self.blocks), self.blocks[0].tokens_RT.shape[1]), dtype)
+        for i, (block, place) in enumerate(zip(self.blocks, self.places, strict=True)):
+            found[i] = block.tokens_RT[place]
+        return found
+
+    def layout(self) -> Layout:
+        """Where documents and segments lie, before anything was blanked."""
+        pairs = zip(self.blocks, self.places, strict=True)
+        documents, segments = zip(*(block.layout(place) for block, place in pairs), strict=True)
+        return _layout(documents, segments)
+
+    @property
+    def is_blanked(self) -> bool:
+        """Whether any block of theirs holds revoked tokens."""
+        return any(block.is_blanked for block in self.blocks)
+
+
+def _layout(documents: Sequence[NDArray[np.int32]], segments: Sequence[NDArray[np.int32]]) -> Layout:
+    num_documents_B = np.array([len(part) for part in documents])
+    first_B = np.cumsum(num_documents_B) - num_documents_B
+    start_D, length_D = np.concatenate(documents).astype(np.int64).T
+    number_S, start_S, length_S, modality_S = np.concatenate(segments).astype(np.int64).T
+    return Layout(
+        num_rows=len(documents),
+        document_row_D=np.repeat(np.arange(len(documents)), num_documents_B),
+        document_start_D=start_D,
+        document_length_D=length_D,
+        segment_document_S=number_S + np.repeat(first_B, [len(part) for part in segments]),
+        segment_start_S=start_S,
+        segment_length_S=length_S,
+        segment_text_S=modality_S == Modality.TEXT,
+    )
+
+
+View = Callable[[Rows], T]
+
+
+def tokens(rows: Rows) -> Tensor:
+    """[B, T] int64: the ids as they were packed, for a trainer with an objective of its own."""
+    return torch.from_numpy(rows.ids())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masked:
+    """The view that the CM3 objective trains on."""
+
+    masking: MaskingSection
+
+    def drawn(self, rows: Rows) -> tuple[Layout, Spans]:
+        layout = rows.layout()
+        return layout, spans.draw_spans(layout, spans.document_keys(layout, rows.keys_B), self.masking)
+
+    def __call__(self, rows: Rows) -> Batch:
+        layout, cut = self.drawn(rows)
+        return cm3.rotate(rows.ids(np.uint16), layout, cut, blanked=rows.is_blanked)
 
 
 class Reader:
-    """Rows by sequence number. Shards are opened, and blocks verified, when they are first touched."""
+    """Rows by source and sequence."""
 
-    def __init__(self, shards: Sequence[Shard], *, open_blocks: int) -> None:
-        self._shards = _alike(shards)
-        places = [(s, b) for s, shard in enumerate(shards) for b in range(len(shard.info["blocks"]))]
-        self._places = places
-        self.block_rows = np.array([shards[s].info["blocks"][b]["rows"] for s, b in places], np.int64)
-        self.num_rows = int(self.block_rows.sum())
-        self._first_row = np.cumsum(self.block_rows) - self.block_rows
-        self._shard = lru_cache(open_blocks)(self._open)
-        self._block = lru_cache(open_blocks)(self._read)
+    def __init__(
+        self,
+        mixed: Mapping[str, Mixed],
+        *,
+        seed: int,
+        keep: int = 64,
+        pieces: PiecesSection | None = None,
+        revoked: Collection[str] = frozenset(),
+    ) -> None:
+        packs = check_packs(mixed)
+        self._blocks = Blocks(packs, keep=keep, pieces=pieces, revoked=revoked)
+        self.are_local = self._blocks.are_local
+        rows_N = block_rows(shard.info for shard in packs)
+        self._first_row_N = np.cumsum(rows_N) - rows_N
+        num_rows_M = np.array([_num_rows(one.shards) for one in mixed.values()])
+        self._first_row_M = np.cumsum(num_rows_M) - num_rows_M
+        self.num_rows = int(num_rows_M.sum())
+        self._key_M = np.array([order.source_key(seed, name) for name in mixed], np.uint64)
 
-    def _open(self, number: int) -> PackShard:
-        return PackShard.open(self._shards[number].path, self._shards[number].info)
+    def rows(self, taken: Taken) -> Rows:
+        block_B, place_B = self._places(taken)
+        block = self._blocks.block
+        return Rows(
+            taken=taken,
+            key_M=self._key_M,
+            blocks=[block(number) for number in block_B.tolist()],
+            places=place_B.tolist(),
+        )
 
-    def _read(self, number: int) -> Block:
-        shard, block = self._places[number]
-        return self._shard(shard).block(block)
+    def expect(self, taken: Taken) -> None:
+        """These rows will be asked for."""
+        if not self.are_local:
+            self._blocks.expect(dict.fromkeys(self._places(taken)[0].tolist()))
 
-    def gather(self, sequence_B: Ints) -> tuple[NDArray[np.uint16], Layout]:
-        """Rows [B, T] and where their documents and segments lie."""
-        block_B = np.searchsorted(self._first_row, sequence_B, side="right") - 1
-        row_B = sequence_B - self._first_row[block_B]
-        rows_BT = np.empty((len(sequence_B), self._shards[0].info["context"] + 1), np.uint16)
-        documents, segments = [], []
-        for i, (number, row) in enumerate(zip(block_B.tolist(), row_B.tolist(), strict=True)):
-            block = self._block(number)
-            rows_BT[i], documents_D2, spans_S4 = block.row(row)
-            documents.append(documents_D2)
-            segments.append(spans_S4)
-        return rows_BT, _layout(documents, segments)
+    def _places(self, taken: Taken) -> tuple[Ints, Ints]:
+        row_B = taken.sequence_B + self._first_row_M[taken.source_B]
+        block_B = np.searchsorted(self._first_row_N, row_B, side="right") - 1
+        return block_B, row_B - self._first_row_N[block_B]
+
+    def close(self) -> None:
+        self._blocks.close()
 
 
-def _alike(shards: Sequence[Shard]) -> Sequence[Shard]:
-    """All of one corpus; or says which differ."""
-    check_rows([shard.info for shard in shards])
+def _num_rows(packs: Sequence[Shard]) -> int:
+    return sum(shard.info["rows"] for shard in packs)
+
+
+def named(sources: Sources) -> Mapping[str, Mixed]:
+    return sources if isinstance(sources, Mapping) else {MAIN: Mixed(shards=sources)}
+
+
+def check_packs(mixed: Mapping[str, Mixed]) -> list[Shard]:
+    """The shards of all sources; or says which have no rows, and which differ."""
+    for one in mixed.values():
+        check_rows([shard.info for shard in one.shards])
+    packs = [shard for one in mixed.values() for shard in one.shards]
     for fact in ("context", "vocabulary"):
-        values = {shard.info[fact]: shard.path for shard in shards}
+        values = {shard.info[fact]: shard.where for shard in packs}
         if len(values) > 1:
-            raise ValueError(f"shards differ in {fact}: {values}; stream shards of one artifact")
-    return shards
+            raise ValueError(
+                f"shards differ in {fact}: {values}; stream shards packed alike, of one artifact or of "
+                "corpora that share their tokenizers"
+            )
+    return packs
 
 
 def check_rows(packs: Sequence[ShardInfo]) -> None:
@@ -100,59 +211,21 @@ def check_room(packs: Sequence[ShardInfo], masking: MaskingSection) -> None:
         )
 
 
-def _layout(documents: list[NDArray[np.int32]], segments: list[NDArray[np.int32]]) -> Layout:
-    num_documents_B = np.array([len(part) for part in documents])
-    first_B = np.cumsum(num_documents_B) - num_documents_B
-    start_D, length_D = np.concatenate(documents).astype(np.int64).T
-    number_S, start_S, length_S, modality_S = np.concatenate(segments).astype(np.int64).T
-    return Layout(
-        num_rows=len(documents),
-        document_row_D=np.repeat(np.arange(len(documents)), num_documents_B),
-        document_start_D=start_D,
-        document_length_D=length_D,
-        segment_document_S=number_S + np.repeat(first_B, [len(part) for part in segments]),
-        segment_start_S=start_S,
-        segment_length_S=length_S,
-        segment_text_S=modality_S == Modality.TEXT,
-    )
+class Cursor(Generic[T]):
+    """An iterator over batches that knows where it stands; one without end, unless epochs are counted."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Rows and how they are masked."""
-
-    reader: Reader
-    masking: MaskingSection
-    seed: int
-
-    def drawn(self, epoch_B: Ints, sequence_B: Ints) -> tuple[NDArray[np.uint16], Layout, Spans]:
-        rows_BT, layout = self.reader.gather(sequence_B)
-        keys_D = spans.document_keys(layout, seed=self.seed, epoch_B=epoch_B, sequence_B=sequence_B)
-        return rows_BT, layout, spans.draw_spans(layout, keys_D, self.masking)
-
-    def batch(self, epoch_B: Ints, sequence_B: Ints) -> Batch:
-        return cm3.rotate(*self.drawn(epoch_B, sequence_B))
-
-
-def open_source(
-    shards: Sequence[Shard], *, masking: MaskingSection, seed: int, open_blocks: int = 64
-) -> Source:
-    check_room([shard.info for shard in shards], masking)
-    return Source(reader=Reader(shards, open_blocks=open_blocks), masking=masking, seed=seed)
-
-
-class Cursor:
-    """An endless iterator over batches that knows where it stands."""
-
-    def __init__(self, source: Source, walk: Walk) -> None:
-        self._source = source
+    def __init__(self, reader: Reader, walk: Walk, view: View[T]) -> None:
+        self._reader = reader
         self._walk = walk
+        self._view = view
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Batch:
-        return self._source.batch(*next(self._walk))
+    def __next__(self) -> T:
+        if not self._reader.are_local and self._walk.num_ahead < AHEAD_ROWS:
+            self._reader.expect(self._walk.look_ahead())
+        return self._view(self._reader.rows(next(self._walk)))
 
     def state(self) -> State:
         """JSON from which any number of ranks and workers goes on behind the last batch."""
@@ -161,76 +234,139 @@ class Cursor:
     def seek(self, state: Mapping[str, Any]) -> None:
         self._walk.seek(state)
 
+    def close(self) -> None:
+        self._reader.close()
 
-class PackedStream(IterableDataset[Batch]):
-    """The walk as a data set for ``DataLoader(stream, batch_size=None, num_workers=W)``."""
 
-    def __init__(
+AHEAD_ROWS = 1 << 18
+"""Rows that are looked through for blocks to fetch: of 256 lanes, a window of 4 blocks of 256 rows each."""
+
+
+class PackedStream(IterableDataset[T_co]):
+    """The walk as a data set for ``DataLoader(stream, batch_size=None, num_workers=W)``.
+
+    ``view`` makes of rows what is yielded: :func:`tokens`, or :class:`Masked` for the CM3 objective. A rank
+    that is not told takes that of ``torch.distributed``. With ``epochs`` the stream ends, after a step that
+    may be smaller; what is measured ends, training counts steps.
+    """
+
+    def __init__(  # noqa: PLR0913  # what to read, in which order, whose part, and how
         self,
-        shards: Sequence[Shard],
+        sources: Sources,
         *,
         stream: StreamSection,
-        masking: MaskingSection,
-        rank: int = 0,
-        ranks: int = 1,
+        view: Callable[[Rows], T_co],
+        rank: int | None = None,
+        ranks: int | None = None,
+        epochs: int | None = None,
+        pieces: PiecesSection | None = None,
+        revoked: Collection[str] = frozenset(),
     ) -> None:
-        self._shards = tuple(shards)
+        self._mixed = named(sources)
         self._stream = stream
-        self._masking = masking
-        self._rank = rank
-        self._ranks = ranks
-        self._num_rows = sum(shard.info["rows"] for shard in shards)
-        self._at = 0
+        self._view = view
+        self._rank, self._ranks = _place(rank, ranks)
+        self._epochs = epochs
+        self._pieces = pieces
+        self._revoked = revoked
+        self._sources = [
+            Source(name=name, block_rows=block_rows(shard.info for shard in one.shards), weight=one.weight)
+            for name, one in self._mixed.items()
+        ]
+        check_packs(self._mixed)
+        self._walk = self._begun(Part(rank=self._rank, ranks=self._ranks))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __getstate__(self) -> dict[str, Any]:
+        """For workers that are spawned, or on other machines: where it stands, not what it has open."""
+        return {**self.__dict__, "_walk": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._walk = self._begun(Part(rank=self._rank, ranks=self._ranks))
+        self._walk.seek(state["_walk"])
+
+    def __iter__(self) -> Iterator[T_co]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        part = Part(rank=self._rank, ranks=self._ranks, worker=worker, workers=workers)
-        cursor = self.cursor(part)
-        for batch in cursor:
-            self.load_state_dict(cursor.state())
-            yield batch
+        cursor = self.cursor(Part(rank=self._rank, ranks=self._ranks, worker=worker, workers=workers))
+        try:
+            for batch in cursor:
+                self._walk = cursor._walk  # noqa: SLF001  # what state_dict tells of
+                yield batch
+        finally:
+            cursor.close()
 
-    def cursor(self, part: Part) -> Cursor:
+    def _begun(self, part: Part) -> Walk:
+        return Walk(self._sources, self._stream, part, epochs=self._epochs)
+
+    def cursor(self, part: Part | None = None) -> Cursor[T_co]:
         """From where this stream stands."""
-        # A lane's window is in use as a whole; twice that, since lanes reach their next window one by one.
-        open_blocks = 2 * self._stream.lanes * self._stream.window_blocks
-        source = open_source(
-            self._shards, masking=self._masking, seed=self._stream.seed, open_blocks=open_blocks
-        )
-        walk = Walk(source.reader.block_rows, self._stream, part)
+        walk = self._begun(part or Part(rank=self._rank, ranks=self._ranks))
         walk.seek(self.state_dict())
-        return Cursor(source, walk)
+        # A lane's window is in use as a whole; twice that, since lanes reach their next window one by one.
+        lanes = min(self._stream.lanes, sum(len(source.block_rows) for source in self._sources))
+        reader = Reader(
+            self._mixed,
+            seed=self._stream.seed,
+            keep=2 * lanes * self._stream.window_blocks * len(self._sources),
+            pieces=self._pieces,
+            revoked=self._revoked,
+        )
+        return Cursor(reader, walk, self._view)
 
     def state_dict(self) -> State:
         return self.state_after(0)
 
     def state_after(self, num_steps: int) -> State:
         """The state so many steps on: what to save where the batches come from workers."""
-        return state_at(self._at + num_steps * self._stream.rows_per_step, self._num_rows, self._stream)
+        return self._walk.state_after(num_steps)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._at = position_of(state, self._num_rows, self._stream)
+    def load_state_dict(self, state: Mapping[str, Any], *, remix: bool = False) -> None:
+        """Go on from there; :meth:`trainer.order.Walk.seek` says when it is refused, what ``remix`` is."""
+        self._walk.seek(state, remix=remix)
 
 
-def _chunks(source: Source, batch_rows: int) -> Iterator[tuple[Ints, Ints]]:
-    num_rows = source.reader.num_rows
+def _place(rank: int | None, ranks: int | None) -> tuple[int, int]:
+    grouped = distributed.is_available() and distributed.is_initialized()
+    rank = rank if rank is not None else distributed.get_rank() if grouped else 0
+    return rank, ranks if ranks is not None else distributed.get_world_size() if grouped else 1
+
+
+def _chunks(num_rows: int, batch_rows: int) -> Iterator[Taken]:
     for first in range(0, num_rows, batch_rows):
         sequence_B = np.arange(first, min(first + batch_rows, num_rows))
-        yield np.zeros_like(sequence_B), sequence_B
+        yield Taken(np.zeros_like(sequence_B), np.zeros_like(sequence_B), sequence_B)
+
+
+def in_order(  # what to read, and how
+    packs: Sequence[Shard],
+    *,
+    view: View[T],
+    batch_rows: int,
+    seed: int = 0,
+    revoked: Collection[str] = frozenset(),
+) -> Iterator[T]:
+    """Every row once, in the order of the shards; the last batch may be smaller."""
+    reader = Reader(named(packs), seed=seed, revoked=revoked)
+    for taken in _chunks(reader.num_rows, batch_rows):
+        yield view(reader.rows(taken))
 
 
 def validation(
-    shards: Sequence[Shard], *, masking: MaskingSection, batch_rows: int, seed: int = 0
+    packs: Sequence[Shard],
+    *,
+    masking: MaskingSection,
+    batch_rows: int,
+    seed: int = 0,
+    revoked: Collection[str] = frozenset(),
 ) -> Iterator[Batch]:
     """Every row once, in order, with the same masks each time; the last batch may be smaller."""
-    source = open_source(shards, masking=masking, seed=seed)
-    for epoch_B, sequence_B in _chunks(source, batch_rows):
-        yield source.batch(epoch_B, sequence_B)
+    check_room([shard.info for shard in packs], masking)
+    return in_order(packs, view=Masked(masking=masking), batch_rows=batch_rows, seed=seed, revoked=revoked)
 
 
-def mask_counts(shards: Sequence[Shard], *, masking: MaskingSection, seed: int) -> Counts:
+def mask_counts(packs: Sequence[Shard], *, masking: MaskingSection, seed: int) -> Counts:
     """What masking does to the first epoch of a run over these shards."""
-    source = open_source(shards, masking=masking, seed=seed)
-    drawn = (source.drawn(*chunk)[1:] for chunk in _chunks(source, 256))
-    return sum((spans.count(layout, found) for layout, found in drawn), Counts())
+    check_room([shard.info for shard in packs], masking)
+    drawn = in_order(packs, view=Masked(masking=masking).drawn, batch_rows=256, seed=seed)
+    return sum((spans.count(layout, cut) for layout, cut in drawn), Counts())

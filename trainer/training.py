@@ -6,7 +6,8 @@ identity (settings, packs); what it holds is resumed, never mixed with another's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,21 +21,22 @@ from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore, Store
 from infra.telemetry import Log
-from pipeline import reading
-from pipeline.examples import KINDS, kind_of
+from pipeline import packs, reading
+from pipeline.blocks import Shard
+from pipeline.examples import KINDS
 from pipeline.shards import ShardInfo
 from pipeline.split import TRAIN
 from tokenizer_service.vocabulary import Live
 from trainer import folder as folders
-from trainer import loop, stream
+from trainer import loop, sources, stream
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.cm3 import Batch
 from trainer.config import TrainerConfig
+from trainer.loader import Loader
 from trainer.loop import Outcome, Streams
 from trainer.model import Transformer, initialise
-from trainer.order import Part
 from trainer.spans import MaskingSection
-from trainer.stream import PackedStream
+from trainer.stream import Masked, PackedStream
 
 METRICS = "metrics.jsonl"
 DONE = "done"
@@ -64,27 +66,9 @@ class Plan:
         return Plan(corpus=value["corpus"], version=value["version"], folder=value["folder"], config=config)
 
 
-def listed(corpus: Corpus, version: Version, kind: str) -> list[tuple[str, ShardInfo]]:
-    """Names of the packed shards of a kind, and what they hold, in the order that numbers the sequences."""
-    artifact = corpus.artifact(version, "pack")
-    return [
-        (shard.name(file), info)
-        for slot, shard in sorted(artifact.shards.items())
-        if kind_of(slot) == kind
-        for file, info in sorted(shard.facts["packs"].items())
-    ]
-
-
 def infos(corpus: Corpus, version: Version) -> list[ShardInfo]:
     """What the packs for training hold; nothing is fetched."""
-    return [info for _, info in listed(corpus, version, TRAIN)]
-
-
-def packed(corpus: Corpus, version: Version, kind: str) -> list[stream.Shard]:
-    """The packed shards of a kind as local files."""
-    return [
-        stream.Shard(path=corpus.store.local(name), info=info) for name, info in listed(corpus, version, kind)
-    ]
+    return [shard.info for shard in packs.listed(corpus, version, TRAIN)]
 
 
 def live(corpus: Corpus, version: Version) -> Live:
@@ -104,37 +88,48 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
     torch.manual_seed(plan.config.seed)  # dropout, where the model has any
     model = initialise(Transformer(plan.config.model, live(corpus, version)), seed=plan.config.seed)
     checkpoints = Checkpoints(folder=Path(plan.folder), keep=plan.config.loop.keep_checkpoints)
-    return loop.fit(
-        model.to(device),
-        streams(corpus, version, plan.config),
-        plan.config.recipe({"corpus": plan.corpus, "version": plan.version}),
-        report=report,
-        checkpoints=checkpoints,
-    )
+    found = streams(corpus, version, plan.config)
+    with contextlib.closing(found.train):
+        return loop.fit(
+            model.to(device),
+            found,
+            plan.config.recipe({"corpus": plan.corpus, "version": plan.version}),
+            report=report,
+            checkpoints=checkpoints,
+        )
 
 
 def streams(corpus: Corpus, version: Version, config: TrainerConfig) -> Streams:
     """Give this rank its share of the training packs, and held-out targets with neighbors and without."""
-    grouped = distributed.is_initialized()
-    rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
-    train = PackedStream(packed(corpus, version, TRAIN), stream=config.stream, masking=config.masking)
+    mixed = sources.mixed(corpus, version, config.sources)
+    stream.check_room([shard.info for one in mixed.values() for shard in one.shards], config.masking)
+    revoked = sources.revoked(corpus, version, config.sources)
+    train = PackedStream(
+        mixed,
+        stream=config.stream,
+        view=Masked(masking=config.masking),
+        pieces=config.loader,
+        revoked=revoked,
+    )
     held_out = {
-        name: packed(corpus, version, kind)
+        name: packs.listed(corpus, version, kind)
         for name, kind in zip(("neighbors", "alone"), KINDS[1:], strict=True)
     }
     return Streams(
-        train=train.cursor(Part(rank=rank, ranks=ranks)),
+        train=Loader(train, config.loader, pinned=torch.cuda.is_available()),
         validation={
-            name: partial(unmasked, shards, config.stream.rows_per_step)
-            for name, shards in held_out.items()
-            if shards
+            name: partial(unmasked, found, config.stream.rows_per_step, revoked)
+            for name, found in held_out.items()
+            if found
         },
     )
 
 
-def unmasked(shards: list[stream.Shard], batch_rows: int) -> Iterable[Batch]:
+def unmasked(shards: list[Shard], batch_rows: int, revoked: Collection[str]) -> Iterable[Batch]:
     """Held-out rows as they are, read from left to right."""
-    return stream.validation(shards, masking=MaskingSection(max_spans=0), batch_rows=batch_rows)
+    return stream.validation(
+        shards, masking=MaskingSection(max_spans=0), batch_rows=batch_rows, revoked=revoked
+    )
 
 
 def on_a_rank(config: dict[str, Any]) -> None:
@@ -191,6 +186,7 @@ def train(
     corpus, log = options.open(), Log()
     version = corpus.newest()
     config = folders.settings(run, options, infos(corpus, version))
+    config = config.model_copy(update={"sources": sources.pinned(config.sources)})
     try:
         summary = train_version(corpus, version, config, run, workers=workers, engine=engine, log=log)
     finally:
@@ -213,7 +209,8 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
     folders.check(config, infos(corpus, version), ranks=ranks)
     name, facts = folders.identity(version, config), {"config": config.model_dump(mode="json")}
     folders.claim(folder, name, config, folders.tokenizers(corpus, version))
-    runs.record(corpus, version, identity=name, facts=facts)
+    for read in sources.every(corpus, version, config.sources):
+        runs.record(*read, identity=name, facts=facts)
     log.event("run", folder=str(folder), identity=name, version=version.number, ranks=ranks)
     plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)
     if not ended(folder):

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.artifact import Shard
+from infra.artifact import Shard as Made
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline import config, refs, tables
+from pipeline.blocks import Blocks, Shard
 from pipeline.engine import Inline
 from pipeline.examples import kind_of
 from pipeline.explaining import catalog_rows
-from pipeline.shards import PackShard
 from pipeline.step import ROWS, Step, Task
 
 from .conftest import TINY, Build, Deliveries, license_, sample
@@ -35,7 +35,7 @@ def contents(store: Store, *prefixes: str) -> dict[str, str]:
 class Refuses:
     """An engine that must not be asked for anything."""
 
-    def run(self, step: Step, tasks: Sequence[Task], _store: Store, _bar: Bar) -> Iterator[tuple[str, Shard]]:
+    def run(self, step: Step, tasks: Sequence[Task], _store: Store, _bar: Bar) -> Iterator[tuple[str, Made]]:
         if tasks:
             raise AssertionError(f"step {step.name!r} ran again on {[task.slot for task in tasks]}")
         return iter(())
@@ -159,9 +159,9 @@ def test_nothing_held_out_is_ever_in_a_training_pack(
     for slot, shard in corpus.artifact(version, "pack").shards.items():
         kind = kind_of(slot)
         for file, info in shard.facts["packs"].items():
-            opened = PackShard.open(corpus.store.local(shard.name(file)), info)
-            for block in range(len(info["blocks"])):
-                for spans in opened.block(block).record["spans"].to_pylist():
+            blocks = Blocks([Shard(store=corpus.store, name=shard.name(file), info=info)], keep=1)
+            for number in range(len(blocks)):
+                for spans in blocks.block(number).record["spans"].to_pylist():
                     seen[kind] |= {(span["uid"], span["role"]) for span in spans}
     assert {split[uid] for uid, _ in seen["train"]} == {"train"}
     targets = {uid for uid, role in seen["validation"] if role == 0}

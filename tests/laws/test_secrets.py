@@ -22,8 +22,8 @@ from infra.cli import MISTAKE
 from infra.ending import FAILED, end
 from pipeline import tables
 from pipeline.deliveries import table
-from tests.conftest import KEY
 from tests.hostile.made import AS_OF, SHARD, Parcel, license_, lines, revocation, tarred
+from tests.seaweed import KEY
 
 from .canaries import (
     ADDRESS,

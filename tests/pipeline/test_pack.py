@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline import pack
-from pipeline.pack import Document, PackConfig, Pair, best_fit, fewest_rows
+from pipeline.pack import Document, PackConfig, Pair, fewest_rows, fullest
 from pipeline.packed import Laid, Modality, Role, Via
 from tokenizer_service import vocabulary
 
@@ -55,38 +55,60 @@ CONFIG = st.builds(
 
 @given(CHARGES)
 def test_every_document_lands_in_exactly_one_row(charges: list[int]) -> None:
-    rows = best_fit(charges, capacity=64)
+    rows = fullest(charges, capacity=64)
     assert sorted(number for row in rows for number in row) == list(range(len(charges)))
 
 
 @given(CHARGES)
 def test_no_row_overflows(charges: list[int]) -> None:
-    assert all(sum(charges[i] for i in row) <= 64 for row in best_fit(charges, capacity=64))
+    assert all(sum(charges[i] for i in row) <= 64 for row in fullest(charges, capacity=64))
 
 
 @given(CHARGES)
 def test_no_two_rows_could_be_one(charges: list[int]) -> None:
-    full = sorted(sum(charges[i] for i in row) for row in best_fit(charges, capacity=64))
+    full = sorted(sum(charges[i] for i in row) for row in fullest(charges, capacity=64))
     assert len(full) < 2 or full[0] + full[1] > 64
 
 
-@given(CHARGES)
-def test_packing_is_best_fit_decreasing_done_slowly(charges: list[int]) -> None:
-    """The fills are those of the textbook, which looks at every row."""
-    free: list[int] = []
-    for charge in sorted(charges, reverse=True):
-        fits = [room for room in free if room >= charge]
-        if fits:
-            free.remove(min(fits))
-        free.append((min(fits) if fits else 64) - charge)
-    rows = best_fit(charges, capacity=64)
-    assert sorted(64 - sum(charges[i] for i in row) for row in rows) == sorted(free)
+@given(st.lists(st.integers(1, 24), max_size=9))
+def test_each_row_is_as_full_as_what_is_left_allows_around_the_longest(charges: list[int]) -> None:
+    """Against every choice that there is."""
+    left = Counter(charges)
+    for row in sorted_by_making(fullest(charges, capacity=24), charges):
+        found = sorted(charges[i] for i in row)
+        others = list((left - Counter([max(left)])).elements())
+        best = max(
+            (
+                sum(chosen)
+                for size in range(len(others) + 1)
+                for chosen in combinations(others, size)
+                if sum(chosen) <= 24 - max(left)
+            ),
+        )
+        assert max(found) == max(left)
+        assert sum(found) == max(left) + best
+        left -= Counter(found)
+    assert not left
+
+
+def sorted_by_making(rows: list[list[int]], charges: list[int]) -> list[list[int]]:
+    """Rows around longer documents come first, and of equal ones the fuller: what is left only shrinks."""
+    return sorted(rows, key=lambda row: (-max(charges[i] for i in row), -sum(charges[i] for i in row)))
+
+
+def test_a_mixture_of_neighbors_fills_rows_better_than_best_fit_does() -> None:
+    """Documents of 1 to 4 pairs of 256 tokens and a text: best fit decreasing stops at 98.1 %."""
+    rng = np.random.default_rng(0)
+    texts = rng.gamma(3, 12, (4000, 4)).astype(int).clip(3, 128)
+    charges = (13 + ((texts + 258) * (np.arange(4) <= rng.integers(0, 4, 4000)[:, None])).sum(1)).tolist()
+    rows = fullest(charges, 4097)
+    assert sum(charges) / (4097 * len(rows)) > 0.99
 
 
 @given(CHARGES)
 def test_the_ceiling_is_never_beaten_and_never_below_the_volume(charges: list[int]) -> None:
     bound = fewest_rows(charges, 64)
-    assert -(-sum(charges) // 64) <= bound <= len(best_fit(charges, capacity=64))
+    assert -(-sum(charges) // 64) <= bound <= len(fullest(charges, capacity=64))
 
 
 def test_the_ceiling_knows_that_two_long_documents_never_share_a_row() -> None:
@@ -96,7 +118,7 @@ def test_the_ceiling_knows_that_two_long_documents_never_share_a_row() -> None:
 
 def test_a_document_longer_than_a_row_is_refused() -> None:
     with pytest.raises(ValueError, match="document of 9 tokens cannot fit a row of 8"):
-        best_fit([9], capacity=8)
+        fullest([9], capacity=8)
 
 
 def check_layout(laid: Laid, source: Document) -> None:
@@ -141,6 +163,38 @@ def test_the_statistics_are_those_of_the_rows(documents: list[Document], config:
     shares = (fill + fill).shares()
     assert shares == fill.shares()
     assert shares["tokens"] <= shares["charged"] <= shares["ceiling"] or not rows
+
+
+@given(DOCUMENTS, CONFIG)
+def test_a_cut_stream_is_the_documents_end_to_end_with_room_for_masking_in_every_piece(
+    documents: list[Document], config: PackConfig
+) -> None:
+    config = config.model_copy(update={"mode": "cut"})
+    packed = pack.pack(documents, config, cut=first_entries)
+    rows = list(packed.rows())
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        assert sum(len(laid.ids) + 3 * config.max_spans for laid in row) <= config.capacity
+        for laid in row:
+            assert len(laid.ids)
+            found.setdefault(laid.example_id, []).extend(laid.ids.tolist())
+    whole = {document.example_id: pack.lay_out(document) for document in packed.documents}
+    assert found == {name: laid.ids.tolist() for name, laid in whole.items()}
+    pieces = [laid for row in rows for laid in row]
+    for one, next_ in pairwise(pieces):
+        assert one.continues == (one.example_id == next_.example_id)
+    assert not pieces or not pieces[-1].continues
+    in_spans = {name: sum(span.length for span in laid.spans) for name, laid in whole.items()}
+    told = Counter[str]()
+    for laid in pieces:
+        told[laid.example_id] += sum(span.length for span in laid.spans)
+        for span in laid.spans:
+            assert 0 <= span.start <= span.start + span.length <= len(laid.ids)
+    assert dict(told) == in_spans
+    shares = packed.fill.shares()
+    assert shares["charged"] <= shares["ceiling"] <= 1
+    for row in rows[:-1]:  # a row is left only where no token more would fit
+        assert config.capacity - sum(len(d.ids) + 3 * config.max_spans for d in row) <= 3 * config.max_spans
 
 
 def test_the_lowest_scored_neighbors_are_dropped_first_and_named() -> None:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from infra.artifact import Corrupt
 from pipeline import shards
+from pipeline.blocks import Blocks, Shard
 from pipeline.pack import PackConfig
 from pipeline.packed import Laid, Modality, Role, Row, Span, Via
-from pipeline.shards import PackShard, ShardInfo
+from pipeline.shards import ShardInfo
 from tokenizer_service import vocabulary
 
 CONFIG = PackConfig(context=31, max_spans=2, block_rows=4)
@@ -57,20 +58,25 @@ def laid(number: int) -> Laid:
     return Laid(example_id=f"e{number}", ids=ids, spans=(span,))
 
 
-def stored(folder: Path, rows: list[Row], config: PackConfig) -> list[PackShard]:
-    opened = []
+def stored(folder: Path, rows: list[Row], config: PackConfig) -> list[Shard]:
+    written = []
     for number, (data, info) in enumerate(shards.write(rows, config, fingerprint="f")):
         path = folder / f"{number}.arrow"
         path.write_bytes(data)
-        opened.append(PackShard.open(path, json.loads(json.dumps(info))))
-    return opened
+        written.append(Shard.file(path, json.loads(json.dumps(info))))
+    return written
 
 
-def read_back(shard: PackShard) -> list[Row]:
+def opened(packs: list[Shard]) -> Blocks:
+    return Blocks(packs, keep=8)
+
+
+def read_back(packs: list[Shard]) -> list[Row]:
     """Rows from the columns, by the format's own words."""
     rows: list[Row] = []
-    for number in range(len(shard.info["blocks"])):
-        for row in shard.block(number).record.to_pylist():
+    blocks = opened(packs)
+    for number in range(len(blocks)):
+        for row in blocks.block(number).record.to_pylist():
             assert set(row["tokens"][row["num_tokens"] :]) <= {vocabulary.PAD}
             documents = [
                 Laid(
@@ -105,26 +111,25 @@ def comparable(rows: list[Row]) -> list[list[tuple[object, ...]]]:
 def test_rows_come_back_as_they_were_written(
     rows: list[Row], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    opened = stored(tmp_path_factory.mktemp("shards"), rows, CONFIG)
-    found = [row for shard in opened for row in read_back(shard)]
-    assert comparable(found) == comparable(rows)
-    assert sum(shard.info["documents"] for shard in opened) == sum(len(row) for row in rows)
-    assert sum(shard.info["tokens"] for shard in opened) == sum(len(d.ids) for row in rows for d in row)
+    packs = stored(tmp_path_factory.mktemp("shards"), rows, CONFIG)
+    assert comparable(read_back(packs)) == comparable(rows)
+    assert sum(shard.info["documents"] for shard in packs) == sum(len(row) for row in rows)
+    assert sum(shard.info["tokens"] for shard in packs) == sum(len(d.ids) for row in rows for d in row)
 
 
 @given(rows=ROWS)
 def test_the_layout_of_a_row_is_that_of_its_columns(
     rows: list[Row], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    for shard in stored(tmp_path_factory.mktemp("shards"), rows, CONFIG):
-        for number in range(len(shard.info["blocks"])):
-            block = shard.block(number)
-            for r, row in enumerate(block.record.to_pylist()):
-                tokens_T, documents_D2, spans_S4 = block.row(r)
-                assert tokens_T.tolist() == row["tokens"]
-                assert documents_D2.tolist() == [[d["start"], d["length"]] for d in row["documents"]]
-                names = ("document", "start", "length", "modality")
-                assert spans_S4.tolist() == [[s[name] for name in names] for s in row["spans"]]
+    blocks = opened(stored(tmp_path_factory.mktemp("shards"), rows, CONFIG))
+    for number in range(len(blocks)):
+        block = blocks.block(number)
+        for r, row in enumerate(block.record.to_pylist()):
+            documents_D2, spans_S4 = block.layout(r)
+            assert block.tokens_RT[r].tolist() == row["tokens"]
+            assert documents_D2.tolist() == [[d["start"], d["length"]] for d in row["documents"]]
+            names = ("document", "start", "length", "modality")
+            assert spans_S4.tolist() == [[s[name] for name in names] for s in row["spans"]]
 
 
 def test_any_arrow_reader_opens_a_shard(tmp_path: Path) -> None:
@@ -138,9 +143,9 @@ def test_any_arrow_reader_opens_a_shard(tmp_path: Path) -> None:
 
 
 def test_tokens_are_a_view_of_the_file(tmp_path: Path) -> None:
-    (shard,) = stored(tmp_path, [(laid(number),) for number in range(5)], CONFIG)
+    blocks = opened(stored(tmp_path, [(laid(number),) for number in range(5)], CONFIG))
     before = pa.total_allocated_bytes()
-    tokens_RT = shard.tokens(0)
+    tokens_RT = blocks.block(0).tokens_RT
     assert tokens_RT.shape == (4, 32)
     assert not tokens_RT.flags.owndata
     assert not tokens_RT.flags.writeable
@@ -148,7 +153,7 @@ def test_tokens_are_a_view_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_view_outlives_its_shard_and_no_file_stays_open(tmp_path: Path) -> None:
-    tokens_RT = stored(tmp_path, [(laid(7),)], CONFIG)[0].tokens(0)
+    tokens_RT = opened(stored(tmp_path, [(laid(7),)], CONFIG)).block(0).tokens_RT
     links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert not any(str(tmp_path) in link for link in links)
     assert tokens_RT[0, :10].tolist() == list(range(8, 18))
@@ -171,24 +176,25 @@ def test_a_flipped_bit_in_a_block_is_detected_and_named(
     damaged[at] ^= 1 << data.draw(st.integers(0, 7))
     path = tmp_path_factory.mktemp("damaged") / "packs.arrow"
     path.write_bytes(damaged)
-    shard = PackShard.open(path, info)
+    blocks = opened([Shard.file(path, info)])
     with pytest.raises(Corrupt, match=f"block {number} of .*packs.arrow"):
-        shard.block(number)
-    assert shard.tokens(1 - number).shape[1] == 32
+        blocks.block(number)
+    assert blocks.block(1 - number).tokens_RT.shape[1] == 32
 
 
 def test_a_block_is_verified_only_when_it_is_first_touched(tmp_path: Path) -> None:
     whole, info = one_shard(6)
     path = tmp_path / "packs.arrow"
     path.write_bytes(whole)
-    shard = PackShard.open(path, info)
-    shard.block(0)
+    blocks = Blocks([Shard.file(path, info)], keep=1)
+    blocks.block(0)
+    blocks.block(1)
     with path.open("r+b") as file:
         file.seek(info["blocks"][0]["offset"] + info["blocks"][0]["bytes"] - 1)
         file.write(b"\xff")
-    assert shard.tokens(0).shape == (4, 32)
+    assert blocks.block(0).tokens_RT.shape == (4, 32)
     with pytest.raises(Corrupt, match="block 0"):
-        PackShard.open(path, info).block(0)
+        opened([Shard.file(path, info)]).block(0)
 
 
 def test_a_shard_of_another_size_or_format_is_refused(tmp_path: Path) -> None:
@@ -196,10 +202,10 @@ def test_a_shard_of_another_size_or_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "packs.arrow"
     path.write_bytes(whole[:-1])
     with pytest.raises(Corrupt, match=f"has {len(whole) - 1} bytes, its manifest says {len(whole)}"):
-        PackShard.open(path, info)
-    other: ShardInfo = {**info, "format": 2}
-    with pytest.raises(ValueError, match="has format 2"):
-        PackShard.open(path, other)
+        opened([Shard.file(path, info)]).block(0)
+    other: ShardInfo = {**info, "format": 9}
+    with pytest.raises(ValueError, match="has format 9"):
+        opened([Shard.file(path, other)])
 
 
 def test_shards_stay_below_their_limit_and_keep_the_order() -> None:

@@ -71,7 +71,8 @@ def layout_of(
 
 def keys(layout: Layout, seed: int) -> NDArray[np.uint64]:
     rows_B = np.arange(layout.num_rows)
-    return spans.document_keys(layout, seed=seed, epoch_B=rows_B % 2, sequence_B=rows_B + 70)
+    keys_B = spans.derive(spans.derive(spans.root(seed), rows_B % 2), rows_B + 70)
+    return spans.document_keys(layout, keys_B)
 
 
 def derived(key: int, value: int) -> int:
@@ -184,7 +185,7 @@ def test_putting_the_infill_back_restores_every_document(
     batch, _ = masked(rows_BT, layout, section, seed)
     for row in range(layout.num_rows):
         kept = batch.documents_BT[row] >= 0
-        numbers, ids = batch.documents_BT[row][kept], batch.ids_BT[row][kept]
+        numbers, ids = batch.documents_BT[row][kept].numpy(), batch.ids_BT[row][kept].numpy()
         restored = [i for number in np.unique(numbers) for i in unmask(ids[numbers == number]).tolist()]
         assert restored == rows_BT[row][rows_BT[row] != vocabulary.PAD].tolist()
 

@@ -27,7 +27,7 @@ def batch(*documents: list[int], num_tokens: int) -> Batch:
     for number, document in enumerate(documents):
         place = slice(at, at := at + len(document))
         ids[0, place], numbers[0, place], positions[0, place] = document, number, np.arange(len(document))
-    return Batch(ids_BT=ids, documents_BT=numbers, positions_BT=positions)
+    return Batch.of(ids, numbers, positions)
 
 
 def test_each_token_is_placed_by_its_pair_in_its_own_document() -> None:

@@ -30,7 +30,7 @@ def documents(seed: int, num_rows: int) -> Batch:
     ids[:, 1] = vocabulary.from_text(word)
     ids[:, 3:7] = vocabulary.from_codes(word)[:, None]
     index = np.tile(np.arange(8, dtype=np.int32), (num_rows, 1))
-    return Batch(ids_BT=ids, documents_BT=np.zeros_like(index), positions_BT=index)
+    return Batch.of(ids, np.zeros_like(index), index)
 
 
 class Words:
@@ -179,8 +179,8 @@ def test_training_stops_when_validation_stops_improving(tmp_path: Path) -> None:
             self.at += 1
             batch = documents(self.at, 4)
             rng = np.random.default_rng(self.at)
-            ids_BT = batch.ids_BT.copy()
-            ids_BT[:, 3:7] = vocabulary.IMAGE_START + rng.integers(0, 2, (4, 4))
+            ids_BT = batch.ids_BT.clone()
+            ids_BT[:, 3:7] = torch.from_numpy(vocabulary.IMAGE_START + rng.integers(0, 2, (4, 4)))
             return Batch(ids_BT=ids_BT, documents_BT=batch.documents_BT, positions_BT=batch.positions_BT)
 
     outcome, _, _ = train(tmp_path, config(200, patience=2, watch="alone/loss/image"), stream=Noise())

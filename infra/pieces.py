@@ -1,0 +1,304 @@
+"""Pieces of immutable objects as local files: fetched ahead, checked, kept in a bounded folder.
+
+A piece is asked for when it is used, and told of before; threads fetch what was told of, in that order. A
+store that fails is asked again, with back-off, for as long as the patience lasts. The surprising rule: a file
+has no name until it is whole (``O_TMPFILE``), so a process that is killed leaves nothing behind; and the
+folder is shared by all processes of a machine, each piece fetched by one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import botocore.exceptions
+import pyarrow as pa
+import xxhash
+from pydantic import Field
+
+from infra import s3
+from infra.artifact import Corrupt
+from infra.settings import Section
+from infra.storage import UNREACHABLE, LocalStore, Missing, Store, cache_folder
+from infra.telemetry import say
+
+
+class PiecesSection(Section):
+    """How pieces are fetched; none of it changes what is read."""
+
+    cache_mib: int = Field(default=16_384, ge=1)
+    """Most that the folder of a machine holds, about; the oldest goes first."""
+    ahead_mib: int = Field(default=1024, ge=0)
+    """Most that is fetched and not used yet, in a process."""
+    connections: int = Field(default=8, ge=1)
+    """Threads that fetch ahead, in a process."""
+    patience_s: float = Field(default=120.0, ge=0)
+    """How long a store that fails is asked again before the run stops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    title: str
+    """What messages call it, such as ``block 3``."""
+    store: Store
+    name: str
+    offset: int
+    size: int
+    xxh3: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.title} of {self.store.where(self.name)}"
+
+    @property
+    def key(self) -> str:
+        told = f"{self.store.where(self.name)} {self.offset} {self.size} {self.xxh3}"
+        return hashlib.sha256(told.encode()).hexdigest()[:40]
+
+
+class Unreachable(OSError):
+    """A store failed for longer than the patience."""
+
+
+SPOILT = 2
+"""Times that bytes which are not those of the manifest are fetched before they are called corrupt."""
+LOCKS = 64
+"""Files that processes take turns by, shared among the pieces."""
+TURN_S = 30.0
+"""A process that was stopped while it fetches is waited for so long."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"""HTTP statuses that a later try may not meet; 403 and 404 stay."""
+SLACK = 16
+"""The folder is looked through when a process has added this part of what it may hold."""
+
+
+@dataclass(slots=True)
+class _Job:
+    piece: Piece
+    begun: bool = False
+    done: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+
+class Pieces:
+    """Open in one process; threads are started when something is told of."""
+
+    def __init__(self, section: PiecesSection, folder: Path | None = None) -> None:
+        self._section = section
+        self._folder = folder or cache_folder() / "pieces"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._jobs: dict[str, _Job] = {}
+        self._queue: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._unused = 0
+        """Bytes that were fetched ahead and not asked for yet."""
+        self._added = 0
+        self._closed = False
+        self._num_threads = 0
+
+    def expect(self, pieces: Iterable[Piece]) -> None:
+        """They will be asked for, in this order, behind those told of before."""
+        with self._changed:
+            for piece in pieces:
+                if piece.key not in self._jobs:
+                    job = self._jobs[piece.key] = _Job(piece)
+                    self._queue.append(job)
+            self._changed.notify_all()
+            missing = min(len(self._queue), self._section.connections) - self._num_threads
+            self._num_threads += max(missing, 0)
+        for _ in range(missing):
+            threading.Thread(target=self._work, daemon=True, name="pieces").start()
+
+    def get(self, piece: Piece) -> pa.Buffer:
+        """The bytes, memory-mapped. Raises ``Corrupt``, ``Missing`` or ``Unreachable``, naming the piece."""
+        with self._changed:
+            job = self._jobs.pop(piece.key, None)
+            waits = job is not None and job.begun
+            if job is not None:
+                job.begun = True
+                self._unused -= piece.size if waits else 0
+                self._changed.notify_all()
+        if job is not None and waits:
+            job.done.wait()
+            if job.error is not None:
+                raise job.error
+        return self._mapped(piece)
+
+    def close(self) -> None:
+        """Threads end with the piece that they are at."""
+        with self._changed:
+            self._closed = True
+            self._queue.clear()
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while job := self._next():
+            try:
+                self._fetched(job.piece)
+            except BaseException as error:  # noqa: BLE001  # it is raised where the piece is asked for
+                job.error = error
+            job.done.set()
+
+    def _next(self) -> _Job | None:
+        most = self._section.ahead_mib << 20
+        with self._changed:
+            while not self._closed:
+                while self._queue and self._queue[0].begun:  # its reader did not wait for us
+                    self._queue.popleft()
+                if self._queue and self._unused + self._queue[0].piece.size <= most:
+                    job = self._queue.popleft()
+                    job.begun = True
+                    self._unused += job.piece.size
+                    return job
+                self._changed.wait()
+        return None
+
+    def _mapped(self, piece: Piece) -> pa.Buffer:
+        for _ in range(SPOILT):
+            path = self._fetched(piece)
+            try:
+                with pa.memory_map(str(path)) as file:
+                    data = file.read_buffer()
+            except FileNotFoundError:  # another process made room in this instant
+                continue
+            if data.size == piece.size and xxhash.xxh3_64_hexdigest(data) == piece.xxh3:
+                return data
+            path.unlink(missing_ok=True)  # the disk spoilt it; the store may still have it
+        raise Corrupt(
+            f"{piece.where} can be fetched, but not kept in {self._folder}: what is read back is not what "
+            "written; see to the disk"
+        )
+
+    def _fetched(self, piece: Piece) -> Path:
+        path = self._folder / piece.key
+        if path.exists():
+            return path
+        with self._turn(piece):
+            if not path.exists():
+                self._keep(path, self._read(piece))
+        return path
+
+    @contextlib.contextmanager
+    def _turn(self, piece: Piece) -> Iterator[None]:
+        """Let one process fetch; whoever waits too long fetches too, which costs only traffic."""
+        lock = self._folder / f".lock-{int(piece.key[:4], 16) % LOCKS:02d}"
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        try:
+            until = time.monotonic() + TURN_S
+            while time.monotonic() < until:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.005)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _read(self, piece: Piece) -> bytes:
+        found = ""
+        for _ in range(SPOILT):
+            data = self._tried(piece)
+            found = xxhash.xxh3_64_hexdigest(data)
+            if found == piece.xxh3 and len(data) == piece.size:
+                return data
+        raise Corrupt(
+            f"{piece.where} has xxh3 {found} ({len(data)} bytes), its manifest says {piece.xxh3} "
+            f"({piece.size} bytes); delete the shard and fetch or build it again"
+        )
+
+    def _tried(self, piece: Piece) -> bytes:
+        begin, wait, told = time.monotonic(), FIRST_WAIT_S, False
+        while True:
+            try:
+                return piece.store.range(piece.name, piece.offset, piece.size)
+            except UNREACHABLE as error:
+                if not passing(error):
+                    raise
+                spent = time.monotonic() - begin
+                if spent >= self._section.patience_s:
+                    raise Unreachable(
+                        f"{piece.where} could not be read for {spent:.0f} s ({type(error).__name__}: "
+                        f"{error}); "
+                        "see to the store and resume, or raise patience_s"
+                    ) from None
+                if spent > 1 and not told:
+                    say(
+                        f"{piece.where} cannot be read ({type(error).__name__}); trying again for "
+                        f"{self._section.patience_s - spent:.0f} s"
+                    )
+                    told = True
+            # Jitter, so that the processes of a cluster do not come back together.
+            time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+            wait = min(2 * wait, LONGEST_WAIT_S)
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        try:
+            whole(path, data)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise OSError(
+                error.errno, f"no room for {len(data)} bytes in {self._folder}; free some, or lower cache_mib"
+            ) from None
+        self._added += len(data)
+        most = self._section.cache_mib << 20
+        if self._added * SLACK > most:
+            self._added = 0
+            trim(self._folder, most)
+
+
+def whole(path: Path, data: bytes) -> None:
+    """Put a file in its place, or leave nothing, even if killed; one that is there already stays."""
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in NO_NAMELESS_FILES:
+            raise
+        LocalStore(str(path.parent)).write(path.name, data)
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        with contextlib.suppress(FileExistsError):
+            # With a src_dir_fd, though the path is absolute: only then is the link in /proc followed.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+
+
+NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+"""What file systems without ``O_TMPFILE`` answer, such as NFS."""
+
+
+def passing(error: BaseException) -> bool:
+    """Whether a later try may succeed."""
+    if isinstance(error, botocore.exceptions.ClientError):
+        return s3.status(error) in TRANSIENT
+    return not isinstance(error, Missing | botocore.exceptions.NoCredentialsError)
+
+
+def trim(folder: Path, most: int) -> None:
+    """Remove the oldest files until the folder holds no more; whoever has one mapped keeps it."""
+    files = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    told = entry.stat()
+                    files.append((told.st_mtime_ns, told.st_size, entry.path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= most:
+            break
+        Path(path).unlink(missing_ok=True)
+        total -= size

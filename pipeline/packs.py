@@ -1,0 +1,63 @@
+"""The packs of a version: which shards, how full they are, and who is in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from infra.artifact import Shard as Made
+from infra.corpus import Corpus, Version
+from pipeline.blocks import Shard
+from pipeline.examples import kind_of
+from pipeline.pack import Fill
+
+
+def slots(corpus: Corpus, version: Version, kind: str) -> list[Made]:
+    """What was made of a kind, in the order that numbers the sequences."""
+    shards = corpus.artifact(version, "pack").shards
+    return [shard for slot, shard in sorted(shards.items()) if kind_of(slot) == kind]
+
+
+def listed(corpus: Corpus, version: Version, kind: str) -> list[Shard]:
+    """The packed shards of a kind, where they lie."""
+    return [
+        Shard(store=corpus.store, name=shard.name(file), info=info)
+        for shard in slots(corpus, version, kind)
+        for file, info in sorted(shard.facts["packs"].items())
+    ]
+
+
+def fill(found: Iterable[Made]) -> Fill:
+    return sum((Fill(**shard.facts["fill"]) for shard in found), Fill())
+
+
+def amounts(found: Iterable[Made], of: str) -> dict[str, dict[str, int]]:
+    """Pairs and tokens by licence or by contributor (``licenses``, ``contributors``), most tokens first."""
+    totals: dict[str, Counter[str]] = {}
+    for shard in found:
+        for name, amount in shard.facts[of].items():
+            totals.setdefault(name, Counter()).update(amount)
+    return {
+        name: dict(total)
+        for name, total in sorted(totals.items(), key=lambda one: (-one[1]["tokens"], one[0]))
+    }
+
+
+def filled(one: Fill) -> str:
+    """How full rows are, beside the most that any packing could reach.
+
+    >>> filled(Fill(documents=3, rows=2, fewest_rows=2, tokens=17, charge=18, space=20))
+    '3 documents in 2 rows, filled to 90.0 % with room for masking (tokens 85.0 %); no packing exceeds 90.0 %'
+    """
+    shares = one.shares()
+    return (
+        f"{one.documents} documents in {one.rows} rows, filled to {shares['charged']:.1%} with room for "
+        f"masking (tokens {shares['tokens']:.1%}); no packing exceeds {shares['ceiling']:.1%}"
+    ).replace("%", " %")
+
+
+def facts(corpus: Corpus, version: Version, kind: str) -> Mapping[str, Any]:
+    found = slots(corpus, version, kind)
+    one = fill(found)
+    return {"rows": one.rows, "documents": one.documents, "tokens": one.tokens, **one.shares()}
