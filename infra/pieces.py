@@ -36,8 +36,9 @@ from infra.telemetry import say
 class PiecesSection(Section):
     """How pieces are fetched; none of it changes what is read."""
 
-    cache_mib: int = Field(default=16_384, ge=1)
-    """Most that the folder of a machine holds, about; the oldest goes first."""
+    cache_mib: int = Field(default=16_384, ge=0)
+    """Most that the folder of a machine holds, about; the oldest goes first. 0: no folder; every process
+    fetches for itself, and holds a piece in memory while it is used."""
     ahead_mib: int = Field(default=1024, ge=0)
     """Most that is fetched and not used yet, in a process."""
     connections: int = Field(default=8, ge=1)
@@ -72,7 +73,7 @@ class Unreachable(OSError):
 
 SPOILT = 2
 """Times that bytes which are not those of the manifest are fetched before they are called corrupt."""
-LOCKS = 64
+LOCKS = 256
 """Files that processes take turns by, shared among the pieces."""
 TURN_S = 30.0
 """A process that was stopped while it fetches is waited for so long."""
@@ -86,8 +87,11 @@ SLACK = 16
 @dataclass(slots=True)
 class _Job:
     piece: Piece
+    key: str
     begun: bool = False
     done: threading.Event = field(default_factory=threading.Event)
+    data: bytes | None = None
+    """Where nothing is kept on disk."""
     error: BaseException | None = None
 
 
@@ -97,10 +101,13 @@ class Pieces:
     def __init__(self, section: PiecesSection, folder: Path | None = None) -> None:
         self._section = section
         self._folder = folder or cache_folder() / "pieces"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if section.cache_mib:
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._jobs: dict[str, _Job] = {}
         self._queue: deque[_Job] = deque()
         self._changed = threading.Condition()
+        self._checked: set[str] = set()
+        """Pieces that this process has seen whole."""
         self._unused = 0
         """Bytes that were fetched ahead and not asked for yet."""
         self._added = 0
@@ -109,31 +116,37 @@ class Pieces:
 
     def expect(self, pieces: Iterable[Piece]) -> None:
         """They will be asked for, in this order, behind those told of before."""
+        jobs = [_Job(piece, piece.key) for piece in pieces]
         with self._changed:
-            for piece in pieces:
-                if piece.key not in self._jobs:
-                    job = self._jobs[piece.key] = _Job(piece)
-                    self._queue.append(job)
-            self._changed.notify_all()
+            new = [job for job in jobs if job.key not in self._jobs]
+            self._jobs |= {job.key: job for job in new}
+            self._queue += new
+            self._changed.notify(len(new))
             missing = min(len(self._queue), self._section.connections) - self._num_threads
             self._num_threads += max(missing, 0)
         for _ in range(missing):
             threading.Thread(target=self._work, daemon=True, name="pieces").start()
 
     def get(self, piece: Piece) -> pa.Buffer:
-        """The bytes, memory-mapped. Raises ``Corrupt``, ``Missing`` or ``Unreachable``, naming the piece."""
+        """The bytes, memory-mapped where they are kept. Raises ``Corrupt``, ``Missing`` or ``Unreachable``,
+        naming the piece.
+        """
+        key = piece.key
         with self._changed:
-            job = self._jobs.pop(piece.key, None)
+            job = self._jobs.pop(key, None)
             waits = job is not None and job.begun
             if job is not None:
                 job.begun = True
-                self._unused -= piece.size if waits else 0
-                self._changed.notify_all()
+                if waits:
+                    self._unused -= piece.size
+                    self._changed.notify()  # one more has room
         if job is not None and waits:
             job.done.wait()
             if job.error is not None:
                 raise job.error
-        return self._mapped(piece)
+            if job.data is not None:
+                return pa.py_buffer(job.data)
+        return self._mapped(piece, key) if self._section.cache_mib else pa.py_buffer(self._read(piece))
 
     def close(self) -> None:
         """Threads end with the piece that they are at."""
@@ -145,7 +158,10 @@ class Pieces:
     def _work(self) -> None:
         while job := self._next():
             try:
-                self._fetched(job.piece)
+                if self._section.cache_mib:
+                    self._fetched(job.piece, job.key)
+                else:
+                    job.data = self._read(job.piece)
             except BaseException as error:  # noqa: BLE001  # it is raised where the piece is asked for
                 job.error = error
             job.done.set()
@@ -164,15 +180,18 @@ class Pieces:
                 self._changed.wait()
         return None
 
-    def _mapped(self, piece: Piece) -> pa.Buffer:
+    def _mapped(self, piece: Piece, key: str) -> pa.Buffer:
         for _ in range(SPOILT):
-            path = self._fetched(piece)
+            path = self._fetched(piece, key)
             try:
                 with pa.memory_map(str(path)) as file:
                     data = file.read_buffer()
             except FileNotFoundError:  # another process made room in this instant
                 continue
+            if key in self._checked:
+                return data
             if data.size == piece.size and xxhash.xxh3_64_hexdigest(data) == piece.xxh3:
+                self._checked.add(key)
                 return data
             path.unlink(missing_ok=True)  # the disk spoilt it; the store may still have it
         raise Corrupt(
@@ -180,19 +199,20 @@ class Pieces:
             "written; see to the disk"
         )
 
-    def _fetched(self, piece: Piece) -> Path:
-        path = self._folder / piece.key
+    def _fetched(self, piece: Piece, key: str) -> Path:
+        path = self._folder / key
         if path.exists():
             return path
-        with self._turn(piece):
+        with self._turn(key):
             if not path.exists():
                 self._keep(path, self._read(piece))
+                self._checked.add(key)
         return path
 
     @contextlib.contextmanager
-    def _turn(self, piece: Piece) -> Iterator[None]:
+    def _turn(self, key: str) -> Iterator[None]:
         """Let one process fetch; whoever waits too long fetches too, which costs only traffic."""
-        lock = self._folder / f".lock-{int(piece.key[:4], 16) % LOCKS:02d}"
+        lock = self._folder / f".lock-{int(key[:4], 16) % LOCKS:02d}"
         descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
             until = time.monotonic() + TURN_S

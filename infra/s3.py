@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
+import urllib.request
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import boto3
+import botocore.auth
+import botocore.awsrequest
 import botocore.config
 import botocore.exceptions
+import botocore.httpsession
+import urllib3
 from pyarrow import fs
 
 
@@ -18,25 +25,75 @@ def status(error: botocore.exceptions.ClientError) -> int:
 
 
 @functools.cache
+def _session() -> boto3.Session:
+    """Of its own: the default one would keep the credentials that some other client found first."""
+    return boto3.Session()
+
+
+@functools.cache
 def client() -> Any:
     retries = {"mode": "adaptive", "max_attempts": 8}
-    # A session of its own: the default one would keep the credentials that some other client found first.
-    return boto3.Session().client(
+    return _session().client(
         "s3", config=botocore.config.Config(retries=retries, s3={"addressing_style": "path"})
     )
 
 
-@functools.cache
-def ranged() -> Any:
-    """For whoever tries again by itself, as :mod:`infra.pieces` does: one attempt, and it ends in seconds."""
-    config = botocore.config.Config(
-        retries={"total_max_attempts": 1},
-        s3={"addressing_style": "path"},
-        connect_timeout=5,
-        read_timeout=15,
-        max_pool_connections=32,
+def ranged(bucket: str, key: str, offset: int, size: int) -> bytes:
+    """So many bytes from an offset; fewer where the object ends. One attempt, which ends in seconds.
+
+    Signed by botocore and asked by bare HTTP: what its client does around that (rules, hooks, parsing, dates)
+    costs 1.1 ms of CPU an answer, where a block of 532 kB takes 0.7 like this. Raises what the client would,
+    or ``ConnectionError``.
+    """
+    sign, endpoint = _signing()
+    url = f"{endpoint}/{bucket}/{quote(key, safe='/~')}"
+    asked = botocore.awsrequest.AWSRequest(
+        "GET", url, headers={"Range": f"bytes={offset}-{offset + size - 1}"}
     )
-    return boto3.Session().client("s3", config=config)
+    sign(asked)
+    try:
+        answer = _connections(*urlsplit(url)[:2]).request(
+            "GET", url, headers=dict(asked.headers.items()), preload_content=False, redirect=False
+        )
+        data = answer.read(size, decode_content=False)
+        answer.release_conn()
+    except urllib3.exceptions.HTTPError as error:
+        raise ConnectionError(f"{type(error).__name__} at {urlsplit(url).netloc}") from None
+    if answer.status != PARTIAL:
+        told = {"Code": str(answer.status), "Message": answer.reason or "no answer to a range"}
+        facts = {"Error": told, "ResponseMetadata": {"HTTPStatusCode": answer.status}}
+        raise botocore.exceptions.ClientError(facts, "GetObject")
+    return data
+
+
+PARTIAL = 206
+"""HTTP status of an answer to a range."""
+
+
+def _signing() -> tuple[Callable[[botocore.awsrequest.AWSRequest], None], str]:
+    """What signs with the credentials of now, which may be renewed any time; and where requests go."""
+    session, made = _session(), client()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise botocore.exceptions.NoCredentialsError
+    signer = botocore.auth.S3SigV4Auth(credentials.get_frozen_credentials(), "s3", made.meta.region_name)
+    return signer.add_auth, made.meta.endpoint_url.rstrip("/")
+
+
+@functools.cache
+def _connections(scheme: str, host: str) -> urllib3.PoolManager:
+    """With botocore's certificates and the environment's proxies, as its own connections have them."""
+    certificates = os.environ.get("AWS_CA_BUNDLE") or botocore.httpsession.where()
+    settings: dict[str, Any] = {
+        "maxsize": 32,
+        "retries": False,
+        "timeout": urllib3.Timeout(connect=5, read=15),
+        "ca_certs": certificates,
+    }
+    proxy = urllib.request.getproxies().get(scheme)
+    if proxy and not urllib.request.proxy_bypass(host):
+        return urllib3.ProxyManager(proxy, **settings)
+    return urllib3.PoolManager(**settings)
 
 
 @functools.cache
@@ -50,8 +107,8 @@ def filesystem() -> fs.S3FileSystem:
 
 def forget() -> None:
     """The next call makes its client anew, from the environment as it is then."""
-    for clients in (client, ranged, filesystem):
-        clients.cache_clear()
+    for made in (_session, client, filesystem, _connections):
+        made.cache_clear()
 
 
 # Two processes that talk through one connection would read each other's answers.

@@ -278,9 +278,9 @@ class S3Store(Store):
             return cast("bytes", s3.client().get_object(**self._at(name))["Body"].read(at_most))
 
     def range(self, name: str, offset: int, size: int) -> bytes:
-        asked = f"bytes={offset}-{offset + size - 1}"
+        where = self._at(name)
         with self._named(name):
-            return cast("bytes", s3.ranged().get_object(**self._at(name), Range=asked)["Body"].read())
+            return s3.ranged(where["Bucket"], where["Key"], offset, size)
 
     def open(self, name: str) -> BinaryIO:
         where = self._at(name)

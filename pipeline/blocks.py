@@ -64,6 +64,7 @@ class Blocks:
         self._shard_of = np.repeat(np.arange(len(packs)), num_blocks)
         self._first = np.cumsum(num_blocks) - num_blocks
         self._open: dict[int, Block] = {}
+        self._expected: set[int] = set()
         self._files: dict[int, pa.Buffer] = {}
         self._verified = bytearray(len(self._shard_of))
         self.are_local = all(isinstance(shard.store, LocalStore) for shard in packs)
@@ -81,10 +82,17 @@ class Blocks:
             found = self._open[number] = self._read(number).without(self._revoked)
         return found
 
+    def of(self, numbers: Sequence[int]) -> list[Block]:
+        """The block of each number."""
+        held = self._open.get
+        return [held(number) or self.block(number) for number in numbers]
+
     def expect(self, numbers: Iterable[int]) -> None:
         """They will be asked for, in this order; what is not on this disk is fetched ahead."""
         if self._pieces is not None:
-            places = [self._place(number) for number in numbers if number not in self._open]
+            new = [number for number in numbers if number not in self._open and number not in self._expected]
+            self._expected.update(new)
+            places = [self._place(number) for number in new]
             self._pieces.expect(
                 _piece(*place) for place in places if not isinstance(place[0].store, LocalStore)
             )
@@ -101,6 +109,7 @@ class Blocks:
     def _read(self, number: int) -> Block:
         shard, block, place = self._place(number)
         if self._pieces is not None and not isinstance(shard.store, LocalStore):
+            self._expected.discard(number)
             return shards.opened(self._pieces.get(_piece(shard, block, place)), shard.info)
         data = self._mapped(int(self._shard_of[number])).slice(place["offset"], place["bytes"])
         if not self._verified[number]:

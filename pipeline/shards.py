@@ -218,7 +218,7 @@ class Block:
     def __init__(self, record: pa.RecordBatch, tokens_RT: Ids | None = None) -> None:
         self.record = record
         """All columns, as the schema says."""
-        flat = record.column(0).values.to_numpy() if tokens_RT is None else tokens_RT
+        flat = numbers(record.column(0).values, np.uint16) if tokens_RT is None else tokens_RT
         self.tokens_RT: Ids = flat.reshape(record.num_rows, -1)
         self.is_blanked = tokens_RT is not None
         """Whether tokens were taken out since it was written."""
@@ -227,16 +227,16 @@ class Block:
     def _documents(self) -> tuple[list[int], NDArray[np.int32]]:
         """Where the documents of each row begin [R + 1], and their start and length [D, 2]."""
         documents = self.record.column(2)
-        start, length = (documents.values.field(name).to_numpy() for name in ("start", "length"))
-        return documents.offsets.to_pylist(), np.stack((start, length), axis=1)
+        start, length = (numbers(documents.values.field(name), np.int32) for name in ("start", "length"))
+        return numbers(documents.offsets, np.int32).tolist(), np.stack((start, length), axis=1)
 
     @cached_property
     def _spans(self) -> tuple[list[int], NDArray[np.int32]]:
         """Where the spans of each row begin [R + 1], and document, start, length and modality [S, 4]."""
         spans = self.record.column(3)
-        names = ("document", "start", "length", "modality")
-        columns = [spans.values.field(name).to_numpy() for name in names]
-        return spans.offsets.to_pylist(), np.stack(columns, axis=1).astype(np.int32)
+        columns = [numbers(spans.values.field(name), np.int32) for name in ("document", "start", "length")]
+        modality = numbers(spans.values.field("modality"), np.uint8).astype(np.int32)
+        return numbers(spans.offsets, np.int32).tolist(), np.stack((*columns, modality), axis=1)
 
     def layout(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Start and length of a row's documents [D, 2]; document, start, length and modality of its spans
@@ -262,7 +262,7 @@ class Block:
         if not len(hits):
             return self
         (offsets, spans_S4), (first_document, documents_D2) = self._spans, self._documents
-        role_S = spans.values.field("role").to_numpy()
+        role_S = numbers(spans.values.field("role"), np.uint8)
         tokens_RT = self.tokens_RT.copy()
         row_H = np.searchsorted(offsets, hits, side="right") - 1
         for row, hit in zip(row_H.tolist(), hits.tolist(), strict=True):
@@ -271,6 +271,12 @@ class Block:
                 start, length = documents_D2[first_document[row] + document].tolist()
             tokens_RT[row, start : start + length] = vocabulary.PAD
         return Block(self.record, tokens_RT)
+
+
+def numbers(column: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
+    """A view of a column without nulls. Not ``to_numpy``, whose first call imports pandas: 0.3 s."""
+    flat = np.frombuffer(column.buffers()[1], dtype)
+    return flat[column.offset : column.offset + len(column)]
 
 
 def opened(data: pa.Buffer, info: ShardInfo) -> Block:

@@ -7,16 +7,20 @@ run goes on with any number of workers and ranks, and neither skips nor repeats 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
+import torch
+from numpy.typing import NDArray
 from pydantic import Field
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from infra.pieces import PiecesSection
 from trainer.order import State
-from trainer.stream import PackedStream
+from trainer.stream import Cursor, PackedStream
 
 T = TypeVar("T")
+CPU = torch.device("cpu")
 
 
 class LoaderSection(PiecesSection):
@@ -34,11 +38,16 @@ class Loader(Generic[T]):
     """An iterator over the batches of a stream that can be saved, and set anywhere."""
 
     def __init__(
-        self, stream: PackedStream[T], section: LoaderSection | None = None, *, pinned: bool = False
+        self,
+        stream: PackedStream[T],
+        section: LoaderSection | None = None,
+        *,
+        device: torch.device = CPU,
     ) -> None:
+        """``device`` is where batches of workers go: two bytes a token, from pinned memory."""
         self._stream = stream
         self._section = section or LoaderSection()
-        self._pinned = pinned
+        self._device = device
         self._batches: Iterator[T] | None = None
         self._taken = 0
 
@@ -47,24 +56,26 @@ class Loader(Generic[T]):
 
     def __next__(self) -> T:
         if self._batches is None:
-            self._batches = self._begun()
+            self._batches = self._by_workers() if self._section.workers else self._stream.cursor()
         batch = next(self._batches)
         self._taken += 1
         return batch
 
-    def _begun(self) -> Iterator[T]:
-        workers = self._section.workers
-        if not workers:
-            return self._stream.cursor()
-        loader: DataLoader[T] = DataLoader(
-            self._stream,
+    def _by_workers(self) -> Iterator[T]:
+        loader: DataLoader[Any] = DataLoader(
+            _Sent(self._stream),
             batch_size=None,
-            num_workers=workers,
+            num_workers=self._section.workers,
             prefetch_factor=self._section.prefetch,
             timeout=self._section.timeout_s,
-            pin_memory=self._pinned,
         )
-        return iter(loader)
+        return map(self._received, loader)
+
+    def _received(self, parcel: _Parcel) -> T:
+        sent = [torch.from_numpy(array) for array in parcel.arrays]
+        if self._device.type == "cuda":
+            sent = [one.pin_memory().to(self._device, non_blocking=True) for one in sent]
+        return self._stream.view.receive(sent)
 
     def state(self) -> State:
         """JSON from which any number of ranks and workers goes on behind the last batch taken."""
@@ -78,5 +89,24 @@ class Loader(Generic[T]):
     def close(self) -> None:
         """End the workers, and what fetches ahead."""
         batches, self._batches, self._taken = self._batches, None, 0
-        if close := getattr(batches, "close", None):
-            close()
+        if isinstance(batches, Cursor):
+            batches.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """Arrays that go through the queue's pipe. As tensors they would go through shared memory, of which each
+    costs 0.9 ms to open and to pass on; a batch of 133 kB takes 0.4 ms like this.
+    """
+
+    arrays: tuple[NDArray[Any], ...]
+
+
+class _Sent(IterableDataset[_Parcel]):
+    """What workers make of a stream: batches in as few bytes as hold them."""
+
+    def __init__(self, stream: PackedStream[Any]) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[_Parcel]:
+        return map(_Parcel, self._stream.viewed(self._stream.view.send))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -65,11 +65,9 @@ class Rows:
         return spans.derive(spans.derive(self.key_M[source_B], epoch_B), sequence_B)
 
     def ids(self, dtype: type[np.integer] = np.int64) -> NDArray[Any]:
-        """[B, T]"""
-        found = np.empty((len(self.blocks), self.blocks[0].tokens_RT.shape[1]), dtype)
-        for i, (block, place) in enumerate(zip(self.blocks, self.places, strict=True)):
-            found[i] = block.tokens_RT[place]
-        return found
+        """[B, T]. Joined narrow and widened at once: 0.79 us a row of 1,040, and 0.95 row by row."""
+        rows = [block.tokens_RT[place] for block, place in zip(self.blocks, self.places, strict=True)]
+        return np.concatenate(rows).reshape(len(rows), -1).astype(dtype, copy=False)
 
     def layout(self) -> Layout:
         """Where documents and segments lie, before anything was blanked."""
@@ -100,12 +98,33 @@ def _layout(documents: Sequence[NDArray[np.int32]], segments: Sequence[NDArray[n
     )
 
 
-View = Callable[[Rows], T]
+class View(Protocol[T_co]):
+    """What a trainer sees of rows."""
+
+    def __call__(self, rows: Rows) -> T_co: ...
+
+    def send(self, rows: Rows) -> tuple[NDArray[np.integer], ...]:
+        """The same in as few bytes as hold it, for the way from a worker to its rank."""
+
+    def receive(self, sent: Sequence[Tensor]) -> T_co:
+        """On the device that it was sent to."""
 
 
-def tokens(rows: Rows) -> Tensor:
-    """[B, T] int64: the ids as they were packed, for a trainer with an objective of its own."""
-    return torch.from_numpy(rows.ids())
+class Tokens:
+    """The ids as they were packed, for a trainer with an objective of its own."""
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """[B, T] int64"""
+        return torch.from_numpy(rows.ids())
+
+    def send(self, rows: Rows) -> tuple[NDArray[np.integer], ...]:
+        return (rows.ids(np.uint16),)
+
+    def receive(self, sent: Sequence[Tensor]) -> Tensor:
+        return sent[0].to(torch.int64)
+
+
+tokens = Tokens()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +132,16 @@ class Masked:
     """The view that the CM3 objective trains on."""
 
     masking: MaskingSection
+
+    def send(self, rows: Rows) -> tuple[NDArray[np.integer], ...]:
+        """Six bytes a token, not sixteen, while a position has room in two."""
+        ids_BT, documents_BT, positions_BT = self(rows).arrays()
+        short = np.int16 if ids_BT.shape[1] <= np.iinfo(np.int16).max else np.int32
+        return ids_BT.astype(np.uint16), documents_BT.astype(short), positions_BT.astype(short)
+
+    def receive(self, sent: Sequence[Tensor]) -> Batch:
+        ids_BT, documents_BT, positions_BT = sent
+        return Batch(ids_BT.to(torch.int64), documents_BT.to(torch.int32), positions_BT.to(torch.int32))
 
     def drawn(self, rows: Rows) -> tuple[Layout, Spans]:
         layout = rows.layout()
@@ -147,18 +176,19 @@ class Reader:
 
     def rows(self, taken: Taken) -> Rows:
         block_B, place_B = self._places(taken)
-        block = self._blocks.block
         return Rows(
             taken=taken,
             key_M=self._key_M,
-            blocks=[block(number) for number in block_B.tolist()],
+            blocks=self._blocks.of(block_B.tolist()),
             places=place_B.tolist(),
         )
 
     def expect(self, taken: Taken) -> None:
         """These rows will be asked for."""
         if not self.are_local:
-            self._blocks.expect(dict.fromkeys(self._places(taken)[0].tolist()))
+            block_B, _ = self._places(taken)
+            _, first = np.unique(block_B, return_index=True)
+            self._blocks.expect(block_B[np.sort(first)].tolist())
 
     def _places(self, taken: Taken) -> tuple[Ints, Ints]:
         row_B = taken.sequence_B + self._first_row_M[taken.source_B]
@@ -214,7 +244,7 @@ def check_room(packs: Sequence[ShardInfo], masking: MaskingSection) -> None:
 class Cursor(Generic[T]):
     """An iterator over batches that knows where it stands; one without end, unless epochs are counted."""
 
-    def __init__(self, reader: Reader, walk: Walk, view: View[T]) -> None:
+    def __init__(self, reader: Reader, walk: Walk, view: Callable[[Rows], T]) -> None:
         self._reader = reader
         self._walk = walk
         self._view = view
@@ -255,7 +285,7 @@ class PackedStream(IterableDataset[T_co]):
         sources: Sources,
         *,
         stream: StreamSection,
-        view: Callable[[Rows], T_co],
+        view: View[T_co],
         rank: int | None = None,
         ranks: int | None = None,
         epochs: int | None = None,
@@ -264,7 +294,7 @@ class PackedStream(IterableDataset[T_co]):
     ) -> None:
         self._mixed = named(sources)
         self._stream = stream
-        self._view = view
+        self.view = view
         self._rank, self._ranks = _place(rank, ranks)
         self._epochs = epochs
         self._pieces = pieces
@@ -286,9 +316,14 @@ class PackedStream(IterableDataset[T_co]):
         self._walk.seek(state["_walk"])
 
     def __iter__(self) -> Iterator[T_co]:
+        return self.viewed(self.view)
+
+    def viewed(self, view: Callable[[Rows], T]) -> Iterator[T]:
+        """What iterating gives, by another view."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        cursor = self.cursor(Part(rank=self._rank, ranks=self._ranks, worker=worker, workers=workers))
+        part = Part(rank=self._rank, ranks=self._ranks, worker=worker, workers=workers)
+        cursor = self.cursor(part, view=view)
         try:
             for batch in cursor:
                 self._walk = cursor._walk  # noqa: SLF001  # what state_dict tells of
@@ -299,8 +334,8 @@ class PackedStream(IterableDataset[T_co]):
     def _begun(self, part: Part) -> Walk:
         return Walk(self._sources, self._stream, part, epochs=self._epochs)
 
-    def cursor(self, part: Part | None = None) -> Cursor[T_co]:
-        """From where this stream stands."""
+    def cursor(self, part: Part | None = None, *, view: Callable[[Rows], Any] | None = None) -> Cursor[Any]:
+        """From where this stream stands; by another view, if it is told one."""
         walk = self._begun(part or Part(rank=self._rank, ranks=self._ranks))
         walk.seek(self.state_dict())
         # A lane's window is in use as a whole; twice that, since lanes reach their next window one by one.
@@ -312,7 +347,7 @@ class PackedStream(IterableDataset[T_co]):
             pieces=self._pieces,
             revoked=self._revoked,
         )
-        return Cursor(reader, walk, self._view)
+        return Cursor(reader, walk, self.view if view is None else view)
 
     def state_dict(self) -> State:
         return self.state_after(0)
@@ -341,7 +376,7 @@ def _chunks(num_rows: int, batch_rows: int) -> Iterator[Taken]:
 def in_order(  # what to read, and how
     packs: Sequence[Shard],
     *,
-    view: View[T],
+    view: Callable[[Rows], T],
     batch_rows: int,
     seed: int = 0,
     revoked: Collection[str] = frozenset(),

@@ -88,7 +88,7 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
     torch.manual_seed(plan.config.seed)  # dropout, where the model has any
     model = initialise(Transformer(plan.config.model, live(corpus, version)), seed=plan.config.seed)
     checkpoints = Checkpoints(folder=Path(plan.folder), keep=plan.config.loop.keep_checkpoints)
-    found = streams(corpus, version, plan.config)
+    found = streams(corpus, version, plan.config, device)
     with contextlib.closing(found.train):
         return loop.fit(
             model.to(device),
@@ -99,7 +99,7 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
         )
 
 
-def streams(corpus: Corpus, version: Version, config: TrainerConfig) -> Streams:
+def streams(corpus: Corpus, version: Version, config: TrainerConfig, device: torch.device) -> Streams:
     """Give this rank its share of the training packs, and held-out targets with neighbors and without."""
     mixed = sources.mixed(corpus, version, config.sources)
     stream.check_room([shard.info for one in mixed.values() for shard in one.shards], config.masking)
@@ -116,7 +116,7 @@ def streams(corpus: Corpus, version: Version, config: TrainerConfig) -> Streams:
         for name, kind in zip(("neighbors", "alone"), KINDS[1:], strict=True)
     }
     return Streams(
-        train=Loader(train, config.loader, pinned=torch.cuda.is_available()),
+        train=Loader(train, config.loader, device=device),
         validation={
             name: partial(unmasked, found, config.stream.rows_per_step, revoked)
             for name, found in held_out.items()

@@ -24,7 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
+from botocore.config import Config
 
 from infra import s3
 from infra.storage import Store
@@ -41,10 +43,22 @@ PEERS = {
 }
 """Those that need a venv, and what is in it; torch is taken from ours."""
 HOMES = {"litdata": "litdata", "litdata_tokens": "litdata", "mosaic": "mosaic"}
-READERS = ("pardalis", "pardalis_256", "copies", "litdata", "litdata_tokens", "mosaic", "webdataset")
+READERS = (
+    "pardalis",
+    "pardalis_256",
+    "pardalis_plain",
+    "copies",
+    "litdata",
+    "litdata_tokens",
+    "mosaic",
+    "webdataset",
+    "webdataset_npy",
+)
 OURS = "pardalis"
 MANY = 10_000_000
 CONNECTIONS = (1, 4, 8)
+COPIES = 4
+"""Times that every shard lies in the store: 0.5 and 0.7 GB, a start of 50 ms is a quarter of 0.17 GB."""
 
 
 def run() -> dict[str, Any]:
@@ -86,7 +100,7 @@ def compared(home: Path, num: int, width: int) -> dict[str, Any]:
 
 def base(name: str) -> str:
     """Whose files a reader reads."""
-    return name.removesuffix("_256")
+    return name.removesuffix("_256").removesuffix("_plain")
 
 
 def same(one: dict[str, Any], num: int) -> None:
@@ -110,6 +124,7 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         "over_litdata": over(better),
         "over_mosaic": over("mosaic"),
         "over_webdataset": over("webdataset"),
+        "over_webdataset_npy": over("webdataset_npy"),
         "of_256_lanes_over_litdata": over(better, "pardalis_256"),
         "wall_s": {
             name: round(statistics.median(one[name]["wall_s"] for one in rounds), 2) for name in median
@@ -209,8 +224,10 @@ store = Store.at(sys.argv[1])
 infos = json.loads(store.read("infos.json"))
 packs = [Shard(store=store, name=name, info=info) for name, info in sorted(infos.items())]
 rows = sum(shard.info["rows"] for shard in packs)
+section = StreamSection(seed=7, rows_per_step=64, lanes=int(sys.argv[3]))
 began = time.perf_counter()
-stream = PackedStream(packs, stream=StreamSection(seed=7, rows_per_step=64), view=tokens, epochs=1)
+pieces = PiecesSection(cache_mib=int(sys.argv[2]))
+stream = PackedStream(packs, stream=section, view=tokens, epochs=1, pieces=pieces)
 told = sum(len(batch) for batch in stream)
 wall = time.perf_counter() - began
 assert told == rows, (told, rows)
@@ -225,35 +242,52 @@ def s3_against_boto3(folder: Path) -> dict[str, Any]:
         os.environ.update(server.environment)
         s3.forget()
         store = Store.at(f"s3://{seaweed.BUCKET}/packs")
-        for name in [*infos, "infos.json"]:
-            store.write(name, (folder / name).read_bytes())
+        infos = {f"{copy}-{name}": info for copy in range(COPIES) for name, info in infos.items()}
+        store.write("infos.json", json.dumps(infos).encode())
+        for name in infos:
+            store.write(name, (folder / name.partition("-")[2]).read_bytes())
         ranges = [(name, b["offset"], b["bytes"]) for name, info in infos.items() for b in info["blocks"]]
         rounds = []
         for _ in range(ROUNDS):
-            one = {f"boto3 {threads}": plain(store, ranges, threads) for threads in CONNECTIONS}
-            with tempfile.TemporaryDirectory() as cache:
-                environment = {
-                    **os.environ,
-                    "PYTHONPATH": str(Path(__file__).parents[2]),
-                    "XDG_CACHE_HOME": cache,
-                }
-                words = [sys.executable, "-c", READ_S3, store.uri]
-                done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment)
-            one["ours"] = json.loads(done.stdout.splitlines()[-1])["mb_per_s"]
-            rounds.append(one)
-        shares = [one["ours"] / max(value for key, value in one.items() if key != "ours") for one in rounds]
+            one = {f"boto3 {threads}": plain(ranges, threads) for threads in CONNECTIONS}
+            rounds.append({**one, **{name: streamed(store, *how) for name, how in STREAMED.items()}})
     told = {key: round(statistics.median(one[key] for one in rounds), 1) for key in rounds[0]}
-    found = {
-        "mb_per_s": told,
-        "of_best": round(statistics.median(shares), 3),
-        "shares": [round(s, 3) for s in shares],
-    }
+    best = [max(value for key, value in one.items() if key.startswith("boto3")) for one in rounds]
+    found: dict[str, Any] = {"mb_per_s": told}
+    for name in STREAMED:
+        shares = [one[name] / most for one, most in zip(rounds, best, strict=True)]
+        found[name] = {
+            "of_best": round(statistics.median(shares), 3),
+            "rounds": [round(s, 3) for s in shares],
+        }
     say(f"s3: {json.dumps(found)}")
     return found
 
 
-def plain(store: Store, ranges: list[tuple[str, int, int]], threads: int) -> float:
+STREAMED = {"in memory": (0, 1), "kept on disk": (16_384, 1), "kept on disk, 256 lanes": (16_384, 256)}
+"""``cache_mib``, and lanes: one has the other readers' window; of 256, a batch needs 64 blocks."""
+
+
+def streamed(store: Store, cache_mib: int, lanes: int) -> float:
+    """MB/s of an epoch, from the constructor to the last batch, in a process with an empty cache."""
+    with tempfile.TemporaryDirectory() as cache:
+        ours = {"PYTHONPATH": str(Path(__file__).parents[2]), "XDG_CACHE_HOME": cache}
+        words = [sys.executable, "-c", READ_S3, store.uri, str(cache_mib), str(lanes)]
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env={**os.environ, **ours})
+    return float(json.loads(done.stdout.splitlines()[-1])["mb_per_s"])
+
+
+def plain(ranges: list[tuple[str, int, int]], threads: int) -> float:
+    """MB/s of ranged reads by boto3, whose client is made before the clock runs."""
+    client = boto3.client("s3", config=Config(s3={"addressing_style": "path"}, max_pool_connections=32))
+
+    def read(one: tuple[str, int, int]) -> int:
+        name, offset, size = one
+        asked = f"bytes={offset}-{offset + size - 1}"
+        answer = client.get_object(Bucket=seaweed.BUCKET, Key=f"packs/{name}", Range=asked)
+        return len(answer["Body"].read())
+
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        size = sum(pool.map(lambda one: len(store.range(*one)), ranges))
+        size = sum(pool.map(read, ranges))
     return size / (time.perf_counter() - began) / 1e6

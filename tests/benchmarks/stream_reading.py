@@ -57,20 +57,30 @@ def write_pardalis(rows: np.ndarray, folder: Path) -> None:
 
 
 def pardalis(folder: Path, workers: int, lanes: int = 1) -> Iterator[Any]:
+    from trainer.loader import Loader, LoaderSection
+
+    return iter(Loader(packed(folder, lanes), LoaderSection(workers=workers)))
+
+
+def pardalis_plain(folder: Path, workers: int) -> Iterator[Any]:
+    """By PyTorch's own loader."""
     from torch.utils.data import DataLoader
 
+    return iter(DataLoader(packed(folder, 1), batch_size=None, num_workers=workers))
+
+
+def packed(folder: Path, lanes: int) -> Any:
     from pipeline.blocks import Shard
     from trainer.order import StreamSection
     from trainer.stream import PackedStream, tokens
 
     infos = json.loads((folder / "infos.json").read_text())
-    stream = PackedStream(
+    return PackedStream(
         [Shard.file(folder / name, info) for name, info in sorted(infos.items())],
         stream=StreamSection(seed=SEED, rows_per_step=BATCH, lanes=lanes, window_blocks=WINDOW // BLOCK),
         view=tokens,
         epochs=1,
     )
-    return iter(DataLoader(stream, batch_size=None, num_workers=workers))
 
 
 def pardalis_256(folder: Path, workers: int) -> Iterator[Any]:
@@ -184,31 +194,55 @@ def stacked_tokens(rows: list[dict[str, Any]]) -> Any:
 
 
 def write_webdataset(rows: np.ndarray, folder: Path) -> None:
+    _tars(rows, folder, "bin", lambda row: row.tobytes())
+
+
+def write_webdataset_npy(rows: np.ndarray, folder: Path) -> None:
+    _tars(rows, folder, "npy", as_npy)
+
+
+def as_npy(row: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    np.save(sink, row)
+    return sink.getvalue()
+
+
+def _tars(rows: np.ndarray, folder: Path, ending: str, encoded: Callable[[np.ndarray], bytes]) -> None:
     for first in range(0, len(rows), ROWS_OF_A_TAR):
         with tarfile.open(folder / f"{first:06d}.tar", "w") as tar:
             for number, row in enumerate(rows[first : first + ROWS_OF_A_TAR], first):
-                member = tarfile.TarInfo(f"{number:08d}.bin")
-                member.size = row.nbytes
-                tar.addfile(member, io.BytesIO(row.tobytes()))
+                data = encoded(row)
+                member = tarfile.TarInfo(f"{number:08d}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
 
 
 def webdataset(folder: Path, workers: int) -> Iterator[Any]:
+    """Members of bare bytes, which it hands on as they are."""
+    return _webdataset(folder, workers, lambda tars: tars.map(of_bytes))
+
+
+def webdataset_npy(folder: Path, workers: int) -> Iterator[Any]:
+    """Members as ``.npy``, and its own decoder."""
+    return _webdataset(folder, workers, lambda tars: tars.decode().map(of_npy))
+
+
+def _webdataset(folder: Path, workers: int, decoded: Callable[[Any], Any]) -> Iterator[Any]:
     import webdataset as wds
     from torch.utils.data import DataLoader
 
     tars = sorted(str(path) for path in folder.glob("*.tar"))
-    data = (
-        wds.WebDataset(tars, shardshuffle=len(tars), seed=SEED)
-        .shuffle(WINDOW)
-        .map(of_bytes)
-        .batched(BATCH, collation_fn=stacked)
-    )
+    data = wds.WebDataset(tars, shardshuffle=len(tars), seed=SEED).shuffle(WINDOW)
+    data = decoded(data).batched(BATCH, collation_fn=stacked)
     return iter(DataLoader(data, batch_size=None, num_workers=workers))
 
 
 def of_bytes(sample: dict[str, bytes]) -> Any:
-    """Its own ``.npy`` decoder takes twice as long."""
     return np.frombuffer(sample["bin"], np.uint16)
+
+
+def of_npy(sample: dict[str, Any]) -> Any:
+    return sample["npy"]
 
 
 WRITERS: dict[str, Callable[[np.ndarray, Path], None]] = {
@@ -218,15 +252,18 @@ WRITERS: dict[str, Callable[[np.ndarray, Path], None]] = {
     "litdata_tokens": write_litdata_tokens,
     "mosaic": write_mosaic,
     "webdataset": write_webdataset,
+    "webdataset_npy": write_webdataset_npy,
 }
 READERS: dict[str, Callable[[Path, int], Iterator[Any]]] = {
     "pardalis": pardalis,
     "pardalis_256": pardalis_256,
+    "pardalis_plain": pardalis_plain,
     "copies": copies,
     "litdata": litdata,
     "litdata_tokens": litdata_tokens,
     "mosaic": mosaic,
     "webdataset": webdataset,
+    "webdataset_npy": webdataset_npy,
 }
 
 
