@@ -124,7 +124,12 @@ def trim(document: Document, config: PackConfig, cut: Cut) -> tuple[Document, in
     short = [_cut_text(pair, config.neighbor_text_tokens, cut) for pair in neighbors]
     short.append(_cut_text(target, config.target_text_tokens, cut))
     num_cut = sum(new is not old for new, old in zip(short, document.pairs, strict=True))
-    pairs, dropped = _drop(short, config.capacity - TOKENS_PER_SPAN * config.max_spans, document.example_id)
+    if num_cut:
+        document = replace(document, pairs=tuple(short))
+    room = config.capacity - TOKENS_PER_SPAN * config.max_spans
+    if config.mode == "cut" or document.num_tokens <= room:
+        return document, num_cut, ()
+    pairs, dropped = _drop(short, room, document.example_id)
     return replace(document, pairs=tuple(pairs)), num_cut, dropped
 
 

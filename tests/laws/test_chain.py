@@ -245,3 +245,25 @@ def test_a_corpus_can_be_on_s3(
         assert run(words) == 0
     there, here = Corpus(s3).newest(), Corpus(Store.at(tmp_path / "local")).newest()
     assert there == here
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*")
+def test_two_ranks_whose_workers_make_batches_train_on_the_rows_of_one_process(
+    corpus: list[str], tmp_path: Path
+) -> None:
+    """Of Ray Train: as many tokens in each step, and the loss that one process has, but for rounding."""
+    told = {}
+    for name, words in {
+        "one": ["--engine", "inline"],
+        "two": ["--workers", "2", "--set", "trainer.loader.workers = 1"],
+    }.items():
+        assert run(["train", "--run", str(tmp_path / name), *corpus, *words]) == 0
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        told[name] = [json.loads(line) for line in lines]
+    assert [line["tokens"] for line in told["two"]] == [line["tokens"] for line in told["one"]]
+    assert [line["loss"] for line in told["two"]] == pytest.approx(
+        [line["loss"] for line in told["one"]], rel=1e-4
+    )

@@ -171,6 +171,7 @@ def test_a_cut_stream_is_the_documents_end_to_end_with_room_for_masking_in_every
 ) -> None:
     config = config.model_copy(update={"mode": "cut"})
     packed = pack.pack(documents, config, cut=first_entries)
+    assert not packed.dropped
     rows = list(packed.rows())
     found: dict[str, list[int]] = {}
     for row in rows:
