@@ -110,15 +110,16 @@ class Pieces:
         """Pieces that this process has seen whole."""
         self._unused = 0
         """Bytes that were fetched ahead and not asked for yet."""
-        self._added = 0
+        self._added = section.cache_mib << 20
+        """Bytes since the folder was looked through; by what other processes left it is full already."""
         self._closed = False
         self._num_threads = 0
 
     def expect(self, pieces: Iterable[Piece]) -> None:
         """They will be asked for, in this order, behind those told of before."""
-        jobs = [_Job(piece, piece.key) for piece in pieces]
+        jobs = {piece.key: piece for piece in pieces}
         with self._changed:
-            new = [job for job in jobs if job.key not in self._jobs]
+            new = [_Job(piece, key) for key, piece in jobs.items() if key not in self._jobs]
             self._jobs |= {job.key: job for job in new}
             self._queue += new
             self._changed.notify(len(new))
@@ -142,8 +143,8 @@ class Pieces:
                     self._changed.notify()  # one more has room
         if job is not None and waits:
             job.done.wait()
-            if job.error is not None:
-                raise job.error
+            if job.error is not None and not isinstance(job.error, Unreachable):
+                raise job.error  # of a store that was away then, ask again: it may be back
             if job.data is not None:
                 return pa.py_buffer(job.data)
         return self._mapped(piece, key) if self._section.cache_mib else pa.py_buffer(self._read(piece))
@@ -181,13 +182,14 @@ class Pieces:
         return None
 
     def _mapped(self, piece: Piece, key: str) -> pa.Buffer:
+        path = self._folder / key
         for _ in range(SPOILT):
-            path = self._fetched(piece, key)
+            fetched = self._fetched(piece, key)
             try:
                 with pa.memory_map(str(path)) as file:
                     data = file.read_buffer()
-            except FileNotFoundError:  # another process made room in this instant
-                continue
+            except FileNotFoundError:  # room was made for others in this instant
+                return pa.py_buffer(self._read(piece) if fetched is None else fetched)
             if key in self._checked:
                 return data
             if data.size == piece.size and xxhash.xxh3_64_hexdigest(data) == piece.xxh3:
@@ -199,15 +201,18 @@ class Pieces:
             "written; see to the disk"
         )
 
-    def _fetched(self, piece: Piece, key: str) -> Path:
+    def _fetched(self, piece: Piece, key: str) -> bytes | None:
+        """See that the piece is there; the bytes, if they were not."""
         path = self._folder / key
         if path.exists():
-            return path
+            return None
         with self._turn(key):
-            if not path.exists():
-                self._keep(path, self._read(piece))
-                self._checked.add(key)
-        return path
+            if path.exists():
+                return None
+            data = self._read(piece)
+            self._keep(path, data)
+            self._checked.add(key)
+            return data
 
     @contextlib.contextmanager
     def _turn(self, key: str) -> Iterator[None]:
@@ -272,10 +277,12 @@ class Pieces:
             raise OSError(
                 error.errno, f"no room for {len(data)} bytes in {self._folder}; free some, or lower cache_mib"
             ) from None
-        self._added += len(data)
         most = self._section.cache_mib << 20
-        if self._added * SLACK > most:
-            self._added = 0
+        with self._changed:
+            self._added += len(data)
+            due = self._added * SLACK > most
+            self._added = 0 if due else self._added
+        if due:
             trim(self._folder, most)
 
 

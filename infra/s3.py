@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 import boto3
@@ -18,19 +19,39 @@ import botocore.httpsession
 import urllib3
 from pyarrow import fs
 
+P = ParamSpec("P")
+T = TypeVar("T")
+_making = threading.RLock()
+"""Held while a client is made: of eight threads that begin together one makes it."""
+
+
+def _once(make: Callable[P, T]) -> Callable[P, T]:
+    cached = functools.cache(make)
+
+    @functools.wraps(make)
+    def found(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _making:
+            return cached(*args, **kwargs)  # type: ignore[arg-type]  # names of hosts
+
+    _made.append(cached.cache_clear)
+    return found
+
+
+_made: list[Callable[[], None]] = []
+
 
 def status(error: botocore.exceptions.ClientError) -> int:
     """The HTTP status that the server answered."""
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
-@functools.cache
+@_once
 def _session() -> boto3.Session:
     """Of its own: the default one would keep the credentials that some other client found first."""
     return boto3.Session()
 
 
-@functools.cache
+@_once
 def client() -> Any:
     retries = {"mode": "adaptive", "max_attempts": 8}
     return _session().client(
@@ -57,8 +78,13 @@ def ranged(bucket: str, key: str, offset: int, size: int) -> bytes:
         )
         data = answer.read(size, decode_content=False)
         answer.release_conn()
+        if answer.status == PARTIAL and len(data) != int(answer.headers.get("Content-Length", len(data))):
+            raise ConnectionError(f"{len(data)} bytes came of {answer.headers['Content-Length']}")
     except urllib3.exceptions.HTTPError as error:
         raise ConnectionError(f"{type(error).__name__} at {urlsplit(url).netloc}") from None
+    if answer.status in ELSEWHERE:  # the bucket is in another region, which the client finds out
+        where = {"Bucket": bucket, "Key": key, "Range": asked.headers["Range"]}
+        return cast("bytes", client().get_object(**where)["Body"].read())
     if answer.status != PARTIAL:
         told = {"Code": str(answer.status), "Message": answer.reason or "no answer to a range"}
         facts = {"Error": told, "ResponseMetadata": {"HTTPStatusCode": answer.status}}
@@ -68,6 +94,7 @@ def ranged(bucket: str, key: str, offset: int, size: int) -> bytes:
 
 PARTIAL = 206
 """HTTP status of an answer to a range."""
+ELSEWHERE = (301, 307, 400)
 
 
 def _signing() -> tuple[Callable[[botocore.awsrequest.AWSRequest], None], str]:
@@ -80,7 +107,7 @@ def _signing() -> tuple[Callable[[botocore.awsrequest.AWSRequest], None], str]:
     return signer.add_auth, made.meta.endpoint_url.rstrip("/")
 
 
-@functools.cache
+@_once
 def _connections(scheme: str, host: str) -> urllib3.PoolManager:
     """With botocore's certificates and the environment's proxies, as its own connections have them."""
     certificates = os.environ.get("AWS_CA_BUNDLE") or botocore.httpsession.where()
@@ -96,7 +123,7 @@ def _connections(scheme: str, host: str) -> urllib3.PoolManager:
     return urllib3.PoolManager(**settings)
 
 
-@functools.cache
+@_once
 def filesystem() -> fs.S3FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     scheme, _, host = endpoint.partition("://")
@@ -107,8 +134,10 @@ def filesystem() -> fs.S3FileSystem:
 
 def forget() -> None:
     """The next call makes its client anew, from the environment as it is then."""
-    for made in (_session, client, filesystem, _connections):
-        made.cache_clear()
+    global _making  # noqa: PLW0603  # a thread that held it may not be there after a fork
+    _making = threading.RLock()
+    for clear in _made:
+        clear()
 
 
 # Two processes that talk through one connection would read each other's answers.

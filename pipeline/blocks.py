@@ -29,6 +29,8 @@ class Shard:
     store: Store
     name: str
     info: ShardInfo
+    revoked: Collection[str] = frozenset()
+    """Uids that are blanked as it is read."""
 
     @staticmethod
     def file(path: Path, info: ShardInfo) -> Shard:
@@ -45,21 +47,13 @@ def block_rows(packs: Iterable[ShardInfo]) -> Ints:
 
 
 class Blocks:
-    """Open in one process; ``keep`` blocks stay parsed, and what is ``revoked`` is not in them."""
+    """Open in one process; ``keep`` blocks stay parsed, and what is revoked is not in them."""
 
-    def __init__(
-        self,
-        packs: Sequence[Shard],
-        *,
-        keep: int,
-        pieces: PiecesSection | None = None,
-        revoked: Collection[str] = frozenset(),
-    ) -> None:
+    def __init__(self, packs: Sequence[Shard], *, keep: int, pieces: PiecesSection | None = None) -> None:
         for shard in packs:
             shards.check_format(shard.info, shard.where)
         self._shards = packs
         self._keep = max(keep, 1)
-        self._revoked = revoked
         num_blocks = np.array([len(shard.info["blocks"]) for shard in packs], np.int64)
         self._shard_of = np.repeat(np.arange(len(packs)), num_blocks)
         self._first = np.cumsum(num_blocks) - num_blocks
@@ -79,7 +73,7 @@ class Blocks:
         if found is None:
             if len(self._open) >= self._keep:
                 del self._open[next(iter(self._open))]  # the oldest: a window is read once, and left behind
-            found = self._open[number] = self._read(number).without(self._revoked)
+            found = self._open[number] = self._read(number)
         return found
 
     def of(self, numbers: Sequence[int]) -> list[Block]:
@@ -110,12 +104,13 @@ class Blocks:
         shard, block, place = self._place(number)
         if self._pieces is not None and not isinstance(shard.store, LocalStore):
             self._expected.discard(number)
-            return shards.opened(self._pieces.get(_piece(shard, block, place)), shard.info)
+            data = self._pieces.get(_piece(shard, block, place))
+            return shards.opened(data, shard.info).without(shard.revoked)
         data = self._mapped(int(self._shard_of[number])).slice(place["offset"], place["bytes"])
         if not self._verified[number]:
             shards.check(data, place, where=f"block {block} of {shard.where}")
             self._verified[number] = True
-        return shards.opened(data, shard.info)
+        return shards.opened(data, shard.info).without(shard.revoked)
 
     def _mapped(self, number: int) -> pa.Buffer:
         """A shard's file. None stays open: a mapping lives as long as an array that views it."""

@@ -55,11 +55,12 @@ def export(
     if target.names():
         raise ValueError(f"{target.uri} is not empty; name another folder, or empty it")
     version = corpus.newest()
-    listed = packs.listed(corpus, version, kind)
+    revoked = refused.uids(corpus, version)
+    listed = packs.listed(corpus, version, kind, revoked=revoked)
     if not listed:
         raise ValueError(f"version {version.number} of {corpus.store.uri} has no {kind} packs")
-    revoked = refused.uids(corpus, version)
-    blocks = Blocks(listed, keep=1, revoked=revoked)
+    blocks = Blocks(listed, keep=1)
+    blocks.expect(range(len(blocks)))
     width = listed[0].info["context"] + 1
     note = {
         "corpus": corpus.store.uri,
@@ -74,6 +75,7 @@ def export(
         target.write(name, data)
         files.append(facts)
         bar.advance(1)
+    blocks.close()
     target.write(NOTE, pretty(note))
     target.write(INDEX, pretty(INDEXES[format](files)))
     rows = sum(shard.info["rows"] for shard in listed)

@@ -7,13 +7,14 @@ place stays empty, as does that of one which was revoked since.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.artifact import Shard
@@ -26,7 +27,7 @@ from pipeline.neighbors import NEIGHBORS
 from pipeline.packed import Modality, Role, Via
 from pipeline.reviewing.thumbnails import png
 from pipeline.step import ROWS
-from pipeline.tokenizer.tokenizing import load_bpe, load_vq
+from pipeline.tokenizer.tokenizing import image_side, load_bpe, load_vq
 from tokenizer_service import coding, vocabulary
 
 MOST = 20
@@ -70,7 +71,7 @@ def inspect(
     shelf = Shelf.of(corpus, version, kind)
     numbers = [*sequence] or (shelf.holding(uid) if uid else shelf.spread())
     rows = [shelf.row(number) for number in numbers]
-    told = Words.of(corpus, version)
+    told = Words.of(corpus, version, {span["uid"] for row in rows for span in row.spans})
     found = [told.row(row) for row in rows]
     facts = {
         "corpus": corpus.store.uri,
@@ -84,7 +85,7 @@ def inspect(
     if place:
         fill = packs.filled(packs.fill(packs.slots(corpus, version, kind)))
         pictures = Pictures.of(corpus, version).drawn(rows, found)
-        pages.write(place, "packs.html", **facts, fill=fill, pictures=pictures)
+        pages.write(place, "packs.html", **facts, fill=fill, pictures=pictures, paired=paired)
     answer(facts, "\n".join(lines(facts, place)), json=options.json)
 
 
@@ -118,7 +119,7 @@ class Shelf:
 
     @staticmethod
     def of(corpus: Corpus, version: Version, kind: str) -> Shelf:
-        listed = packs.listed(corpus, version, kind)
+        listed = packs.listed(corpus, version, kind, revoked=refused.uids(corpus, version))
         rows = block_rows(shard.info for shard in listed)
         if not rows.sum():
             raise ValueError(f"version {version.number} of {corpus.store.uri} has no {kind} packs")
@@ -127,7 +128,7 @@ class Shelf:
             for shard in listed
             for number in range(len(shard.info["blocks"]))
         ]
-        blocks = Blocks(listed, keep=64, revoked=refused.uids(corpus, version))
+        blocks = Blocks(listed, keep=64)
         return Shelf(blocks=blocks, ends=np.cumsum(rows), names=names)
 
     def spread(self) -> list[int]:
@@ -176,13 +177,13 @@ class Words:
     scores: Mapping[tuple[str, str], float]
 
     @staticmethod
-    def of(corpus: Corpus, version: Version) -> Words:
+    def of(corpus: Corpus, version: Version, uids: Collection[str]) -> Words:
         split, neighbors = (corpus.artifact(version, name).shards.values() for name in ("split", "neighbors"))
-        rows = (row for shard in split for row in _rows(corpus, shard, ROWS, HOLDERS))
+        rows = (row for shard in split for row in _rows(corpus, shard, ROWS, HOLDERS, uids))
         lists = (
             row
             for shard in neighbors
-            for row in _rows(corpus, shard, NEIGHBORS, (schema.UID, schema.CANDIDATES))
+            for row in _rows(corpus, shard, NEIGHBORS, (schema.UID, schema.CANDIDATES), uids)
         )
         return Words(
             bpe=load_bpe(corpus, version),
@@ -198,7 +199,6 @@ class Words:
         documents = [
             {
                 **document,
-                "charge_share": document["length"] / len(row.ids_T),
                 "spans": [self.span(row, document, span) for span in row.spans if span["document"] == number],
             }
             for number, document in enumerate(row.documents)
@@ -235,18 +235,40 @@ class Words:
         }
 
 
-def _rows(corpus: Corpus, shard: Shard, file: str, columns: Sequence[pa.Field]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = tables.read_parquet(refs.of(corpus.store, shard, file), columns).to_pylist()
+def paired(spans: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A text and the image behind it, of one asset; what a cut has parted stands alone."""
+    found: list[dict[str, Any]] = []
+    for span in spans:
+        last = found[-1] if found else None
+        if span["modality"] == "text":
+            found.append({"text": span, "image": span})
+        elif last and last["image"] is last["text"] and last["text"]["uid"] == span["uid"]:
+            last["image"] = span
+        else:
+            found.append({"text": None, "image": span})
+    return found
+
+
+def _rows(
+    corpus: Corpus, shard: Shard, file: str, columns: Sequence[pa.Field], uids: Collection[str]
+) -> list[dict[str, Any]]:
+    table = tables.read_parquet(refs.of(corpus.store, shard, file), columns)
+    wanted = pc.is_in(table[schema.UID.name], value_set=pa.array(sorted(uids), pa.string()))
+    found: list[dict[str, Any]] = table.filter(wanted).to_pylist()
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
     model: Any
+    codes: int
+    """Of a whole picture."""
 
     @staticmethod
     def of(corpus: Corpus, version: Version) -> Pictures:
-        return Pictures(model=load_vq(corpus, version))
+        model = load_vq(corpus, version)
+        side = image_side(corpus, version) // model.config.downsample
+        return Pictures(model=model, codes=side * side)
 
     def drawn(self, rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], str]:
         """By (sequence, start): the image spans that may be shown, as data addresses."""
@@ -260,7 +282,7 @@ class Pictures:
         pictures: dict[tuple[int, int], str] = {}
         for row, span in wanted:
             codes = vocabulary.to_codes(row.ids_T[span["start"] : span["start"] + span["length"]])
-            if int(np.sqrt(len(codes))) ** 2 == len(codes):  # of a stream that was cut, a part may lie here
+            if len(codes) == self.codes:  # of a stream that was cut, a part may lie here
                 (picture,) = coding.decode_codes(self.model, codes[None])
                 pictures[row.sequence, span["start"]] = png(picture)
         return pictures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from infra.artifact import Shard as Made
@@ -19,10 +19,12 @@ def slots(corpus: Corpus, version: Version, kind: str) -> list[Made]:
     return [shard for slot, shard in sorted(shards.items()) if kind_of(slot) == kind]
 
 
-def listed(corpus: Corpus, version: Version, kind: str) -> list[Shard]:
-    """The packed shards of a kind, where they lie."""
+def listed(
+    corpus: Corpus, version: Version, kind: str, *, revoked: Collection[str] = frozenset()
+) -> list[Shard]:
+    """The packed shards of a kind, where they lie; ``revoked`` uids are blanked as they are read."""
     return [
-        Shard(store=corpus.store, name=shard.name(file), info=info)
+        Shard(store=corpus.store, name=shard.name(file), info=info, revoked=revoked)
         for shard in slots(corpus, version, kind)
         for file, info in sorted(shard.facts["packs"].items())
     ]
@@ -48,12 +50,12 @@ def filled(one: Fill) -> str:
     """How full rows are, beside the most that any packing could reach.
 
     >>> filled(Fill(documents=3, rows=2, fewest_rows=2, tokens=17, charge=18, space=20))
-    '3 documents in 2 rows, filled to 90.0 % with room for masking (tokens 85.0 %); no packing exceeds 90.0 %'
+    '3 documents in 2 rows, filled to 90.00 % with room for masks (tokens 85.00 %); none exceeds 90.00 %'
     """
     shares = one.shares()
     return (
-        f"{one.documents} documents in {one.rows} rows, filled to {shares['charged']:.1%} with room for "
-        f"masking (tokens {shares['tokens']:.1%}); no packing exceeds {shares['ceiling']:.1%}"
+        f"{one.documents} documents in {one.rows} rows, filled to {shares['charged']:.2%} with room for "
+        f"masks (tokens {shares['tokens']:.2%}); none exceeds {shares['ceiling']:.2%}"
     ).replace("%", " %")
 
 

@@ -39,7 +39,7 @@ def block_mask(documents_BT: Tensor, *, block_size: int = FLEX_BLOCK) -> BlockMa
 
     num_rows, num_tokens = documents_BT.shape
     return create_block_mask(
-        seen, num_rows, None, num_tokens, num_tokens, device=documents_BT.device.type, BLOCK_SIZE=block_size
+        seen, num_rows, None, num_tokens, num_tokens, device=str(documents_BT.device), BLOCK_SIZE=block_size
     )
 
 

@@ -113,9 +113,10 @@ def rotate(rows_BT: NDArray[np.uint16], layout: Layout, spans: Spans, *, blanked
     ids[moves.infill_N + spans.length_N + 1] = vocabulary.EOSS
     documents, positions = _numbered(layout, moves, rows_BT.size)
     if blanked:
-        for start, length in zip(moves.target_D.tolist(), moves.grown_D.tolist(), strict=True):
-            if ids[start] == vocabulary.PAD:  # where a document begins with <eos>: all of it was revoked
-                ids[start : start + length] = vocabulary.PAD
+        columns = (moves.source_D, layout.document_length_D, moves.target_D, moves.grown_D)
+        for source, length, target, grown in zip(*(column.tolist() for column in columns), strict=True):
+            if not rows[source : source + length].any():  # the marks of what was cut from nothing go too
+                ids[target : target + grown] = vocabulary.PAD
         documents[ids == vocabulary.PAD] = -1
     shape = rows_BT.shape
     return Batch.of(ids.reshape(shape), documents.reshape(shape), positions.reshape(shape))

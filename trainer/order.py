@@ -123,6 +123,11 @@ class Part:
     workers: int = 1
 
 
+def check_part(part: Part) -> None:
+    if not 0 <= part.rank < part.ranks:
+        raise ValueError(f"rank {part.rank} of {part.ranks}: give both, the rank from 0 to {part.ranks - 1}")
+
+
 def check_ranks(section: StreamSection, ranks: int) -> None:
     if section.rows_per_step % ranks:
         raise ValueError(
@@ -236,7 +241,13 @@ class Walk:
     def __init__(
         self, sources: Sequence[Source], section: StreamSection, part: Part, *, epochs: int | None = None
     ) -> None:
+        check_part(part)
         check_ranks(section, part.ranks)
+        if epochs is not None and part.ranks > 1:
+            raise ValueError(
+                f"{epochs} epochs end for some of {part.ranks} ranks a step before the others, which would "
+                "wait for them; count steps, or read with ranks=1"
+            )
         if epochs is not None and len(sources) > 1:
             raise ValueError(
                 f"{len(sources)} sources are mixed, whose epochs end at different rows; count steps instead "
@@ -267,14 +278,22 @@ class Walk:
         return self
 
     def __next__(self) -> Taken:
+        taken = self.peek()
+        if taken is None:
+            raise StopIteration
+        self.advance()
+        return taken
+
+    def peek(self) -> Taken | None:
+        """The next step, which is not taken yet; None behind the last epoch."""
         if not self._steps:
             self.look_ahead()
-        if not self._steps:
-            raise StopIteration
+        return self._steps[0] if self._steps else None
+
+    def advance(self) -> None:
+        """The step has been taken: a state goes on behind it."""
+        self._num_ahead -= len(self._steps.popleft().sequence_B)
         self._at += self._part.workers * self._section.rows_per_step
-        taken = self._steps.popleft()
-        self._num_ahead -= len(taken.sequence_B)
-        return taken
 
     @property
     def num_ahead(self) -> int:
@@ -284,7 +303,7 @@ class Walk:
     def look_ahead(self) -> Taken:
         """Work out the steps behind those that are worked out; none behind the last epoch."""
         part, step = self._part, self._section.rows_per_step
-        rows = min(AHEAD_ROWS * part.ranks, int(self._num_rows_M.min()))
+        rows = min(AHEAD_ROWS * part.ranks, int(self._num_rows_M.max()))
         num_steps = max(1, rows // step)
         first_K = self._ahead_at + step * (part.worker + part.workers * np.arange(num_steps))
         position_KB = first_K[:, None] + np.arange(part.rank, step, part.ranks)

@@ -6,7 +6,7 @@ rule: what is revoked is asked of each corpus by itself, when the run begins or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -43,20 +43,33 @@ def pinned(sections: Sections) -> dict[str, SourceSection]:
     }
 
 
-def mixed(corpus: Corpus, version: Version, sections: Sections) -> dict[str, Mixed]:
-    """The packs for training, by source; the run's own corpus first."""
-    found = {MAIN: Mixed(shards=packs.listed(corpus, version, TRAIN))}
+def mixed(
+    corpus: Corpus, version: Version, sections: Sections, *, revoked: Collection[str]
+) -> dict[str, Mixed]:
+    """The packs for training by source; ``revoked`` are the run's own corpus's, others are asked for here."""
+    found = {MAIN: Mixed(shards=packs.listed(corpus, version, TRAIN, revoked=revoked))}
     for name, section in sections.items():
-        found[name] = Mixed(shards=packs.listed(*_opened(section), TRAIN), weight=section.weight)
+        other = _opened(section)
+        shards = packs.listed(*other, TRAIN, revoked=taken_back(*other))
+        found[name] = Mixed(shards=shards, weight=section.weight)
     return found
 
 
-def revoked(corpus: Corpus, version: Version, sections: Sections) -> frozenset[str]:
-    """Assets of any source that may not be trained on now; says how many there are."""
-    found = frozenset[str]().union(*(refused.uids(*one) for one in every(corpus, version, sections)))
+def taken_back(corpus: Corpus, version: Version) -> frozenset[str]:
+    """What may not be trained on now; says how much that is."""
+    found = refused.uids(corpus, version)
     if found:
-        say(f"{len(found)} assets were taken back or lost their licence since the packs were made: blanked")
+        say(
+            f"{corpus.store.uri}: {len(found)} assets were taken back, or lost their licence, since version "
+            f"{version.number} was built; their tokens are blanked"
+        )
     return found
+
+
+def listed(corpus: Corpus, version: Version, sections: Sections) -> dict[str, Mixed]:
+    """The same as it was packed, to look at what the manifests say."""
+    every_one = zip((MAIN, *sections), every(corpus, version, sections), strict=True)
+    return {name: Mixed(shards=packs.listed(*one, TRAIN)) for name, one in every_one}
 
 
 def identity(sections: Sections) -> list[Any]:

@@ -11,7 +11,7 @@ Shapes: B rows of a batch, T = context + 1 tokens of a row, D documents, S segme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -40,6 +40,7 @@ class Mixed:
 
     shards: Sequence[Shard]
     weight: float = 1.0
+    """Against the weights of the others."""
 
 
 Sources = Sequence[Shard] | Mapping[str, Mixed]
@@ -107,7 +108,7 @@ class View(Protocol[T_co]):
         """The same in as few bytes as hold it, for the way from a worker to its rank."""
 
     def receive(self, sent: Sequence[Tensor]) -> T_co:
-        """On the device that it was sent to."""
+        """A copy, on the device that it was sent to: the memory that it came in is used again."""
 
 
 class Tokens:
@@ -121,7 +122,7 @@ class Tokens:
         return (rows.ids(np.uint16),)
 
     def receive(self, sent: Sequence[Tensor]) -> Tensor:
-        return sent[0].to(torch.int64)
+        return sent[0].to(torch.int64, copy=True)
 
 
 tokens = Tokens()
@@ -141,7 +142,11 @@ class Masked:
 
     def receive(self, sent: Sequence[Tensor]) -> Batch:
         ids_BT, documents_BT, positions_BT = sent
-        return Batch(ids_BT.to(torch.int64), documents_BT.to(torch.int32), positions_BT.to(torch.int32))
+        return Batch(
+            ids_BT.to(torch.int64, copy=True),
+            documents_BT.to(torch.int32, copy=True),
+            positions_BT.to(torch.int32, copy=True),
+        )
 
     def drawn(self, rows: Rows) -> tuple[Layout, Spans]:
         layout = rows.layout()
@@ -162,10 +167,9 @@ class Reader:
         seed: int,
         keep: int = 64,
         pieces: PiecesSection | None = None,
-        revoked: Collection[str] = frozenset(),
     ) -> None:
         packs = check_packs(mixed)
-        self._blocks = Blocks(packs, keep=keep, pieces=pieces, revoked=revoked)
+        self._blocks = Blocks(packs, keep=keep, pieces=pieces)
         self.are_local = self._blocks.are_local
         rows_N = block_rows(shard.info for shard in packs)
         self._first_row_N = np.cumsum(rows_N) - rows_N
@@ -204,7 +208,8 @@ def _num_rows(packs: Sequence[Shard]) -> int:
 
 
 def named(sources: Sources) -> Mapping[str, Mixed]:
-    return sources if isinstance(sources, Mapping) else {MAIN: Mixed(shards=sources)}
+    """By name, in the order of names: a mixture must not hang on how somebody wrote it down."""
+    return dict(sorted(sources.items())) if isinstance(sources, Mapping) else {MAIN: Mixed(shards=sources)}
 
 
 def check_packs(mixed: Mapping[str, Mixed]) -> list[Shard]:
@@ -253,9 +258,15 @@ class Cursor(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        if not self._reader.are_local and self._walk.num_ahead < AHEAD_ROWS:
-            self._reader.expect(self._walk.look_ahead())
-        return self._view(self._reader.rows(next(self._walk)))
+        for _ in range(2):  # one step is taken, so that two bring the read-ahead on
+            if not self._reader.are_local and self._walk.num_ahead < AHEAD_ROWS:
+                self._reader.expect(self._walk.look_ahead())
+        taken = self._walk.peek()
+        if taken is None:
+            raise StopIteration
+        made = self._view(self._reader.rows(taken))
+        self._walk.advance()  # not before: a step that could not be read has not been taken
+        return made
 
     def state(self) -> State:
         """JSON from which any number of ranks and workers goes on behind the last batch."""
@@ -276,8 +287,8 @@ class PackedStream(IterableDataset[T_co]):
     """The walk as a data set for ``DataLoader(stream, batch_size=None, num_workers=W)``.
 
     ``view`` makes of rows what is yielded: :func:`tokens`, or :class:`Masked` for the CM3 objective. A rank
-    that is not told takes that of ``torch.distributed``. With ``epochs`` the stream ends, after a step that
-    may be smaller; what is measured ends, training counts steps.
+    that is not told takes that of ``torch.distributed``. With ``epochs`` the stream is one pass that ends,
+    after a step that may be smaller: for what is measured; training counts steps.
     """
 
     def __init__(  # noqa: PLR0913  # what to read, in which order, whose part, and how
@@ -290,7 +301,6 @@ class PackedStream(IterableDataset[T_co]):
         ranks: int | None = None,
         epochs: int | None = None,
         pieces: PiecesSection | None = None,
-        revoked: Collection[str] = frozenset(),
     ) -> None:
         self._mixed = named(sources)
         self._stream = stream
@@ -298,7 +308,6 @@ class PackedStream(IterableDataset[T_co]):
         self._rank, self._ranks = _place(rank, ranks)
         self._epochs = epochs
         self._pieces = pieces
-        self._revoked = revoked
         self._sources = [
             Source(name=name, block_rows=block_rows(shard.info for shard in one.shards), weight=one.weight)
             for name, one in self._mixed.items()
@@ -345,7 +354,6 @@ class PackedStream(IterableDataset[T_co]):
             seed=self._stream.seed,
             keep=2 * lanes * self._stream.window_blocks * len(self._sources),
             pieces=self._pieces,
-            revoked=self._revoked,
         )
         return Cursor(reader, walk, self.view if view is None else view)
 
@@ -362,6 +370,8 @@ class PackedStream(IterableDataset[T_co]):
 
 
 def _place(rank: int | None, ranks: int | None) -> tuple[int, int]:
+    if (rank is None) != (ranks is None):
+        raise ValueError(f"rank={rank}, ranks={ranks}: give both, or neither in a process group")
     grouped = distributed.is_available() and distributed.is_initialized()
     rank = rank if rank is not None else distributed.get_rank() if grouped else 0
     return rank, ranks if ranks is not None else distributed.get_world_size() if grouped else 1
@@ -379,12 +389,17 @@ def in_order(  # what to read, and how
     view: Callable[[Rows], T],
     batch_rows: int,
     seed: int = 0,
-    revoked: Collection[str] = frozenset(),
+    pieces: PiecesSection | None = None,
 ) -> Iterator[T]:
     """Every row once, in the order of the shards; the last batch may be smaller."""
-    reader = Reader(named(packs), seed=seed, revoked=revoked)
-    for taken in _chunks(reader.num_rows, batch_rows):
-        yield view(reader.rows(taken))
+    reader = Reader(named(packs), seed=seed, pieces=pieces)
+    try:
+        for taken in _chunks(reader.num_rows, AHEAD_ROWS):
+            reader.expect(taken)
+        for taken in _chunks(reader.num_rows, batch_rows):
+            yield view(reader.rows(taken))
+    finally:
+        reader.close()
 
 
 def validation(
@@ -393,11 +408,11 @@ def validation(
     masking: MaskingSection,
     batch_rows: int,
     seed: int = 0,
-    revoked: Collection[str] = frozenset(),
+    pieces: PiecesSection | None = None,
 ) -> Iterator[Batch]:
     """Every row once, in order, with the same masks each time; the last batch may be smaller."""
     check_room([shard.info for shard in packs], masking)
-    return in_order(packs, view=Masked(masking=masking), batch_rows=batch_rows, seed=seed, revoked=revoked)
+    return in_order(packs, view=Masked(masking=masking), batch_rows=batch_rows, seed=seed, pieces=pieces)
 
 
 def mask_counts(packs: Sequence[Shard], *, masking: MaskingSection, seed: int) -> Counts:

@@ -7,7 +7,7 @@ identity (settings, packs); what it holds is resumed, never mixed with another's
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -101,34 +101,32 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
 
 def streams(corpus: Corpus, version: Version, config: TrainerConfig, device: torch.device) -> Streams:
     """Give this rank its share of the training packs, and held-out targets with neighbors and without."""
-    mixed = sources.mixed(corpus, version, config.sources)
+    revoked = sources.taken_back(corpus, version)
+    mixed = sources.mixed(corpus, version, config.sources, revoked=revoked)
     stream.check_room([shard.info for one in mixed.values() for shard in one.shards], config.masking)
-    revoked = sources.revoked(corpus, version, config.sources)
     train = PackedStream(
         mixed,
         stream=config.stream,
         view=Masked(masking=config.masking),
         pieces=config.loader,
-        revoked=revoked,
     )
     held_out = {
-        name: packs.listed(corpus, version, kind)
+        name: packs.listed(corpus, version, kind, revoked=revoked)
         for name, kind in zip(("neighbors", "alone"), KINDS[1:], strict=True)
     }
     return Streams(
         train=Loader(train, config.loader, device=device),
-        validation={
-            name: partial(unmasked, found, config.stream.rows_per_step, revoked)
-            for name, found in held_out.items()
-            if found
-        },
+        validation={name: partial(unmasked, found, config) for name, found in held_out.items() if found},
     )
 
 
-def unmasked(shards: list[Shard], batch_rows: int, revoked: Collection[str]) -> Iterable[Batch]:
+def unmasked(shards: list[Shard], config: TrainerConfig) -> Iterable[Batch]:
     """Held-out rows as they are, read from left to right."""
     return stream.validation(
-        shards, masking=MaskingSection(max_spans=0), batch_rows=batch_rows, revoked=revoked
+        shards,
+        masking=MaskingSection(max_spans=0),
+        batch_rows=config.stream.rows_per_step,
+        pieces=config.loader,
     )
 
 
@@ -206,11 +204,12 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
 ) -> dict[str, Any]:
     """Train, or go on, or find that it is done; the summary says where the best checkpoint is."""
     ranks = 1 if engine.engine == "inline" else workers
-    folders.check(config, infos(corpus, version), ranks=ranks)
+    read = sources.listed(corpus, version, config.sources)
+    folders.check(config, [shard.info for shard in stream.check_packs(read)], ranks=ranks)
     name, facts = folders.identity(version, config), {"config": config.model_dump(mode="json")}
     folders.claim(folder, name, config, folders.tokenizers(corpus, version))
-    for read in sources.every(corpus, version, config.sources):
-        runs.record(*read, identity=name, facts=facts)
+    for one in sources.every(corpus, version, config.sources):
+        runs.record(*one, identity=name, facts=facts)
     log.event("run", folder=str(folder), identity=name, version=version.number, ranks=ranks)
     plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)
     if not ended(folder):

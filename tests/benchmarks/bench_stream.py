@@ -31,6 +31,8 @@ from botocore.config import Config
 from infra import s3
 from infra.storage import Store
 from infra.telemetry import say
+from pipeline import exporting
+from pipeline.blocks import Blocks, Shard
 from tests import seaweed
 from tests.benchmarks import photographs, stream_reading
 
@@ -65,6 +67,7 @@ def run() -> dict[str, Any]:
     home = photographs.folder() / "stream"
     home.mkdir(exist_ok=True)
     cases = {f"{num} x {width}": compared(home, num, width) for num, width in CASES}
+    copies = {f"{num} x {width}": exported(home, home / f"{num}-{width}") for num, width in CASES}
     started = start_and_resume(home / "60000-1040" / "pardalis")
     say(f"start: {json.dumps(started)}")
     from_s3 = {
@@ -77,7 +80,7 @@ def run() -> dict[str, Any]:
         "peer": first["rows_per_cpu_s"][first["better_litdata"]],
         "peer_name": first["better_litdata"],
         "ratio": first["over_litdata"],
-        "details": {"epochs": cases, "start": started, "s3": from_s3},
+        "details": {"epochs": cases, "exports_read": copies, "start": started, "s3": from_s3},
     }
 
 
@@ -95,6 +98,32 @@ def compared(home: Path, num: int, width: int) -> dict[str, Any]:
             same(one, num)
         told[f"workers {workers}"] = summary(rounds)
         say(f"{num} x {width}, {workers} workers: {json.dumps(told[f'workers {workers}'])}")
+    return told
+
+
+def exported(home: Path, folder: Path) -> dict[str, str]:
+    """Copies by ``packs export``, read by the libraries that they are for: every row, the same tokens."""
+    infos = json.loads((folder / "pardalis" / "infos.json").read_text())
+    blocks = Blocks(
+        [Shard.file(folder / "pardalis" / name, info) for name, info in sorted(infos.items())], keep=1
+    )
+    wanted = called(home, OURS, "read", folder / "pardalis", 0)
+    told = {}
+    for kind, reader in (("mds", "mosaic"), ("litdata", "litdata_tokens")):
+        target = folder / f"exported-{kind}"
+        shutil.rmtree(target, ignore_errors=True)
+        (target / "data").mkdir(parents=True)
+        (target / "width").write_text(str(blocks.block(0).tokens_RT.shape[1]))
+        facts = []
+        for number in range(len(blocks)):
+            name, data, fact = exporting.FORMATS[kind](blocks.block(number), number)
+            (target / "data" / name).write_bytes(data)
+            facts.append(fact)
+        (target / "data" / exporting.INDEX).write_text(json.dumps(exporting.INDEXES[kind](facts)))
+        found = called(home, reader, "read", target, 0)
+        if (found["rows"], found["first_tokens"]) != (wanted["rows"], wanted["first_tokens"]):
+            raise AssertionError(f"{reader} reads another copy: {found}, where the packs hold {wanted}")
+        told[kind] = f"{found['rows']} rows, by {reader}"
     return told
 
 
@@ -185,7 +214,7 @@ infos = json.loads((folder / "infos.json").read_text())
 packs = [Shard.file(folder / name, info) for name, info in sorted(infos.items())]
 packs = packs * -(-many // sum(shard.info["rows"] for shard in packs))
 told = {"rows": sum(shard.info["rows"] for shard in packs)}
-for name in ("start", "resume"):
+for name in sys.argv[3:]:
     section = StreamSection(seed=7, rows_per_step=64)
     state = None
     if name == "resume":
@@ -205,10 +234,13 @@ def start_and_resume(folder: Path) -> dict[str, Any]:
     """A manifest of ten million rows: the same files again and again. Medians of processes of their own."""
     found = []
     for _ in range(ROUNDS):
-        words = [sys.executable, "-c", START, str(folder), str(MANY)]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
+        one = {}
+        for name in ("start", "resume"):
+            words = [sys.executable, "-c", START, str(folder), str(MANY), name]
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+            done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment)
+            one |= json.loads(done.stdout.splitlines()[-1])
+        found.append(one)
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
 

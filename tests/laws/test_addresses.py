@@ -386,12 +386,12 @@ def test_credentials_that_may_not_read_a_bucket_are_told_of_and_the_next_ingest_
     world = World(Corpus(Store.at(tmp_path / "corpus")), allowing(tiny, buckets=("closed",)))
     with monkeypatch.context() as other:
         other.setenv("AWS_ACCESS_KEY_ID", "nobody")
-        s3_clients.client.cache_clear()
+        s3_clients.forget()
         first = world.ingest([uri], INTERNET)
     assert set(world.told(first).values()) == {("failed", "unreachable")}
     [told, _] = rows(world.corpus, first, "images", ROWS)
     assert "give the environment's credentials read access to bucket 'closed'" in told["reasons"][0]
-    s3_clients.client.cache_clear()
+    s3_clients.forget()
     assert set(world.told(world.ingest([], INTERNET)).values()) == {("kept", "")}
 
 

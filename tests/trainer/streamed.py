@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 from infra.pieces import PiecesSection
@@ -26,7 +28,37 @@ def stream(store: Store, pieces: PiecesSection | None = None) -> PackedStream:
     return PackedStream(listed(store), stream=ORDER, view=tokens, pieces=pieces)
 
 
+def in_a_thread(folder: Path) -> None:
+    """Takes batches of 540 kB in a thread, as Ray Train's function runs in one, until something ends it."""
+    infos = json.loads((folder / "infos.json").read_text())
+    packs = [Shard.file(folder / name, info) for name, info in sorted(infos.items())]
+    large = PackedStream(packs, stream=StreamSection(rows_per_step=64), view=tokens)
+    loader = Loader(large, LoaderSection(workers=2, timeout_s=20))
+    told: list[str] = []
+
+    def take() -> None:
+        try:
+            while True:
+                next(loader)
+                sys.stdout.write("batch\n")
+                sys.stdout.flush()
+                time.sleep(0.2)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is told
+            told.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    sys.exit(told[0])
+
+
 def main() -> None:
+    if sys.argv[1] == "thread":
+        in_a_thread(Path(sys.argv[2]))
+    trained()
+
+
+def trained() -> None:
     """``URI OUT WORKERS STEPS PATIENCE``: a line of row numbers a step; goes on where OUT ends."""
     uri, out, workers, steps, patience = sys.argv[1:]
     section = LoaderSection(workers=int(workers), patience_s=float(patience))

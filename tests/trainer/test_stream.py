@@ -26,7 +26,7 @@ from trainer.cm3 import Batch
 from trainer.loader import Loader, LoaderSection
 from trainer.order import CYCLE, EpochOrder, Mixture, Part, Source, State, StreamSection, Taken, Walk
 from trainer.spans import MaskingSection
-from trainer.stream import Masked, Mixed, PackedStream, tokens
+from trainer.stream import Masked, Mixed, PackedStream, Rows, tokens
 
 NUM_ROWS = 61
 MASKING = MaskingSection(max_spans=2)
@@ -347,6 +347,48 @@ def test_a_step_that_ranks_cannot_share_is_refused(corpus: list[Shard]) -> None:
         masked(corpus, StreamSection(rows_per_step=12), rank=0, ranks=5)
 
 
+def test_a_rank_without_its_number_and_epochs_of_many_ranks_are_refused(corpus: list[Shard]) -> None:
+    order = StreamSection(rows_per_step=12)
+    for more, told in (
+        ({"rank": 3}, "rank=3, ranks=None: give both"),
+        ({"rank": 2, "ranks": 2}, "rank 2 of 2"),
+        ({"rank": 0, "ranks": 2, "epochs": 1}, "1 epochs end for some of 2 ranks"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            masked(corpus, order, **more)
+
+
+def test_a_step_that_could_not_be_read_has_not_been_taken(corpus: list[Shard]) -> None:
+    order = StreamSection(rows_per_step=12)
+    expected = list(islice(iter(masked(corpus, order)), 4))
+
+    class Failing(Masked):
+        calls = 0
+
+        def __call__(self, rows: Rows) -> Batch:
+            Failing.calls += 1
+            if Failing.calls == 3:
+                raise OSError("the disk is away")
+            return super().__call__(rows)
+
+    stream = PackedStream(corpus, stream=order, view=Failing(masking=MASKING))
+    loader = Loader(stream)
+    found = [next(loader), next(loader)]
+    with pytest.raises(OSError, match="the disk is away"):
+        next(loader)
+    assert loader.state()["position"] == 24
+    found += [next(loader), next(loader)]
+    assert all(same(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_a_mixture_does_not_hang_on_how_it_was_written_down(corpus: list[Shard]) -> None:
+    order = StreamSection(rows_per_step=12)
+    parts = {"b": Mixed(shards=corpus[:2], weight=2), "a": Mixed(shards=corpus[2:]), "": Mixed(shards=corpus)}
+    one = PackedStream(parts, stream=order, view=tokens)
+    other = PackedStream(dict(sorted(parts.items())), stream=order, view=tokens)
+    assert all(torch.equal(*pair) for pair in islice(zip(one, other, strict=True), 9))
+
+
 def test_shards_of_different_corpora_and_empty_corpora_are_refused(corpus: list[Shard]) -> None:
     stranger = Shard(store=corpus[1].store, name=corpus[1].name, info={**corpus[1].info, "vocabulary": "g"})
     with pytest.raises(ValueError, match="shards differ in vocabulary"):
@@ -404,9 +446,9 @@ def test_two_corpora_are_mixed_and_each_has_masks_of_its_own(corpus: list[Shard]
 
 def test_what_is_revoked_is_blanked_and_nothing_else_moves(corpus: list[Shard]) -> None:
     order = StreamSection(rows_per_step=12)
-    revoked = frozenset({"a:7", "a:40"})
+    less = [replace(shard, revoked=frozenset({"a:7", "a:40"})) for shard in corpus]
     whole = islice(masked(corpus, order), 10)
-    for batch, other in zip(whole, islice(masked(corpus, order, revoked=revoked), 10), strict=True):
+    for batch, other in zip(whole, islice(masked(less, order), 10), strict=True):
         gone_B = torch.tensor([number in {7, 40} for number in numbers(batch)])
         assert same(Batch(*(t[~gone_B] for t in batch)), Batch(*(t[~gone_B] for t in other)))
         assert (other.ids_BT[gone_B] == vocabulary.PAD).all()
