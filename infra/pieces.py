@@ -198,7 +198,7 @@ class Pieces:
             path.unlink(missing_ok=True)  # the disk spoilt it; the store may still have it
         raise Corrupt(
             f"{piece.where} can be fetched, but not kept in {self._folder}: what is read back is not what "
-            "written; see to the disk"
+            "was written; see to the disk"
         )
 
     def _fetched(self, piece: Piece, key: str) -> bytes | None:
@@ -217,7 +217,7 @@ class Pieces:
     @contextlib.contextmanager
     def _turn(self, key: str) -> Iterator[None]:
         """Let one process fetch; whoever waits too long fetches too, which costs only traffic."""
-        lock = self._folder / f".lock-{int(key[:4], 16) % LOCKS:02d}"
+        lock = self._folder / f".lock-{int(key[:4], 16) % LOCKS:03d}"
         descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
             until = time.monotonic() + TURN_S
@@ -255,8 +255,7 @@ class Pieces:
                 if spent >= self._section.patience_s:
                     raise Unreachable(
                         f"{piece.where} could not be read for {spent:.0f} s ({type(error).__name__}: "
-                        f"{error}); "
-                        "see to the store and resume, or raise patience_s"
+                        f"{error}); see to the store and resume, or raise patience_s"
                     ) from None
                 if spent > 1 and not told:
                     say(
@@ -307,6 +306,10 @@ NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 """What file systems without ``O_TMPFILE`` answer, such as NFS."""
 
 
+LEFT_S = 3600
+"""A file that was begun so long ago is nobody's."""
+
+
 def passing(error: BaseException) -> bool:
     """Whether a later try may succeed."""
     if isinstance(error, botocore.exceptions.ClientError):
@@ -319,10 +322,12 @@ def trim(folder: Path, most: int) -> None:
     files = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.startswith("."):
-                with contextlib.suppress(FileNotFoundError):
-                    told = entry.stat()
-                    files.append((told.st_mtime_ns, told.st_size, entry.path))
+            with contextlib.suppress(FileNotFoundError):
+                told = entry.stat()
+                # What was left by a kill where there are no nameless files; locks are of no size.
+                left = entry.name.startswith(".partial-") and time.time() - told.st_mtime > LEFT_S
+                if not entry.name.startswith(".") or left:
+                    files.append((0 if left else told.st_mtime_ns, told.st_size, entry.path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= most:
