@@ -324,10 +324,12 @@ def trim(folder: Path, most: int) -> None:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 told = entry.stat()
-                # What was left by a kill where there are no nameless files; locks are of no size.
+                # By a kill, where there are no nameless files.
                 left = entry.name.startswith(".partial-") and time.time() - told.st_mtime > LEFT_S
-                if not entry.name.startswith(".") or left:
-                    files.append((0 if left else told.st_mtime_ns, told.st_size, entry.path))
+                if left:
+                    Path(entry.path).unlink()
+                elif not entry.name.startswith("."):
+                    files.append((told.st_mtime_ns, told.st_size, entry.path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= most:
