@@ -105,6 +105,16 @@ def test_a_mixture_of_neighbors_fills_rows_better_than_best_fit_does() -> None:
     assert sum(charges) / (4097 * len(rows)) > 0.99
 
 
+def test_three_neighbors_of_1024_codes_fill_the_default_row_as_far_as_any_packing_can() -> None:
+    """Captions of 13 tokens in the mean: a document is a row, less what its texts leave."""
+    texts = np.random.default_rng(0).gamma(3, 4.5, (4000, 4)).astype(int).clip(3, 24)
+    charges = (13 + (texts + 1026).sum(1)).tolist()
+    capacity = PackConfig().capacity
+    rows = fullest(charges, capacity)
+    assert len(rows) == fewest_rows(charges, capacity)
+    assert sum(charges) / (capacity * len(rows)) > 0.97
+
+
 @given(CHARGES)
 def test_the_ceiling_is_never_beaten_and_never_below_the_volume(charges: list[int]) -> None:
     bound = fewest_rows(charges, 64)
