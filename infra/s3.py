@@ -81,7 +81,7 @@ def ranged(bucket: str, key: str, offset: int, size: int) -> bytes:
         if answer.status == PARTIAL and len(data) != int(answer.headers.get("Content-Length", len(data))):
             raise ConnectionError(f"{len(data)} bytes came of {answer.headers['Content-Length']}")
     except urllib3.exceptions.HTTPError as error:
-        raise ConnectionError(f"{type(error).__name__} at {urlsplit(url).netloc}") from None
+        raise ConnectionError(f"{type(error).__name__} at {urlsplit(url).hostname}") from None
     if answer.status in ELSEWHERE:  # the bucket is in another region, which the client finds out
         where = {"Bucket": bucket, "Key": key, "Range": asked.headers["Range"]}
         return cast("bytes", client().get_object(**where)["Body"].read())

@@ -256,11 +256,9 @@ def test_a_store_that_does_not_take_the_secret_is_told_without_it(
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.delenv("AWS_SESSION_TOKEN")
     parcel.good()
-    for cached in (s3_clients.client, s3_clients.filesystem):
-        cached.cache_clear()
+    s3_clients.forget()
     try:
         for words in (["status"], ["ingest", parcel.folder, "--engine", "inline"], ["logs"]):
             assert watched.run(*words, "--corpus", "s3://corpora/secrets")[0] == FAILED
     finally:
-        for cached in (s3_clients.client, s3_clients.filesystem):
-            cached.cache_clear()
+        s3_clients.forget()
