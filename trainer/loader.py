@@ -103,7 +103,8 @@ class Loader(Generic[T]):
         self._stream.load_state_dict(state, remix=remix)
 
     def close(self) -> None:
-        """End the workers, and what fetches ahead."""
+        """End the workers, and what fetches ahead. It stands where it stood, and may go on."""
+        self._stream.load_state_dict(self.state())
         batches, self._batches, self._taken = self._batches, None, 0
         if isinstance(batches, Cursor):
             batches.close()

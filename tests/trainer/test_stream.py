@@ -271,6 +271,7 @@ def test_a_loader_gives_the_batches_of_the_stream_and_counts_those_that_were_tak
     assert all(same(*pair) for pair in zip(islice(loader, 11), expected, strict=False))
     state = json.loads(json.dumps(loader.state()))
     loader.close()
+    assert loader.state() == state
     assert state["sources"][""]["epoch"] == 2
     other = Loader(masked(corpus, order), LoaderSection(workers=(workers + 1) % 3))
     other.seek(state)
