@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import xxhash
+
 from infra.storage import Missing, Store
 
 FORMAT = 1
@@ -123,6 +125,19 @@ def check(data: bytes, sha256: str, where: str) -> None:
     if found != sha256:
         raise Corrupt(
             f"{where} has sha256 {found[:16]}…, its manifest says {sha256[:16]}…; delete its folder"
+        )
+
+
+def is_part(data: Any, size: int, xxh3: str) -> bool:
+    """Whether bytes, or an Arrow buffer, are a part that is read often, which is hashed as fast as memory."""
+    return len(data) == size and xxhash.xxh3_64_hexdigest(data) == xxh3
+
+
+def check_part(data: Any, size: int, xxh3: str, where: str) -> None:
+    if not is_part(data, size, xxh3):
+        raise Corrupt(
+            f"{where} has xxh3 {xxhash.xxh3_64_hexdigest(data)} ({len(data)} bytes), its manifest says "
+            f"{xxh3} ({size} bytes); delete the shard and fetch or build it again"
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.artifact import Corrupt
+from infra.artifact import Corrupt, check_part
 from infra.pieces import Piece, Pieces, PiecesSection
 from infra.storage import LocalStore, Store
 from pipeline import shards
@@ -40,6 +40,10 @@ class Shard:
     def where(self) -> str:
         return self.store.where(self.name)
 
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.store, LocalStore)
+
 
 def block_rows(packs: Iterable[ShardInfo]) -> Ints:
     """[N]: rows of each block."""
@@ -61,8 +65,12 @@ class Blocks:
         self._expected: set[int] = set()
         self._files: dict[int, pa.Buffer] = {}
         self._verified = bytearray(len(self._shard_of))
-        self.are_local = all(isinstance(shard.store, LocalStore) for shard in packs)
-        self._pieces = None if self.are_local else Pieces(pieces or PiecesSection())
+        are_local = all(shard.is_local for shard in packs)
+        self._pieces = None if are_local else Pieces(pieces or PiecesSection())
+
+    @property
+    def are_local(self) -> bool:
+        return self._pieces is None
 
     def __len__(self) -> int:
         return len(self._shard_of)
@@ -87,9 +95,7 @@ class Blocks:
             new = [number for number in numbers if number not in self._open and number not in self._expected]
             self._expected.update(new)
             places = [self._place(number) for number in new]
-            self._pieces.expect(
-                _piece(*place) for place in places if not isinstance(place[0].store, LocalStore)
-            )
+            self._pieces.expect(_piece(*place) for place in places if not place[0].is_local)
 
     def close(self) -> None:
         if self._pieces is not None:
@@ -102,13 +108,13 @@ class Blocks:
 
     def _read(self, number: int) -> Block:
         shard, block, place = self._place(number)
-        if self._pieces is not None and not isinstance(shard.store, LocalStore):
+        if self._pieces is not None and not shard.is_local:
             self._expected.discard(number)
             data = self._pieces.get(_piece(shard, block, place))
             return shards.opened(data, shard.info).without(shard.revoked)
         data = self._mapped(int(self._shard_of[number])).slice(place["offset"], place["bytes"])
         if not self._verified[number]:
-            shards.check(data, place, where=f"block {block} of {shard.where}")
+            check_part(data, place["bytes"], place["xxh3"], f"block {block} of {shard.where}")
             self._verified[number] = True
         return shards.opened(data, shard.info).without(shard.revoked)
 

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from infra.artifact import Made, Shard, fingerprint
+from infra.corpus import Corpus, Version
 from infra.guarded.refused import Refused
 from infra.storage import Store
 from pipeline import embedded, folding, outcomes, refs, revisions, schema, tables
@@ -39,6 +40,11 @@ def step(purpose: Purpose, as_of: datetime) -> Step:
         tasks=functools.partial(list_tasks, as_of=as_of),
         open=lambda: functools.partial(decide_shard, purpose=purpose),
     )
+
+
+def purpose_of(corpus: Corpus, version: Version) -> Purpose:
+    """What a version was decided for. Its settings are JSON, which has lists where a purpose has tuples."""
+    return Purpose.model_validate(dict(corpus.artifact(version, "decide").settings), strict=False)
 
 
 def list_tasks(source: Source, *, as_of: datetime) -> Sequence[Task]:

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
 from infra.options import ReadOptions, answer
-from pipeline import embedded, folding, reasons, refs, schema, tables
+from pipeline import deciding, embedded, folding, reasons, refs, schema, tables
 from pipeline.contract import Asset, License
 from pipeline.embedded import signals
-from pipeline.grants import Case, Purpose, lacks
+from pipeline.grants import Case, lacks
 from pipeline.records import RECORDS
 from pipeline.reviewing import catalogs, meanings
 from pipeline.revoked import Revoked
@@ -110,11 +110,10 @@ def verdicts(
         return {}
     asset = Asset.model_validate_json(record["record"])
     as_of = datetime.fromisoformat(version.as_of)
-    settings = dict(corpus.artifact(version, "decide").settings)
     case = Case(
         asset=asset,
         licenses=licenses,
-        purpose=Purpose.model_validate(settings, strict=False),
+        purpose=deciding.purpose_of(corpus, version),
         as_of=as_of,
         revoked=Revoked.of(folding.revocations(corpus.store, version), as_of),
         signals=signals(embedded.from_json(record["extracted"])),

@@ -73,25 +73,25 @@ def inspect(
     rows = [shelf.row(number) for number in numbers]
     told = Words.of(corpus, version, {span["uid"] for row in rows for span in row.spans})
     found = [told.row(row) for row in rows]
+    made = packs.slots(corpus, version, kind)
+    fill = packs.fill(made)
     facts = {
         "corpus": corpus.store.uri,
         "version": version.number,
         "kind": kind,
-        "packs": packs.facts(corpus, version, kind),
-        "made_by": made_by(corpus, version, kind),
-        "licenses": packs.amounts(packs.slots(corpus, version, kind), "licenses"),
+        "packs": packs.facts(fill),
+        "made_by": made_by(version, made[0]),
+        "licenses": packs.amounts(made, "licenses"),
         "rows": found,
     }
     if place:
-        fill = packs.filled(packs.fill(packs.slots(corpus, version, kind)))
         pictures = Pictures.of(corpus, version).drawn(rows, found)
-        pages.write(place, "packs.html", **facts, fill=fill, pictures=pictures, paired=paired)
+        pages.write(place, "packs.html", **facts, fill=packs.filled(fill), pictures=pictures, paired=paired)
     answer(facts, "\n".join(lines(facts, place)), json=options.json)
 
 
-def made_by(corpus: Corpus, version: Version, kind: str) -> dict[str, str]:
+def made_by(version: Version, first: Shard) -> dict[str, str]:
     """Fingerprints of all that made the rows: tokenizers by content, what chose the neighbors by key."""
-    first = packs.slots(corpus, version, kind)[0]
     tokenizers = {f"{name} tokenizer": digest for name, digest in first.facts["made_by"].items()}
     chain = ("pack", "neighbors", "index", "embed", "split", "decide")
     return tokenizers | {name: version.artifacts[name] for name in chain if name in version.artifacts}

@@ -59,7 +59,5 @@ def filled(one: Fill) -> str:
     ).replace("%", " %")
 
 
-def facts(corpus: Corpus, version: Version, kind: str) -> Mapping[str, Any]:
-    found = slots(corpus, version, kind)
-    one = fill(found)
+def facts(one: Fill) -> Mapping[str, Any]:
     return {"rows": one.rows, "documents": one.documents, "tokens": one.tokens, **one.shares()}

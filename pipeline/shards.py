@@ -21,7 +21,6 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from infra.artifact import Corrupt
 from pipeline.pack import PackConfig
 from pipeline.packed import Modality, Role, Row, Via
 from pipeline.schema import column
@@ -83,6 +82,7 @@ SPAN = pa.struct(
 SPAN_FACTS = [field.name for field in SPAN if field.name != "document"]
 
 
+@lru_cache(8)
 def schema(*, context: int, fingerprint: str) -> pa.Schema:
     """Starts are tokens of the row. Enumerations are numbers; the schema's metadata names them."""
     names = {
@@ -280,24 +280,9 @@ def numbers(column: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
 
 
 def opened(data: pa.Buffer, info: ShardInfo) -> Block:
-    """A block from its bytes, which :func:`check` has seen."""
-    layout = _layout(info["context"], info["vocabulary"])
+    """A block from its bytes, which :func:`infra.artifact.check_part` has seen."""
+    layout = schema(context=info["context"], fingerprint=info["vocabulary"])
     return Block(pa.ipc.read_record_batch(pa.ipc.read_message(data), layout))
-
-
-@lru_cache(8)
-def _layout(context: int, fingerprint: str) -> pa.Schema:
-    return schema(context=context, fingerprint=fingerprint)
-
-
-def check(data: pa.Buffer, place: BlockInfo, *, where: str) -> None:
-    """Raises ``Corrupt``, naming the block, if its bytes are not those that were written."""
-    found = xxhash.xxh3_64_hexdigest(data)
-    if found != place["xxh3"]:
-        raise Corrupt(
-            f"{where} has xxh3 {found}, its manifest says {place['xxh3']}; delete the shard and fetch or "
-            "build it again"
-        )
 
 
 def check_format(info: ShardInfo, where: str) -> None:

@@ -20,6 +20,7 @@ def status(*, options: ReadOptions | None = None) -> None:
     found = jobs.balances(corpus, version, [step for step in steps if step.name in version.artifacts])
     models = {step.name: version.models[step.name] for step in steps if step.name in version.models}
     deliveries = [f"{d.provider}/{d.sequence} {d.delivery_id}" for d in version.deliveries]
+    fill = packs.fill(packs.slots(corpus, version, TRAIN)) if "pack" in found else None
     facts = {
         "corpus": corpus.store.uri,
         "version": version.number,
@@ -27,12 +28,12 @@ def status(*, options: ReadOptions | None = None) -> None:
         "deliveries": deliveries,
         "models": models,
         "steps": found,
-        "packs": packs.facts(corpus, version, TRAIN) if "pack" in found else {},
+        "packs": packs.facts(fill) if fill else {},
     }
     lines = [f"{corpus.store.uri}, version {version.number}, rights as of {version.as_of}"]
     lines += [f"  delivery {line}" for line in deliveries]
     lines += [f"  model {name} {key}" for name, key in models.items()]
     lines += [build.told(name, counts) for name, counts in found.items()]
-    if "pack" in found:
-        lines.append(f"  train: {packs.filled(packs.fill(packs.slots(corpus, version, TRAIN)))}")
+    if fill:
+        lines.append(f"  train: {packs.filled(fill)}")
     answer(facts, "\n".join(lines), json=options.json)

@@ -256,6 +256,7 @@ class Walk:
         self._sources = sources
         self._mixture = Mixture(sources, section.seed)
         self._num_rows_M = np.array([source.num_rows for source in sources])
+        self._facts = {source.name: facts(source) for source in sources}
         self._section = section
         self._part = part
         self._stop = None if epochs is None else epochs * int(self._num_rows_M[0])
@@ -342,7 +343,7 @@ class Walk:
             **self._section.model_dump(include=set(ORDER)),
             "sources": {
                 source.name: {
-                    **facts(source),
+                    **self._facts[source.name],
                     **dict(zip(("epoch", "row"), divmod(taken, rows), strict=True)),
                 }
                 for source, taken, rows in zip(
@@ -357,7 +358,7 @@ class Walk:
         ``remix``: other weights or other sources than the state's may go on. Each source that it knows goes
         on where it stood, a new one begins, and one that is left out is forgotten.
         """
-        mine = {source.name: facts(source) for source in self._sources}
+        mine = self._facts
         saved = {
             name: {fact: found[fact] for fact in FACTS if fact in found}
             for name, found in state["sources"].items()

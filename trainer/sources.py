@@ -6,7 +6,7 @@ rule: what is revoked is asked of each corpus by itself, when the run begins or 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -33,6 +33,8 @@ class SourceSection(Section):
 
 
 Sections = Mapping[str, SourceSection]
+Opened = Mapping[str, tuple[Corpus, Version]]
+"""By source, what it reads."""
 
 
 def pinned(sections: Sections) -> dict[str, SourceSection]:
@@ -43,33 +45,32 @@ def pinned(sections: Sections) -> dict[str, SourceSection]:
     }
 
 
-def mixed(
-    corpus: Corpus, version: Version, sections: Sections, *, revoked: Collection[str]
-) -> dict[str, Mixed]:
-    """The packs for training by source; ``revoked`` are the run's own corpus's, others are asked for here."""
-    found = {MAIN: Mixed(shards=packs.listed(corpus, version, TRAIN, revoked=revoked))}
-    for name, section in sections.items():
-        other = _opened(section)
-        shards = packs.listed(*other, TRAIN, revoked=taken_back(*other))
-        found[name] = Mixed(shards=shards, weight=section.weight)
-    return found
+def opened(corpus: Corpus, version: Version, sections: Sections) -> Opened:
+    """All that is read, the run's own corpus first."""
+    return {MAIN: (corpus, version), **{name: _opened(section) for name, section in sections.items()}}
 
 
-def taken_back(corpus: Corpus, version: Version) -> frozenset[str]:
-    """What may not be trained on now; says how much that is."""
-    found = refused.uids(corpus, version)
-    if found:
-        say(
-            f"{corpus.store.uri}: {len(found)} assets were taken back, or lost their licence, since version "
-            f"{version.number} was built; their tokens are blanked"
+def mixed(read: Opened, sections: Sections, revoked: Mapping[str, Collection[str]]) -> dict[str, Mixed]:
+    """The packs for training; what is ``revoked``, by source, is blanked as they are read."""
+    return {
+        name: Mixed(
+            shards=packs.listed(*one, TRAIN, revoked=revoked.get(name, frozenset())),
+            weight=1.0 if name == MAIN else sections[name].weight,
         )
+        for name, one in read.items()
+    }
+
+
+def taken_back(read: Opened) -> dict[str, frozenset[str]]:
+    """What may not be trained on now, by source; says how much that is."""
+    found = {name: refused.uids(*one) for name, one in read.items()}
+    for name, (corpus, version) in read.items():
+        if found[name]:
+            say(
+                f"{corpus.store.uri}: {len(found[name])} assets were taken back, or lost their licence, "
+                f"since version {version.number} was built; their tokens are blanked"
+            )
     return found
-
-
-def listed(corpus: Corpus, version: Version, sections: Sections) -> dict[str, Mixed]:
-    """The same as it was packed, to look at what the manifests say."""
-    every_one = zip((MAIN, *sections), every(corpus, version, sections), strict=True)
-    return {name: Mixed(shards=packs.listed(*one, TRAIN)) for name, one in every_one}
 
 
 def identity(sections: Sections) -> list[Any]:
@@ -78,12 +79,6 @@ def identity(sections: Sections) -> list[Any]:
         [name, section.weight, _opened(section)[1].artifacts["pack"]]
         for name, section in sorted(sections.items())
     ]
-
-
-def every(corpus: Corpus, version: Version, sections: Sections) -> Iterator[tuple[Corpus, Version]]:
-    """All that is read."""
-    yield corpus, version
-    yield from (_opened(section) for section in sections.values())
 
 
 def _opened(section: SourceSection) -> tuple[Corpus, Version]:

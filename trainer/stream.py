@@ -251,7 +251,7 @@ class Cursor(Generic[T]):
 
     def __init__(self, reader: Reader, walk: Walk, view: Callable[[Rows], T]) -> None:
         self._reader = reader
-        self._walk = walk
+        self.walk = walk
         self._view = view
 
     def __iter__(self) -> Self:
@@ -259,21 +259,21 @@ class Cursor(Generic[T]):
 
     def __next__(self) -> T:
         for _ in range(2):  # one step is taken, so that two bring the read-ahead on
-            if not self._reader.are_local and self._walk.num_ahead < AHEAD_ROWS:
-                self._reader.expect(self._walk.look_ahead())
-        taken = self._walk.peek()
+            if not self._reader.are_local and self.walk.num_ahead < AHEAD_ROWS:
+                self._reader.expect(self.walk.look_ahead())
+        taken = self.walk.peek()
         if taken is None:
             raise StopIteration
         made = self._view(self._reader.rows(taken))
-        self._walk.advance()  # not before: a step that could not be read has not been taken
+        self.walk.advance()  # not before: a step that could not be read has not been taken
         return made
 
     def state(self) -> State:
         """JSON from which any number of ranks and workers goes on behind the last batch."""
-        return self._walk.state()
+        return self.walk.state()
 
     def seek(self, state: Mapping[str, Any]) -> None:
-        self._walk.seek(state)
+        self.walk.seek(state)
 
     def close(self) -> None:
         self._reader.close()
@@ -335,7 +335,7 @@ class PackedStream(IterableDataset[T_co]):
         cursor = self.cursor(part, view=view)
         try:
             for batch in cursor:
-                self._walk = cursor._walk  # noqa: SLF001  # what state_dict tells of
+                self._walk = cursor.walk  # what state_dict tells of
                 yield batch
         finally:
             cursor.close()
@@ -372,9 +372,11 @@ class PackedStream(IterableDataset[T_co]):
 def _place(rank: int | None, ranks: int | None) -> tuple[int, int]:
     if (rank is None) != (ranks is None):
         raise ValueError(f"rank={rank}, ranks={ranks}: give both, or neither in a process group")
-    grouped = distributed.is_available() and distributed.is_initialized()
-    rank = rank if rank is not None else distributed.get_rank() if grouped else 0
-    return rank, ranks if ranks is not None else distributed.get_world_size() if grouped else 1
+    if rank is not None and ranks is not None:
+        return rank, ranks
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 def _chunks(num_rows: int, batch_rows: int) -> Iterator[Taken]:
@@ -383,7 +385,7 @@ def _chunks(num_rows: int, batch_rows: int) -> Iterator[Taken]:
         yield Taken(np.zeros_like(sequence_B), np.zeros_like(sequence_B), sequence_B)
 
 
-def in_order(  # what to read, and how
+def in_order(
     packs: Sequence[Shard],
     *,
     view: Callable[[Rows], T],

@@ -35,6 +35,7 @@ from trainer.config import TrainerConfig
 from trainer.loader import Loader
 from trainer.loop import Outcome, Streams
 from trainer.model import Transformer, initialise
+from trainer.order import MAIN
 from trainer.spans import MaskingSection
 from trainer.stream import Masked, PackedStream
 
@@ -101,8 +102,9 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
 
 def streams(corpus: Corpus, version: Version, config: TrainerConfig, device: torch.device) -> Streams:
     """Give this rank its share of the training packs, and held-out targets with neighbors and without."""
-    revoked = sources.taken_back(corpus, version)
-    mixed = sources.mixed(corpus, version, config.sources, revoked=revoked)
+    read = sources.opened(corpus, version, config.sources)
+    revoked = sources.taken_back(read)
+    mixed = sources.mixed(read, config.sources, revoked)
     stream.check_room([shard.info for one in mixed.values() for shard in one.shards], config.masking)
     train = PackedStream(
         mixed,
@@ -111,7 +113,7 @@ def streams(corpus: Corpus, version: Version, config: TrainerConfig, device: tor
         pieces=config.loader,
     )
     held_out = {
-        name: packs.listed(corpus, version, kind, revoked=revoked)
+        name: packs.listed(corpus, version, kind, revoked=revoked[MAIN])
         for name, kind in zip(("neighbors", "alone"), KINDS[1:], strict=True)
     }
     return Streams(
@@ -204,11 +206,12 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
 ) -> dict[str, Any]:
     """Train, or go on, or find that it is done; the summary says where the best checkpoint is."""
     ranks = 1 if engine.engine == "inline" else workers
-    read = sources.listed(corpus, version, config.sources)
-    folders.check(config, [shard.info for shard in stream.check_packs(read)], ranks=ranks)
+    read = sources.opened(corpus, version, config.sources)
+    listed = stream.check_packs(sources.mixed(read, config.sources, revoked={}))
+    folders.check(config, [shard.info for shard in listed], ranks=ranks)
     name, facts = folders.identity(version, config), {"config": config.model_dump(mode="json")}
     folders.claim(folder, name, config, folders.tokenizers(corpus, version))
-    for one in sources.every(corpus, version, config.sources):
+    for one in read.values():
         runs.record(*one, identity=name, facts=facts)
     log.event("run", folder=str(folder), identity=name, version=version.number, ranks=ranks)
     plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)

@@ -12,7 +12,7 @@ from infra.corpus import Corpus, Version
 from infra.ending import keep_trace
 from infra.serving.callers import Anyone, Caller, Callers, Rates, Room
 from infra.serving.options import TokenLines
-from pipeline.grants import Purpose
+from pipeline import deciding
 from pipeline.searching import holdings, members, opening, tokens
 from pipeline.searching.admission import Admission
 from pipeline.searching.shelf import Shelf
@@ -47,7 +47,7 @@ class Service:
     @staticmethod
     def of(corpus: Corpus, version: Version, *, given: TokenLines | None, place: Place | None) -> Service:
         """Opened, with all that is revoked by now. ValueError for tokens and revocations that are none."""
-        purpose = Purpose.model_validate(dict(corpus.artifact(version, "decide").settings), strict=False)
+        purpose = deciding.purpose_of(corpus, version)
         guests = tokens.read(given, purpose)
         table = members.read(corpus, version)
         held = holdings.read(corpus, version, table)

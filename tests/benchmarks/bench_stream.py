@@ -182,9 +182,18 @@ def made(home: Path, folder: Path, num: int, width: int) -> None:
 
 def called(home: Path, name: str, verb: str, *rest: object) -> dict[str, Any]:
     python = theirs(home, name) if name in PEERS else sys.executable
-    words = [python, stream_reading.__file__, verb, name, *map(str, rest)]
-    ours = {"PYTHONPATH": str(Path(__file__).parents[2])} if name not in PEERS else {}
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env={**os.environ, **ours})
+    words = [stream_reading.__file__, verb, name, *rest]
+    return told_by(python, *words) if name in PEERS else told_by(python, *words, **OUR_CODE)
+
+
+OUR_CODE = {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def told_by(*words: object, **environment: str) -> dict[str, Any]:
+    """The JSON that a program ends with."""
+    done = subprocess.run(
+        [str(word) for word in words], check=True, stdout=subprocess.PIPE, env={**os.environ, **environment}
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -236,10 +245,7 @@ def start_and_resume(folder: Path) -> dict[str, Any]:
     for _ in range(ROUNDS):
         one = {}
         for name in ("start", "resume"):
-            words = [sys.executable, "-c", START, str(folder), str(MANY), name]
-            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-            done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment)
-            one |= json.loads(done.stdout.splitlines()[-1])
+            one |= told_by(sys.executable, "-c", START, folder, MANY, name, **OUR_CODE)
         found.append(one)
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
@@ -303,10 +309,8 @@ STREAMED = {"in memory": (0, 1), "kept on disk": (16_384, 1), "kept on disk, 256
 def streamed(store: Store, cache_mib: int, lanes: int) -> float:
     """MB/s of an epoch, from the constructor to the last batch, in a process with an empty cache."""
     with tempfile.TemporaryDirectory() as cache:
-        ours = {"PYTHONPATH": str(Path(__file__).parents[2]), "XDG_CACHE_HOME": cache}
-        words = [sys.executable, "-c", READ_S3, store.uri, str(cache_mib), str(lanes)]
-        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env={**os.environ, **ours})
-    return float(json.loads(done.stdout.splitlines()[-1])["mb_per_s"])
+        words = [sys.executable, "-c", READ_S3, store.uri, cache_mib, lanes]
+        return float(told_by(*words, **OUR_CODE, XDG_CACHE_HOME=cache)["mb_per_s"])
 
 
 def plain(ranges: list[tuple[str, int, int]], threads: int) -> float:

@@ -191,7 +191,7 @@ def test_another_corpus_of_the_same_tokenizers_is_mixed_in_by_its_weight(world: 
     section = SourceSection(corpus=world.corpus.store.uri, weight=0.25)
     pinned = sources.pinned({"again": section})
     assert pinned["again"].version == version.number
-    mixed = sources.mixed(world.corpus, version, pinned, revoked=frozenset())
+    mixed = sources.mixed(sources.opened(world.corpus, version, pinned), pinned, revoked={})
     assert list(mixed) == [MAIN, "again"]
     stream = PackedStream(mixed, stream=StreamSection(rows_per_step=8), view=tokens)
     for _ in islice(stream, 512):

@@ -119,11 +119,25 @@ def litter() -> list[str]:
 
 
 def begun(store: Store, out: Path, *, workers: int, steps: int, patience: float) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "tests.trainer.streamed", store.uri, str(out)]
-    words += [str(workers), str(steps), str(patience)]
+    return started(store.uri, out, workers, steps, patience)
+
+
+def started(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "tests.trainer.streamed", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
+
+
+def midway(store: Store, out: Path) -> subprocess.Popen[str]:
+    """A run with two workers that has taken some of many steps."""
+    run = begun(store, out, workers=2, steps=4000, patience=60)
+    until(lambda: len(lines(out)) > 30, 60)
+    return run
 
 
 def until(what: Callable[[], bool], seconds: float) -> None:
@@ -153,8 +167,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_error_and_it_goes_on_wher
     packs: Store, tmp_path: Path
 ) -> None:
     before, out = shared_memory(), tmp_path / "out"
-    run = begun(packs, out, workers=2, steps=4000, patience=60)
-    until(lambda: len(lines(out)) > 30, 60)
+    run = midway(packs, out)
     workers = children(run.pid)
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
@@ -172,8 +185,7 @@ def test_all_that_are_killed_leave_nothing_and_the_run_goes_on_where_it_was(
     packs: Store, tmp_path: Path
 ) -> None:
     before, out = shared_memory(), tmp_path / "out"
-    run = begun(packs, out, workers=2, steps=4000, patience=60)
-    until(lambda: len(lines(out)) > 30, 60)
+    run = midway(packs, out)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate(timeout=30)
     assert shared_memory() == before
@@ -184,8 +196,7 @@ def test_all_that_are_killed_leave_nothing_and_the_run_goes_on_where_it_was(
 @pytest.mark.slow
 def test_workers_whose_rank_is_killed_end_by_themselves(packs: Store, tmp_path: Path) -> None:
     before, out = shared_memory(), tmp_path / "out"
-    run = begun(packs, out, workers=2, steps=4000, patience=60)
-    until(lambda: len(lines(out)) > 30, 60)
+    run = midway(packs, out)
     workers = children(run.pid)
     run.kill()
     run.communicate(timeout=30)
@@ -217,10 +228,7 @@ def test_a_worker_that_is_killed_is_told_of_in_a_thread_too_and_with_batches_lar
 ) -> None:
     large(tmp_path)
     before = shared_memory()
-    words = [sys.executable, "-m", "tests.trainer.streamed", "thread", str(tmp_path)]
-    run = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    run = started("thread", tmp_path)
     assert run.stdout is not None
     for _ in range(4):
         assert run.stdout.readline() == "batch\n"
@@ -236,10 +244,7 @@ def test_a_worker_that_is_killed_is_told_of_in_a_thread_too_and_with_batches_lar
 @pytest.mark.slow
 def test_workers_with_batches_larger_than_a_pipe_end_with_their_rank(tmp_path: Path) -> None:
     large(tmp_path)
-    words = [sys.executable, "-m", "tests.trainer.streamed", "thread", str(tmp_path)]
-    run = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    run = started("thread", tmp_path)
     assert run.stdout is not None
     assert run.stdout.readline() == "batch\n"
     workers = children(run.pid)
