@@ -29,6 +29,11 @@ def whole(folder: Path) -> Iterator[Path]:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     yield aside
+    publish(aside, folder)
+
+
+def publish(aside: Path, folder: Path) -> None:
+    """Flush what a folder holds to the disk, then give it its name."""
     for path in (*aside.iterdir(), aside):
         _flush(path)
     aside.rename(folder)

@@ -5,6 +5,7 @@ What people wrote is escaped, and a policy in the page forbids whatever an escap
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import jinja2
 
 from infra.options import placed
 from infra.storage import LocalStore
+
+OWN = Path(__file__).parent
 
 
 def place(out: Path) -> Path:
@@ -24,15 +27,20 @@ def write(out: Path, template: str, **shown: Any) -> None:
 
 
 def rendered(template: str, **shown: Any) -> str:
+    return rendered_from(OWN, template, shown)
+
+
+def rendered_from(folder: Path, template: str, shown: Mapping[str, Any]) -> str:
+    """A template of another folder, which may lean on those that lie here."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([OWN, folder]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, percent=percent)
-    return environment.get_template(template).render(**shown)
+    return environment.get_template(template).render(shown)
 
 
 def number(value: float) -> str:

@@ -1,31 +1,39 @@
-"""Save and resume a run: safetensors for arrays, JSON for the rest, never pickle.
+"""Save and resume a run: every rank writes its shards as safetensors, beside the training; never pickle.
 
-The surprising rule: a checkpoint is a folder that appears whole, see :mod:`infra.checkpoints`.
+Arrays go through ``torch.distributed.checkpoint``, so that a run goes on with any number of ranks, sharded or
+not. The surprising rule: a checkpoint is a folder that appears whole, see :mod:`infra.checkpoints`; it does
+so some time after :meth:`Checkpoints.save`, and what went wrong is told by the next call or by ``wait``.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, distributed, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from infra import checkpoints
 from infra.artifact import Corrupt
 from tokenizer_service.vocabulary import Live
+from trainer import parallel
 from trainer.model import ModelSection, Transformer
 
-MODEL = "model.safetensors"
-OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
-RNG = "rng"
-FORMAT = 1
+FORMAT = 2
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW remembers of each weight; its step is that of the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,43 +41,21 @@ class State:
     """What a checkpoint holds beside the arrays. All of it is JSON."""
 
     step: int
-    """Finished updates."""
+    """Finished steps."""
     stream: Mapping[str, Any]
     """Where the stream goes on."""
     live: Live
     model: ModelSection
     progress: Mapping[str, Any]
-    """What the loop remembers: the best validation so far, and the like."""
+    """What the loop remembers: the best validation so far, and the like; ``updates`` of the weights."""
     note: Mapping[str, Any]
     """Facts that the run hands through: its whole configuration, artifact names, licences."""
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, state: State) -> Path:
-    """Write a checkpoint to ``folder``, which appears whole or not at all.
-
-    One that is there already stays: the same run at the same step is the same state.
-    """
-    if folder.exists():
-        return folder
-    with checkpoints.whole(folder) as aside:
-        save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, aside / MODEL)
-        save_file(_optimizer_arrays(optimizer) | {RNG: torch.get_rng_state()}, aside / OPTIMIZER)
-        (aside / STATE).write_text(json.dumps(_to_json(state), indent=1, sort_keys=True) + "\n")
-    return folder
-
-
-def _optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """``0/exp_avg``, ``0/step``, …: the state of weight 0 of all groups, and so on."""
-    return {
-        f"{number}/{name}": array.contiguous()
-        for number, arrays in optimizer.state_dict()["state"].items()
-        for name, array in arrays.items()
-    }
-
-
-def _to_json(state: State) -> dict[str, Any]:
+def _to_json(state: State, files: Mapping[str, int]) -> dict[str, Any]:
     return {
         "format": FORMAT,
+        "files": dict(files),
         "step": state.step,
         "stream": dict(state.stream),
         "live": {"num_text": state.live.num_text, "num_codes": state.live.num_codes},
@@ -81,12 +67,7 @@ def _to_json(state: State) -> dict[str, Any]:
 
 def read_state(folder: Path) -> State:
     """The JSON part of a checkpoint."""
-    try:
-        facts = json.loads((folder / STATE).read_text())
-    except (FileNotFoundError, ValueError) as error:
-        raise _damaged(folder / STATE, error) from None
-    if facts["format"] != FORMAT:
-        raise ValueError(f"{folder} has checkpoint format {facts['format']}, this version reads {FORMAT}")
+    facts = _facts(folder)
     return State(
         step=facts["step"],
         stream=facts["stream"],
@@ -97,63 +78,181 @@ def read_state(folder: Path) -> State:
     )
 
 
-def load_model(folder: Path) -> Transformer:
-    """The model of a checkpoint, on the CPU, ready to sample."""
-    state = read_state(folder)
-    model = Transformer(state.model, state.live)
-    model.load_state_dict(_arrays(folder / MODEL))
-    return model.eval()
-
-
-def _arrays(path: Path) -> dict[str, Tensor]:
-    """Raises ``Corrupt``, naming the file, if it is missing or was cut short."""
+def _facts(folder: Path) -> dict[str, Any]:
     try:
-        return load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise _damaged(path, error) from None
+        facts: dict[str, Any] = json.loads((folder / STATE).read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise _damaged(folder / STATE, error) from None
+    if facts["format"] != FORMAT:
+        raise ValueError(
+            f"{folder} has checkpoint format {facts['format']}, this version reads {FORMAT}; train the run "
+            "anew, or go on with the version that began it"
+        )
+    return facts
 
 
-def _damaged(path: Path, error: Exception) -> Corrupt:
+def _damaged(path: Path, error: object) -> Corrupt:
     return Corrupt(
         f"{path} cannot be read: {error}; remove the folder {path.parent}, and the checkpoint before it "
         "is used (`pardalis train --resume` makes the lost one again)"
     )
 
 
+def _model_arrays(model: nn.Module) -> dict[str, Tensor]:
+    return {f"model.{name}": weight.detach() for name, weight in model.named_parameters()}
+
+
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{moment}.{name}": optimizer.state[weight][moment]
+        for name, weight in model.named_parameters()
+        for moment in MOMENTS
+    }
+
+
+def _generators() -> dict[str, Tensor]:
+    """Of this rank: what dropout draws from."""
+    states = {f"rng.cpu.{parallel.rank()}": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states[f"rng.cuda.{parallel.rank()}"] = torch.cuda.get_rng_state()
+    return states
+
+
+def load_model(folder: Path) -> Transformer:
+    """The model of a checkpoint, whole, on the CPU, ready to sample."""
+    state = read_state(folder)
+    model = Transformer(state.model, state.live)
+    _load(folder, _model_arrays(model), alone=True)
+    return model.eval()
+
+
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Put weights, optimiser and random state back, in place."""
-    model.load_state_dict(_arrays(folder / MODEL))
-    arrays = _arrays(folder / OPTIMIZER)
-    torch.set_rng_state(arrays.pop(RNG))
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, array in arrays.items():
-        number, name = key.split("/")
-        states.setdefault(int(number), {})[name] = array
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
-    return read_state(folder)
+    """Put weights, optimiser and random state back, in place. A rank that was not there before goes on with
+    the random state that it has.
+    """
+    state = read_state(folder)
+    step = torch.tensor(float(state.progress["updates"]))
+    for weight in model.parameters():
+        moments = {moment: torch.zeros_like(weight) for moment in MOMENTS}
+        optimizer.state[weight] = {"step": step.to(weight.device, copy=True), **moments}
+    generators = {name: held for name, held in _generators().items() if name in _names(folder)}
+    _load(folder, _model_arrays(model) | _moments(model, optimizer) | generators)
+    for name, held in generators.items():
+        (torch.cuda.set_rng_state if "cuda" in name else torch.set_rng_state)(held)
+    return state
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _names(folder: Path) -> frozenset[str]:
+    """Arrays of a checkpoint."""
+    found: set[str] = set()
+    for name, size in _facts(folder)["files"].items():
+        path = folder / name
+        try:
+            if path.stat().st_size != size:
+                raise _damaged(path, f"it has {path.stat().st_size} bytes, not {size}")
+            with safe_open(path, "pt") as file:
+                found.update(file.keys())
+        except (OSError, SafetensorError) as error:
+            raise _damaged(path, error) from None
+    return frozenset(found)
+
+
+def _load(folder: Path, arrays: dict[str, Tensor], *, alone: bool = False) -> None:
+    if missing := arrays.keys() - _names(folder):
+        raise _damaged(folder / STATE, f"{min(missing)} is in none of its files")
+    try:
+        load(arrays, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=_one_process() or alone)
+    except (CheckpointException, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise _damaged(folder / STATE, _last_line(str(error))) from None
+
+
+def _last_line(text: str) -> str:
+    """What torch wraps in its tracebacks."""
+    return text.strip().rpartition("\n")[2]
+
+
+def _one_process() -> bool:
+    """Whether there is no group. Torch warns of that at each save and load, in threads of its own."""
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+    return not distributed.is_initialized()
+
+
 class Checkpoints:
-    """The folder of a run: ``step-00000100``, …, of which the last few stay, and one ``best-00000080``."""
+    """The folder of a run: ``step-00000100``, …, of which the last few stay, and one ``best-00000080``, which
+    has no optimiser. All ranks call :meth:`save`; the folder is on a disk that they share.
+    """
 
-    folder: Path
-    keep: int = 2
+    def __init__(self, *, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+        self._writing: Future[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._group: Any = None
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, state: State) -> Path:
-        return self._save("step", model, optimizer, state=state, keep=self.keep)
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, state: State) -> None:
+        """Copy everything now and write it while training goes on."""
+        arrays = _model_arrays(model) | _moments(model, optimizer) | _generators()
+        self._save("step", arrays, state, keep=self.keep)
 
-    def save_best(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, state: State) -> Path:
-        return self._save("best", model, optimizer, state=state, keep=1)
+    def save_best(self, model: nn.Module, *, state: State) -> None:
+        self._save("best", _model_arrays(model), state, keep=1)
 
-    def _save(
-        self, kind: str, model: nn.Module, optimizer: torch.optim.Optimizer, *, state: State, keep: int
-    ) -> Path:
+    def _save(self, kind: str, arrays: dict[str, Tensor], state: State, *, keep: int) -> None:
+        self.wait()
         place = checkpoints.place(self.folder, kind, state.step)
-        saved = save(place, model, optimizer, state=state)
-        checkpoints.prune(self.folder, kind, keep=keep)
-        return saved
+        if parallel.told_by_first(place.exists()):
+            return  # the same run at the same step is the same state
+        aside = place.with_name(f".{place.name}.partial")
+        if parallel.is_first():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+        parallel.barrier()
+        written = async_save(
+            arrays,
+            storage_writer=HuggingFaceStorageWriter(str(aside), save_distributed=True),
+            process_group=self._own_group(),
+            no_dist=_one_process(),
+        )
+        if not isinstance(written, Future):
+            raise TypeError(
+                f"async_save gave a {type(written).__name__} and copied nothing; pin another torch"
+            )
+
+        def publish() -> None:
+            try:
+                written.result()
+                if parallel.is_first():
+                    files = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
+                    text = json.dumps(_to_json(state, files), indent=1, sort_keys=True) + "\n"
+                    (aside / STATE).write_text(text)
+                    checkpoints.publish(aside, place)
+                    checkpoints.prune(self.folder, kind, keep=keep)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing = self._thread.submit(publish)
+
+    def _own_group(self) -> Any:
+        """Its messages must not meet those of the training, which go on meanwhile."""
+        if self._group is None and distributed.is_initialized():
+            self._group = distributed.new_group(backend="gloo", timeout=parallel.TIMEOUT)
+        return self._group
+
+    def wait(self) -> None:
+        """Until the last one is complete on all ranks. Raises what kept it from being so."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        error = writing.exception()
+        errors = [one for one in parallel.gathered(None if error is None else str(error)) if one]
+        if errors:
+            raise OSError(
+                f"no checkpoint could be written to {self.folder}: {_last_line(errors[0])}; the one before "
+                "is whole: make room, and go on with `pardalis train --resume`"
+            ) from error
 
     def latest(self) -> Path | None:
         """Where to resume."""

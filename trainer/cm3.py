@@ -20,7 +20,10 @@ from torch import Tensor
 
 from pipeline.pack import TOKENS_PER_SPAN
 from tokenizer_service import vocabulary
-from trainer.spans import Ints, Layout, Spans, ordinals
+from trainer import attention
+from trainer.spans import Counts, Ints, Layout, MaskingSection, Spans, ordinals
+
+NOTHING = Counts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,15 @@ class Batch:
     """int32: number of the document in its row; -1 on padding, and on what was revoked."""
     positions_BT: Tensor
     """int32: index in the rotated document, from 0; 0 on padding."""
+    masks: Counts = NOTHING
+    """What was cut; stays beside the tensors wherever they go."""
 
     @staticmethod
     def of(
         ids_BT: NDArray[np.int64], documents_BT: NDArray[np.int32], positions_BT: NDArray[np.int32]
     ) -> Batch:
         """Views of the arrays."""
-        return Batch(*(torch.from_numpy(one) for one in (ids_BT, documents_BT, positions_BT)))
+        return Batch(torch.from_numpy(ids_BT), torch.from_numpy(documents_BT), torch.from_numpy(positions_BT))
 
     def __iter__(self) -> Iterator[Tensor]:
         yield from (self.ids_BT, self.documents_BT, self.positions_BT)
@@ -50,11 +55,23 @@ class Batch:
         return ids_BT, documents_BT, positions_BT
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(one.to(device, non_blocking=True) for one in self))
+        ids_BT, documents_BT, positions_BT = (one.to(device, non_blocking=True) for one in self)
+        return Batch(ids_BT, documents_BT, positions_BT, self.masks)
 
     def pin_memory(self) -> Batch:
         """For ``DataLoader(..., pin_memory=True)``."""
-        return Batch(*(one.pin_memory() for one in self))
+        ids_BT, documents_BT, positions_BT = (one.pin_memory() for one in self)
+        return Batch(ids_BT, documents_BT, positions_BT, self.masks)
+
+
+def counted(batch: Batch, masking: MaskingSection) -> Tensor:
+    """[B, T - 1]: targets that count; see :attr:`trainer.spans.MaskingSection.sentinels`."""
+    counted_BT = attention.counted(batch.documents_BT)
+    if masking.sentinels == "free":
+        first = vocabulary.FIRST_SENTINEL
+        targets_BT = batch.ids_BT[:, 1:]
+        counted_BT &= (targets_BT < first) | (targets_BT >= first + vocabulary.NUM_SENTINELS)
+    return counted_BT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

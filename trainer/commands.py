@@ -17,4 +17,5 @@ Example: pardalis train --run runs/first --corpus s3://bucket/corpus --workers 8
 def register(app: App) -> None:
     app.command("trainer.demo:demo", name="demo", help="The whole chain on a real licensed corpus.")
     app.command("trainer.training:train", name="train", help=TRAIN)
+    app.command("trainer.export:export", name="export", help="Write a run's weights as safetensors.")
     app.command("trainer.sampling:sample", name="sample", help="Draw from words, or caption a picture.")

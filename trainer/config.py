@@ -51,7 +51,9 @@ class TrainerConfig(Section):
     def recipe(self, note: dict[str, object]) -> Recipe:
         """What :func:`trainer.loop.fit` reads; ``note`` is stored beside the configuration."""
         return Recipe(
+            seed=self.seed,
             loop=self.loop,
             optimizer=self.optimizer,
+            masking=self.masking,
             note={"config": self.model_dump(mode="json"), **note},
         )

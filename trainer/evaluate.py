@@ -9,6 +9,7 @@ Shapes: B rows, T tokens.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tokenizer_service import vocabulary
 from trainer import attention
@@ -23,13 +25,15 @@ from trainer.cm3 import Batch
 from trainer.model import Transformer, at_rest, packed_inputs
 
 MODALITIES = ("text", "image", "special")
-Bucket = tuple[str, str]
-"""Modality and place."""
+DISTANCES = (0, 64, 128, 256, 512, 1024, 2048, 4096)
+"""Where the ranges of positions in a document begin."""
+Bucket = tuple[str, str, int]
+"""Modality, place, and the first position of the range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Sums in nats and counts by (modality, place), so that batches and ranks add."""
+    """Sums in nats and counts by bucket, so that batches and ranks add."""
 
     nats: Mapping[Bucket, float] = field(default_factory=dict)
     tokens: Mapping[Bucket, int] = field(default_factory=dict)
@@ -41,21 +45,26 @@ class Losses:
             tokens={key: self.tokens.get(key, 0) + other.tokens.get(key, 0) for key in keys},
         )
 
-    def mean(self, *, modality: str | None = None, place: str | None = None) -> float:
+    def mean(
+        self, *, modality: str | None = None, place: str | None = None, distance: int | None = None
+    ) -> float:
         """Nats a token, over the buckets that match; NaN where there is none."""
-        keys = [key for key in self.tokens if modality in {None, key[0]} and place in {None, key[1]}]
+        asked = (modality, place, distance)
+        keys = [
+            key for key in self.tokens if all(a is None or a == b for a, b in zip(asked, key, strict=True))
+        ]
         count = sum(self.tokens[key] for key in keys)
         return sum(self.nats[key] for key in keys) / count if count else float("nan")
 
     def table(self) -> dict[str, float]:
-        """``loss``, ``loss/image``, ``loss/image/target_2``, …: every mean that there is."""
+        """``loss``, ``loss/image``, ``loss/image/target_2``, ``loss/from/64``, …: all the means."""
         table = {"loss": self.mean()}
-        table |= {
-            f"loss/{modality}": self.mean(modality=modality)
-            for modality in sorted({m for m, _ in self.tokens})
+        table |= {f"loss/{m}": self.mean(modality=m) for m in sorted({m for m, _, _ in self.tokens})}
+        pairs = sorted({(m, p) for m, p, _ in self.tokens})
+        table |= {f"loss/{m}/{p}": self.mean(modality=m, place=p) for m, p in pairs}
+        return table | {
+            f"loss/from/{d}": self.mean(distance=d) for d in sorted({d for _, _, d in self.tokens})
         }
-        table |= {f"loss/{m}/{p}": self.mean(modality=m, place=p) for m, p in sorted(self.tokens)}
-        return table
 
 
 def places(batch: Batch) -> NDArray[np.str_]:
@@ -64,7 +73,7 @@ def places(batch: Batch) -> NDArray[np.str_]:
     ``target_k`` in the last pair, behind k others; ``neighbor`` in one of those; ``infill`` behind the
     closing ``<eos>``; ``padding``.
     """
-    ids_BT, documents_BT, positions_BT = batch.arrays()
+    ids_BT, documents_BT, positions_BT = (one.cpu().numpy() for one in batch)
     first_BT = (positions_BT == 0) & (documents_BT >= 0)
     num_documents_BT = first_BT.cumsum(axis=1)
     breaks_BT = _count_before(ids_BT == vocabulary.BREAK, first_BT)
@@ -99,31 +108,38 @@ def batch_losses(model: Transformer, batch: Batch) -> Losses:
     """Losses of one batch; the first token of a document is never predicted from the one before it."""
     ids_BT, documents_BT, positions_BT = batch.to(model.tokens.weight.device)
     counted_BT = attention.counted(documents_BT)
-    inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1])
+    kernel = attention.kernel(documents_BT.device, compiled=False)
+    inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1], kernel)
     with torch.inference_mode(), at_rest(model):
-        nll_BT = model.nll(model(inputs), ids_BT[:, 1:], counted_BT).double().cpu().numpy()
-    return _bucketed(nll_BT, batch, counted_BT.cpu().numpy())
+        nll_BT = model.nll(model(inputs), ids_BT[:, 1:], counted_BT)
+    return bucketed(nll_BT, batch, counted_BT)
 
 
-def _bucketed(nll_BT: NDArray[np.float64], batch: Batch, counted_BT: NDArray[np.bool_]) -> Losses:
-    targets_BT = batch.ids_BT[:, 1:].numpy()
-    kind_BT = np.select([vocabulary.is_text(targets_BT), vocabulary.is_image(targets_BT)], [0, 1], 2)
-    place_BT = places(batch)[:, 1:]
-    nats: dict[Bucket, float] = {}
-    tokens: dict[Bucket, int] = {}
-    for kind, place in {*zip(kind_BT[counted_BT].tolist(), place_BT[counted_BT].tolist(), strict=True)}:
-        member_BT = counted_BT & (kind_BT == kind) & (place_BT == place)
-        nats[MODALITIES[kind], place] = float(nll_BT[member_BT].sum())
-        tokens[MODALITIES[kind], place] = int(member_BT.sum())
-    return Losses(nats=nats, tokens=tokens)
+def bucketed(nll_BT: Tensor, batch: Batch, counted_BT: Tensor) -> Losses:
+    """Sums by modality, place and distance; nll and counted are [B, T - 1], those of the targets."""
+    nats = nll_BT.detach().double().cpu().numpy()
+    counted = counted_BT.cpu().numpy()
+    targets, position = batch.ids_BT[:, 1:].cpu().numpy(), batch.positions_BT[:, 1:].cpu().numpy()
+    kind = np.select([vocabulary.is_text(targets), vocabulary.is_image(targets)], [0, 1], 2)
+    names, place = np.unique(places(batch)[:, 1:], return_inverse=True)
+    distance = np.searchsorted(DISTANCES, position, side="right") - 1
+    shape = (len(MODALITIES), len(names), len(DISTANCES))
+    key = np.ravel_multi_index((kind, place.reshape(kind.shape), distance), shape)[counted]
+    nats_K = np.bincount(key, nats[counted], minlength=math.prod(shape))
+    tokens_K = np.bincount(key, minlength=math.prod(shape))
+    buckets = {}
+    for one in np.flatnonzero(tokens_K).tolist():
+        modality, where, far = np.unravel_index(one, shape)
+        buckets[MODALITIES[modality], str(names[where]), DISTANCES[far]] = one
+    return Losses(
+        nats={bucket: float(nats_K[one]) for bucket, one in buckets.items()},
+        tokens={bucket: int(tokens_K[one]) for bucket, one in buckets.items()},
+    )
 
 
 def evaluate(model: Transformer, batches: Iterable[Batch]) -> Losses:
     """Losses over all batches. With and without neighbours: call it on the two streams."""
-    total = Losses()
-    for batch in batches:
-        total = total + batch_losses(model, batch)
-    return total
+    return sum((batch_losses(model, batch) for batch in batches), Losses())
 
 
 def word_f1(caption: str, references: Sequence[str]) -> float:

@@ -1,35 +1,42 @@
 """Fit a model to a stream of packed rows: accumulate, update, validate, keep checkpoints, stop early.
 
-The surprising rule: there is no clock here. Everything is counted in steps, so that a resumed run, and on one
-kind of CPU a repeated one, gives the same bytes; whoever wants rates puts a time beside what is reported.
+The surprising rule: nothing here hangs on a clock. Everything is counted in steps, so that a resumed run, and
+on one kind of CPU a repeated one, gives the same bytes; how fast it went is told apart, by
+:mod:`trainer.meter`.
 
-Shapes: B rows, T tokens.
+Shapes: B rows, T tokens, C counts of masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from infra.settings import Section
-from trainer import attention
+from trainer import attention, budget, cm3, evaluate, parallel
 from trainer import optimizer as optimizers
 from trainer.checkpoint import Checkpoints, State, restore
 from trainer.cm3 import Batch
-from trainer.evaluate import evaluate
-from trainer.model import Transformer, packed_inputs
-from trainer.optimizer import OptimizerSection
+from trainer.evaluate import Losses
+from trainer.meter import Meter
+from trainer.model import Transformer, at_rest, initialise, packed_inputs
+from trainer.optimizer import OptimizerSection, Spikes
+from trainer.parallel import Strategy
+from trainer.spans import Counts, MaskingSection
 
-Report = Callable[[Mapping[str, float], Path | None], None]
-"""Is told the numbers of a step, and the checkpoint just written, if any."""
+T = TypeVar("T")
+Report = Callable[[Mapping[str, float]], None]
+"""Is told the numbers of a step, on every rank."""
 
 
 class LoopSection(Section):
@@ -54,7 +61,11 @@ class LoopSection(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast, weights stay float32. On a CPU without AMX float32 was twice as fast."""
     engine: Literal["eager", "compile"] = "eager"
-    """compile: ``torch.compile`` of the trunk; needs a C++ compiler, or Triton on a GPU."""
+    """compile: ``torch.compile`` of each block; needs a C++ compiler, or Triton on a GPU."""
+    strategy: Strategy = "ddp"
+    """ddp: each rank holds the whole model. fsdp: ranks share its weights and moments (FSDP2)."""
+    recompute: Literal["off", "blocks"] = "off"
+    """blocks: keep the input of each block only, and compute it again backward (activation checkpointing)."""
 
 
 class Stream(Protocol):
@@ -80,8 +91,11 @@ class Streams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
+    seed: int
+    """Of the first weights."""
     loop: LoopSection
     optimizer: OptimizerSection
+    masking: MaskingSection
     note: Mapping[str, Any]
     """Stored in each checkpoint: the run's configuration and what it was trained on."""
 
@@ -95,19 +109,33 @@ class Outcome:
     stopped_early: bool
 
 
-class _Objective(nn.Module):
-    """Trunk and loss as one module, since DistributedDataParallel watches one forward."""
+class Objective(nn.Module):
+    """Trunk and loss as one module, since those that deal a model to ranks watch one forward."""
 
-    def __init__(self, model: Transformer, *, engine: str) -> None:
+    def __init__(self, model: Transformer, section: LoopSection) -> None:
         super().__init__()
         self.model = model
-        self.trunk = torch.compile(model) if engine == "compile" else model
+        self.compiled = section.engine == "compile"
+        model.recomputes = section.recompute == "blocks"
+        if self.compiled:
+            for block in model.blocks:
+                block.compile()
 
-    def forward(self, ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor) -> Tensor:
-        """Summed nats of the batch."""
-        inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1])
-        hidden_BTD = self.trunk(inputs)
-        return self.model.nll(hidden_BTD, ids_BT[:, 1:], attention.counted(documents_BT)).sum()
+    def forward(
+        self, ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor, share_BT: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of share x loss over the batch, and the nats of each target [B, T - 1]."""
+        hidden_BTD = self._trunk(ids_BT, documents_BT, positions_BT)
+        if not torch.is_grad_enabled():
+            nll_BT = self.model.nll(hidden_BTD, ids_BT[:, 1:], share_BT != 0)
+            return (share_BT * nll_BT).sum(), nll_BT
+        return self.model.loss(hidden_BTD, ids_BT[:, 1:], share_BT)
+
+    def _trunk(self, ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor) -> Tensor:
+        kernel = attention.kernel(ids_BT.device, compiled=self.compiled)
+        inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1], kernel)
+        hidden_BTD: Tensor = self.model(inputs)
+        return hidden_BTD
 
 
 class _Run:
@@ -117,14 +145,28 @@ class _Run:
         self.model = model
         self.streams = streams
         self.recipe = recipe
+        on_meta = model.tokens.weight.is_meta
+        self.device = parallel.device() if on_meta else model.tokens.weight.device
+        objective = Objective(model, recipe.loop)
+        if on_meta and recipe.loop.strategy == "ddp":
+            first_weights(model, self.device, recipe.seed)
+        self.objective = parallel.dealt(
+            objective, model.blocks, recipe.loop.strategy, half=recipe.loop.dtype == "bfloat16"
+        )
+        if on_meta and recipe.loop.strategy == "fsdp":  # each rank draws what it holds
+            first_weights(model, self.device, recipe.seed)
         self.optimizer = optimizers.build(model, recipe.optimizer)
-        objective = _Objective(model, engine=recipe.loop.engine)
-        self.objective = DistributedDataParallel(objective) if distributed.is_initialized() else objective
-        self.device = model.tokens.weight.device
+        self.meter = Meter(
+            flops_per_token=budget.flops_per_token(model.section, model.live),
+            device=self.device,
+            ranks=parallel.world_size(),
+        )
         self.step = 0
         self.best_step = 0
         self.best_loss = float("inf")
         self.num_worse = 0
+        self.spikes = Spikes()
+        self.masks = Counts()
 
     def resume(self, folder: Path) -> None:
         state = restore(folder, self.model, self.optimizer)
@@ -133,6 +175,7 @@ class _Run:
         self.best_step = state.progress["best_step"]
         self.best_loss = float(state.progress["best_loss"])
         self.num_worse = state.progress["num_worse"]
+        self.spikes = Spikes(**state.progress["spikes"])
 
     def state(self) -> State:
         return State(
@@ -145,38 +188,85 @@ class _Run:
                 "best_step": self.best_step,
                 "best_loss": repr(self.best_loss),
                 "num_worse": self.num_worse,
+                "updates": self.step - self.spikes.skipped,
+                "spikes": asdict(self.spikes),
             },
             note=self.recipe.note,
         )
 
-    def advance(self) -> dict[str, float]:
-        """One update, equal however its batches are cut or dealt to ranks: nats are divided by all tokens."""
-        batches = [next(self.streams.train).to(self.device) for _ in range(self.recipe.loop.accumulation)]
-        num_tokens = self._over_ranks(sum(attention.counted(batch.documents_BT).sum() for batch in batches))
-        # DistributedDataParallel averages over ranks; we want the sum.
-        share = _world_size() / num_tokens
-        nats = torch.zeros((), device=self.device)
-        self.model.train()
-        for batch in batches:
-            with self.autocast():
-                part = self.objective(*batch)
-            (part * share).backward()
-            nats += part.detach()
-        norm = optimizers.update(self.optimizer, self.recipe.optimizer, step=self.step)
+    def advance(self, *, told: bool) -> dict[str, float]:
+        """One update, equal however its batches are cut or dealt to ranks: nats are divided by all tokens.
+
+        ``told``: with everything that is reported; else nothing that takes time.
+        """
+        with self.meter.waiting():
+            batches = [next(self.streams.train) for _ in range(self.recipe.loop.accumulation)]
+        batches = [batch.to(self.device) for batch in batches]
+        counted = [cm3.counted(batch, self.recipe.masking) for batch in batches]
+        num_tokens = parallel.total(sum((one.sum() for one in counted), torch.zeros((), device=self.device)))
+        nlls = self._backward(batches, counted, num_tokens)
+        loss = (parallel.total(torch.stack([nll.sum() for nll in nlls]).sum()) / num_tokens).item()
+        self._check(loss)
+        found = {"loss": loss, "tokens": num_tokens.item(), **self._update(loss)}
         self.step += 1
+        self.meter.trained(found["tokens"])
+        self.masks += sum((batch.masks for batch in batches), Counts())
+        if told:
+            found |= self._told(batches, nlls, counted)
+        return found
+
+    def _backward(self, batches: list[Batch], counted: list[Tensor], num_tokens: Tensor) -> list[Tensor]:
+        """Gradients of the step's loss; the nats of each batch's targets come back."""
+        # Those who deal a model average over ranks; we want the sum.
+        share = parallel.world_size() / num_tokens
+        self.model.train()
+        nlls = []
+        for number, (batch, counted_BT) in enumerate(zip(batches, counted, strict=True)):
+            with parallel.adding_up(self.objective, last=number == len(batches) - 1), self.autocast():
+                loss, nll_BT = self.objective(*batch, counted_BT * share)
+                loss.backward()
+            nlls.append(nll_BT)
+        return nlls
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"step {self.step + 1}: the loss is {loss}; it changed no weight, and the last checkpoint is "
+                "whole; go on from it with `pardalis train --resume`, with a lower "
+                "trainer.optimizer.learning_rate or trainer.loop.dtype = 'float32'"
+            )
+
+    def _update(self, loss: float) -> dict[str, float]:
+        section = self.recipe.optimizer
+        skip, self.spikes = self.spikes.judged(loss, section, step=self.step)
+        if skip:
+            self.optimizer.zero_grad()
+            return {"skipped": self.spikes.skipped}
+        norm = optimizers.update(self.optimizer, section, step=self.step)
         return {
-            "loss": float(self._over_ranks(nats) / num_tokens),
-            "tokens": float(num_tokens),
             "gradient_norm": norm,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "skipped": self.spikes.skipped,
         }
+
+    def _told(self, batches: list[Batch], nlls: list[Tensor], counted: list[Tensor]) -> dict[str, float]:
+        """Of this step, losses by modality and place; since the last report, what was masked; how fast."""
+        parts = [
+            evaluate.bucketed(nll, batch, counted_BT)
+            for nll, batch, counted_BT in zip(nlls, batches, counted, strict=True)
+        ]
+        losses = over_ranks(sum(parts, Losses()), Losses())
+        masks = over_ranks(self.masks, Counts())
+        self.masks = Counts()
+        table = {name: value for name, value in losses.table().items() if name != "loss"}
+        shares = {f"masks/{name}": value for name, value in masks.shares().items()} if masks.rows else {}
+        return {**table, **shares, **self.meter.told()}
 
     def validate(self) -> dict[str, float]:
         """Every number of every validation stream, and whether it is the best so far."""
         table: dict[str, float] = {}
         for name, batches in self.streams.validation.items():
-            with self.autocast():
-                losses = evaluate(self.model, batches())
+            losses = over_ranks(self._losses(batches()), Losses())
             table |= {f"{name}/{bucket}": value for bucket, value in losses.table().items()}
         if not table:
             return table
@@ -191,6 +281,22 @@ class _Run:
             self.num_worse += 1
         return table
 
+    def _losses(self, batches: Iterable[Batch]) -> Losses:
+        """Of this rank's share. All ranks take equally many batches, since sharded weights are gathered by
+        all at once; what is left over is computed and not counted.
+        """
+        rank, found = parallel.rank(), Losses()
+        objective = parallel.whole(self.objective)
+        with self.autocast(), torch.no_grad(), at_rest(objective):
+            for group in in_groups(batches, parallel.world_size()):
+                batch = group[rank % len(group)]
+                counted_BT = attention.counted(batch.documents_BT)
+                nll_BT = objective(*batch.to(self.device), counted_BT.to(self.device))[1]
+                if rank < len(group):
+                    found += evaluate.bucketed(nll_BT, batch, counted_BT)
+        parallel.apart(objective)
+        return found
+
     @property
     def out_of_patience(self) -> bool:
         patience = self.recipe.loop.patience
@@ -204,19 +310,28 @@ class _Run:
         enabled = self.recipe.loop.dtype == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
-    def _over_ranks(self, value: Tensor | int) -> Tensor:
-        total = torch.as_tensor(value, dtype=torch.float32, device=self.device).clone()
-        if distributed.is_initialized():
-            distributed.all_reduce(total)
-        return total
+
+def first_weights(model: Transformer, device: torch.device, seed: int) -> Transformer:
+    """Memory and first weights for a model on the meta device."""
+    return initialise(model.to_empty(device=device), seed=seed)
 
 
-def _world_size() -> int:
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+def in_groups(batches: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The last may be smaller.
+
+    >>> list(in_groups("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(batches)
+    while group := list(islice(iterator, size)):
+        yield group
 
 
-def _is_first() -> bool:
-    return not distributed.is_initialized() or distributed.get_rank() == 0
+Sum = TypeVar("Sum", Losses, Counts)
+
+
+def over_ranks(found: Sum, nothing: Sum) -> Sum:
+    return sum(parallel.gathered(found), nothing)
 
 
 def fit(
@@ -224,21 +339,19 @@ def fit(
 ) -> Outcome:
     """Train until the schedule ends or validation stops improving; goes on where the checkpoints end.
 
-    Afterwards ``model`` holds the last weights; the best are in ``checkpoints.best()``.
+    A model on the meta device gets memory and its first weights here, once it was dealt to the ranks.
+    Afterwards ``model`` holds the last weights; the best are in ``checkpoints.best()``. Raises
+    FloatingPointError where the loss is no number, and OSError where a checkpoint cannot be written; the
+    checkpoint before is whole.
     """
     torch.set_num_threads(recipe.loop.threads)
     run = _Run(model, streams, recipe)
-    if latest := checkpoints.latest():
+    if latest := parallel.told_by_first(checkpoints.latest()):
         run.resume(latest)
-    while not run.finished:
-        metrics = run.advance()
-        last = run.step == recipe.optimizer.num_steps
-        validated = run.validate() if last or run.step % recipe.loop.validate_every == 0 else {}
-        saved = None
-        if _is_first():
-            saved = _save(run, checkpoints, validated=bool(validated))
-        if validated or saved or run.step % recipe.loop.report_every == 0:
-            report({"step": run.step, **metrics, **validated}, saved)
+    with contextlib.ExitStack() as ending:
+        ending.callback(checkpoints.wait)
+        while not run.finished:
+            _step(run, report=report, checkpoints=checkpoints)
     return Outcome(
         step=run.step,
         best_step=run.best_step,
@@ -247,13 +360,20 @@ def fit(
     )
 
 
-def _save(run: _Run, checkpoints: Checkpoints, *, validated: bool) -> Path | None:
-    """The checkpoints that are due now; the one to resume from comes back."""
-    if validated and run.best_step == run.step:
-        checkpoints.save_best(run.model, run.optimizer, state=run.state())
-    if run.finished or run.step % run.recipe.loop.checkpoint_every == 0:
-        return checkpoints.save(run.model, run.optimizer, state=run.state())
-    return None
+def _step(run: _Run, *, report: Report, checkpoints: Checkpoints) -> None:
+    section, num_steps = run.recipe.loop, run.recipe.optimizer.num_steps
+    last = run.step + 1 == num_steps
+    validates = last or (run.step + 1) % section.validate_every == 0
+    told = validates or (run.step + 1) % section.report_every == 0
+    metrics = run.advance(told=told)
+    if validates:
+        metrics |= run.validate()
+        if run.best_step == run.step:
+            checkpoints.save_best(run.model, state=run.state())
+    if run.finished or run.step % section.checkpoint_every == 0:
+        checkpoints.save(run.model, run.optimizer, state=run.state())
+    if told:
+        report({"step": run.step, **metrics})
 
 
 def to_ray(metrics: Mapping[str, float]) -> None:

@@ -1,15 +1,26 @@
-"""The decoder-only transformer that reads and writes documents of text and image tokens.
+"""The decoder-only transformer that reads and writes documents of text and image tokens, in two variants.
 
-The surprising rule: the model has an embedding row only for ids that the fitted tokenizers use
+===========  ==========================================  =====================================================
+.            ``paper`` (arXiv 2309.02591, section 2.3)   ``modern``
+===========  ==========================================  =====================================================
+positions    learned table, added to the input           rotated queries and keys (arXiv 2104.09864)
+feed-forward ReLU, 4 D wide                              SwiGLU (arXiv 2002.05202), 8/3 D wide: equally large
+norms        LayerNorm without parameters                RMSNorm with a gain
+stability    none (``qk_norm``, ``z_loss`` add it)       QK-norm, z-loss 1e-5 (arXiv 2405.09818, section 2.3)
+===========  ==========================================  =====================================================
+
+Neither has biases; both start as the identity, end in a norm and share the embedding with the head. The
+surprising rule: the model has an embedding row only for ids that the fitted tokenizers use
 (:class:`tokenizer_service.vocabulary.Live`); ids outside are turned into rows here and nowhere else.
 
-Shapes: B rows of a batch, T tokens, S cached and new tokens, D width, H heads, E head width, L layers,
-V embedding rows, N counted tokens.
+Shapes: B rows of a batch, T tokens, S cached and new tokens, D width, F width of the feed-forward, H heads,
+E head width, L layers, V embedding rows, N tokens of the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -17,30 +28,39 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from infra.settings import Section
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
-from trainer import attention, lookup
+from trainer import attention, cross_entropy, lookup
+from trainer.attention import Kernel, Mask
+from trainer.cross_entropy import Competition
 from trainer.lookup import Lookup, run_lengths
 
-LOSS_CHUNK = 4096
-"""Tokens whose logits exist at once: 4,096 x 65,536 float32 logits are 1 GiB."""
+Z_LOSS = 1e-5
+ROPE_BASE = 10_000.0
+NORMS = frozenset({"before_attention", "before_feed_forward", "last_norm"})
+"""Names of the modules whose weight is a gain."""
+FEED_FORWARD_MULTIPLE = 64
+"""SwiGLU's width is rounded up to a multiple: what matrix kernels like, and ranks can share."""
 
 
 class ModelSection(Section):
     """``[trainer.model]``: the shape of the transformer. Defaults: the paper's choices, at a small size."""
 
+    variant: Literal["paper", "modern"] = "paper"
+    """Positions, feed-forward, norms: the table above."""
     num_layers: int = Field(default=4, ge=1)
     """Blocks of attention and feed-forward."""
     width: int = Field(default=256, ge=8)
-    """Residual width; the feed-forward is four times as wide."""
+    """Residual width."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads; must divide ``width``."""
     context: int = Field(default=4224, ge=8)
-    """Rows of the position table: the longest document after masking, in tokens.
+    """The longest document after masking, in tokens; rows of the position table, where there is one.
 
     A run whose settings leave it out takes the context that its rows were packed with.
     """
@@ -60,8 +80,10 @@ class ModelSection(Section):
     """On the outputs of attention and feed-forward; the paper has none."""
     init_std: float = Field(default=0.006, gt=0.0)
     """Truncated normal, cut at three standard deviations."""
-    qk_norm: Literal["off", "on"] = "off"
-    """Normalise queries and keys (Chameleon, arXiv 2405.09818, section 2.3): against late divergence."""
+    qk_norm: bool | None = None
+    """Normalise queries and keys: against late divergence. None: as the variant has it."""
+    z_loss: float | None = Field(default=None, ge=0.0)
+    """Weight of log(Z)^2, Z the normaliser of a token: against drift of the logits. None: the variant's."""
     head: Literal["by_modality", "flat"] = "by_modality"
     """Which rows of the tied head compete for a token.
 
@@ -74,7 +96,29 @@ class ModelSection(Section):
     def _heads_divide_width(self) -> ModelSection:
         if self.width % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide width {self.width}")
+        if self.variant == "modern" and self.width // self.num_heads % 2:
+            raise ValueError(
+                f"width {self.width} gives {self.num_heads} heads of {self.width // self.num_heads}; rotated "
+                "positions need an even number"
+            )
         return self
+
+    @property
+    def has_qk_norm(self) -> bool:
+        return self.variant == "modern" if self.qk_norm is None else self.qk_norm
+
+    @property
+    def z_weight(self) -> float:
+        if self.z_loss is not None:
+            return self.z_loss
+        return Z_LOSS if self.variant == "modern" else 0.0
+
+    @property
+    def feed_forward(self) -> int:
+        """F"""
+        if self.variant == "paper":
+            return 4 * self.width
+        return -(-8 * self.width // (3 * FEED_FORWARD_MULTIPLE)) * FEED_FORWARD_MULTIPLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +128,15 @@ class Inputs:
     ids_BT: Tensor
     positions_BT: Tensor
     """Index in the rotated document, from 0."""
-    seen_BTS: Tensor
-    """True where token t may look at token s."""
+    seen: Mask
+    """Which token may look at which."""
 
 
-def packed_inputs(ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor) -> Inputs:
+def packed_inputs(
+    ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor, kernel: Kernel = "dense"
+) -> Inputs:
     """Inputs of a packed row, whose documents must not see one another."""
-    return Inputs(
-        ids_BT=ids_BT,
-        positions_BT=positions_BT,
-        seen_BTS=attention.dense(documents_BT),
-    )
+    return Inputs(ids_BT=ids_BT, positions_BT=positions_BT, seen=attention.mask(documents_BT, kernel))
 
 
 class Cache:
@@ -114,6 +156,9 @@ class Cache:
         self.ids_BS[:, self.num_filled : stop] = ids_BT
         return self.ids_BS[:, :stop]
 
+    def extending(self, layer: int) -> Extend:
+        return lambda keys_BHTE, values_BHTE: self.extend(layer, keys_BHTE, values_BHTE)
+
     def extend(self, layer: int, keys_BHTE: Tensor, values_BHTE: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new tokens of one layer behind the old ones; both together come back."""
         stop = self.num_filled + keys_BHTE.shape[2]
@@ -123,39 +168,77 @@ class Cache:
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward with ReLU; no biases, no norm parameters."""
+    """Pre-norm attention and feed-forward."""
 
     def __init__(self, section: ModelSection) -> None:
         super().__init__()
-        width = section.width
+        width, inner = section.width, section.feed_forward
         self.num_heads = section.num_heads
-        self.qk_norm = section.qk_norm
+        self.has_qk_norm = section.has_qk_norm
         self.dropout = section.dropout
+        self.gated = section.variant == "modern"
+        self.before_attention = norm(section)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.attention_out = nn.Linear(width, width, bias=False)
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
+        self.before_feed_forward = norm(section)
+        self.up = nn.Linear(width, 2 * inner if self.gated else inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
 
-    def forward(self, x_BTD: Tensor, seen_BTS: Tensor, *, cache: Cache | None, layer: int) -> Tensor:
-        x_BTD = x_BTD + self._drop(self._attend(normalise(x_BTD), seen_BTS, cache=cache, layer=layer))
-        return x_BTD + self._drop(self.down(functional.relu(self.up(normalise(x_BTD)))))
+    def forward(
+        self, x_BTD: Tensor, seen: Mask, turned: Rotation | None, extend: Extend | None = None
+    ) -> Tensor:
+        """``extend`` puts cached keys and values in front of the new ones."""
+        x_BTD = x_BTD + self._drop(self._attend(self.before_attention(x_BTD), seen, turned, extend))
+        return x_BTD + self._drop(self.down(self._activated(self.up(self.before_feed_forward(x_BTD)))))
+
+    def _activated(self, up_BTF: Tensor) -> Tensor:
+        if not self.gated:
+            return functional.relu(up_BTF)
+        gate_BTF, value_BTF = up_BTF.chunk(2, dim=-1)
+        return functional.silu(gate_BTF) * value_BTF
 
     def _drop(self, x_BTD: Tensor) -> Tensor:
         return functional.dropout(x_BTD, self.dropout, self.training)
 
-    def _attend(self, x_BTD: Tensor, seen_BTS: Tensor, *, cache: Cache | None, layer: int) -> Tensor:
+    def _attend(self, x_BTD: Tensor, seen: Mask, turned: Rotation | None, extend: Extend | None) -> Tensor:
         num_rows, num_tokens, width = x_BTD.shape
         qkv = self.qkv(x_BTD).view(num_rows, num_tokens, 3, self.num_heads, -1)
         q_BHTE, k_BHSE, v_BHSE = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        if self.qk_norm == "on":
+        if self.has_qk_norm:
             q_BHTE, k_BHSE = normalise(q_BHTE).to(v_BHSE), normalise(k_BHSE).to(v_BHSE)
-        if cache is not None:
-            k_BHSE, v_BHSE = cache.extend(layer, k_BHSE, v_BHSE)
-        mixed_BHTE = functional.scaled_dot_product_attention(
-            q_BHTE, k_BHSE, v_BHSE, attn_mask=seen_BTS[:, None]
-        )
+        if turned is not None:
+            q_BHTE, k_BHSE = rotated(q_BHTE, turned), rotated(k_BHSE, turned)
+        if extend is not None:
+            k_BHSE, v_BHSE = extend(k_BHSE, v_BHSE)
+        mixed_BHTE = attention.attend(q_BHTE, k_BHSE, v_BHSE, seen)
         mixed_BTD = mixed_BHTE.transpose(1, 2).reshape(num_rows, num_tokens, width)
         return self.attention_out(mixed_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+
+Extend = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine [B, 1, T, E/2] of the angle of each place and frequency."""
+
+
+def rotation(positions_BT: Tensor, head_width: int) -> Rotation:
+    """Angles of rotary positions: place x base^(-2i/E)."""
+    half = torch.arange(0, head_width, 2, dtype=torch.float32, device=positions_BT.device)
+    angle_BTE = positions_BT[..., None] * ROPE_BASE ** (-half / head_width)
+    return angle_BTE.cos()[:, None], angle_BTE.sin()[:, None]
+
+
+def rotated(x_BHTE: Tensor, turned: Rotation) -> Tensor:
+    """Each pair (i, i + E/2) turned by its angle."""
+    cos, sin = turned
+    left, right = x_BHTE.float().chunk(2, dim=-1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1).to(x_BHTE)
+
+
+def norm(section: ModelSection) -> nn.Module:
+    """Over the last dimension."""
+    if section.variant == "modern":
+        return nn.RMSNorm(section.width)
+    return nn.LayerNorm(section.width, elementwise_affine=False)
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -170,11 +253,15 @@ class Transformer(nn.Module):
         super().__init__()
         self.section = section
         self.live = live
+        self.recomputes = False
+        """Whether the backward pass computes each block again: memory of one block, not of all, for a third
+        more arithmetic."""
         self.tokens = nn.Embedding(live.rows, section.width)
-        self.positions = nn.Embedding(section.context, section.width)
+        self.positions = nn.Embedding(section.context, section.width) if section.variant == "paper" else None
         self.places = nn.Embedding(section.image_places + 1, section.width) if section.image_places else None
         self.lookup = Lookup(section.lookup_rows, section.width) if section.lookup_rows else None
         self.blocks = nn.ModuleList(Block(section) for _ in range(section.num_layers))
+        self.last_norm = norm(section)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Ids to embedding rows: the gap between the last used text id and the first image id is closed."""
@@ -183,19 +270,35 @@ class Transformer(nn.Module):
 
     def forward(self, inputs: Inputs, cache: Cache | None = None) -> Tensor:
         """Hidden states [B, T, D], normalised; with a cache, of the new tokens only."""
-        ids_BT, num_tokens = inputs.ids_BT, inputs.ids_BT.shape[1]
-        ids_BS = ids_BT if cache is None else cache.read(ids_BT)
-        x_BTD = self.tokens(self.rows(ids_BT)) + self.positions(inputs.positions_BT)
+        num_tokens = inputs.ids_BT.shape[1]
+        x_BTD = self._embedded(inputs, inputs.ids_BT if cache is None else cache.read(inputs.ids_BT))
+        turned = None
+        if self.positions is None:
+            turned = rotation(inputs.positions_BT, self.section.width // self.section.num_heads)
+        for layer, block in enumerate(self.blocks):
+            if cache is not None:
+                x_BTD = block(x_BTD, inputs.seen, turned, cache.extending(layer))
+            elif self.recomputes and torch.is_grad_enabled():
+                x_BTD = checkpoint(block, x_BTD, inputs.seen, turned, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, inputs.seen, turned)
+        if cache is not None:
+            cache.num_filled += num_tokens
+        return self.last_norm(x_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+    def _embedded(self, inputs: Inputs, ids_BS: Tensor) -> Tensor:
+        num_tokens = inputs.ids_BT.shape[1]
+        x_BTD: Tensor = self.tokens(
+            self.rows(inputs.ids_BT)
+        ).float()  # the residual, where weights are bfloat16
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions(inputs.positions_BT)
         if self.places is not None:
             places_BT = run_lengths(ids_BS)[:, -num_tokens:]
             x_BTD = x_BTD + self.places(places_BT.clamp(max=self.section.image_places))
         if self.lookup is not None:
             x_BTD = x_BTD + self.lookup(ids_BS, num_tokens=num_tokens)
-        for layer, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, inputs.seen_BTS, cache=cache, layer=layer)
-        if cache is not None:
-            cache.num_filled += num_tokens
-        return normalise(x_BTD)
+        return x_BTD
 
     def text_logits(self, hidden_ND: Tensor) -> Tensor:
         """Logits of special and text ids: column i is id i."""
@@ -205,39 +308,44 @@ class Transformer(nn.Module):
         """Logits of image ids: column i is code i."""
         return functional.linear(hidden_ND, self.tokens.weight[self.live.text_stop :]).float()
 
-    def nll(self, hidden_BTD: Tensor, targets_BT: Tensor, counted_BT: Tensor) -> Tensor:
-        """Negative log-likelihood [B, T] in nats, 0 where a target does not count.
+    def loss(self, hidden_BTD: Tensor, targets_BT: Tensor, share_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of share x (nll + z-loss) over tokens, and the nll of each [B, T] in nats, without gradient.
 
-        Batches of more than ``LOSS_CHUNK`` tokens have logits for so many at one time; the backward pass
-        computes them again.
+        A token whose share is 0 does not count, and has 0 nats.
         """
-        hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets_BT.flatten()
-        nll_N = torch.zeros_like(targets_N, dtype=torch.float32)
-        for start, stop, index in self._competitions(targets_N, counted_BT.flatten()):
-            part = (hidden_ND[index], self.tokens.weight[start:stop], self.rows(targets_N[index]) - start)
-            if len(targets_N) > LOSS_CHUNK:
-                nll_part = checkpoint(_cross_entropy, *part, use_reentrant=False)
-            else:
-                nll_part = _cross_entropy(*part)
-            nll_N = nll_N.index_put((index,), nll_part)
+        target_N = targets_BT.flatten()
+        loss, nll_N = cross_entropy.weighted(
+            hidden_BTD.flatten(0, 1),
+            self.tokens.weight,
+            self.rows(target_N),
+            competitions=self._competitions(target_N, share_BT.flatten() != 0),
+            share_N=share_BT.flatten(),
+            z_loss=self.section.z_weight,
+        )
+        return loss, nll_N.view_as(targets_BT)
+
+    def nll(self, hidden_BTD: Tensor, targets_BT: Tensor, counted_BT: Tensor) -> Tensor:
+        """Negative log-likelihood [B, T] in nats, 0 where a target does not count; without gradients."""
+        target_N = targets_BT.flatten()
+        nll_N = cross_entropy.nll(
+            hidden_BTD.flatten(0, 1),
+            self.tokens.weight,
+            self.rows(target_N),
+            competitions=self._competitions(target_N, counted_BT.flatten()),
+        )
         return nll_N.view_as(targets_BT)
 
-    def _competitions(self, targets_N: Tensor, counted_N: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-        """(first head row, last head row + 1, indices of tokens), in chunks."""
+    def _competitions(self, target_N: Tensor, counted_N: Tensor) -> list[Competition]:
         if self.section.head == "flat":
             groups = [(0, self.live.rows, counted_N)]
         else:
-            image_N = targets_N >= vocabulary.IMAGE_START
+            image_N = target_N >= vocabulary.IMAGE_START
             middle = self.live.text_stop
             groups = [(0, middle, counted_N & ~image_N), (middle, self.live.rows, counted_N & image_N)]
-        for start, stop, members_N in groups:
-            for index in torch.split(members_N.nonzero().squeeze(1), LOSS_CHUNK):
-                yield start, stop, index
-
-
-def _cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, chosen_N: Tensor) -> Tensor:
-    logits_NV = functional.linear(hidden_ND, weight_VD).float()
-    return functional.cross_entropy(logits_NV, chosen_N, reduction="none")
+        return [
+            Competition(start=start, stop=stop, index_N=member_N.nonzero().squeeze(1))
+            for start, stop, member_N in groups
+        ]
 
 
 @contextmanager
@@ -261,16 +369,36 @@ def initialise(model: Transformer, *, seed: int) -> Transformer:
     positions, places            truncated normal, 0.0002, cut at 3 deviations
     lookup rows                  0: nothing is remembered yet
     lookup out                   truncated normal, 1/8, cut at 3 deviations: as long as its input
-    layer norms                  no parameters
+    norms                        1, where they have a gain
     ===========================  =======================================================
+
+    Each weight is drawn by itself from (seed, name), whole, so that ranks which hold a part of it hold the
+    same model as one process.
     """
-    generator = torch.Generator().manual_seed(seed)
-    std = model.section.init_std
     for name, weight in model.named_parameters():
-        kind = name.split(".")[-2]
-        if kind in {"attention_out", "down", "rows"}:
-            nn.init.zeros_(weight)
-            continue
-        spread = {"positions": 0.0002, "places": 0.0002, "out": lookup.WIDTH**-0.5}.get(kind, std)
-        nn.init.trunc_normal_(weight, std=spread, a=-3 * spread, b=3 * spread, generator=generator)
+        _put(weight, _first(name, weight.shape, std=model.section.init_std, seed=seed))
     return model
+
+
+def _first(name: str, shape: torch.Size, *, std: float, seed: int) -> Tensor:
+    kind = name.split(".")[-2]
+    if kind in {"attention_out", "down", "rows"}:
+        return torch.zeros(shape)
+    if kind in NORMS:
+        return torch.ones(shape)
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    spread = {"positions": 0.0002, "places": 0.0002, "out": lookup.WIDTH**-0.5}.get(kind, std)
+    return nn.init.trunc_normal_(
+        torch.empty(shape), std=spread, a=-3 * spread, b=3 * spread, generator=generator
+    )
+
+
+def _put(weight: Tensor, whole: Tensor) -> None:
+    """The part of ``whole`` that this rank holds."""
+    with torch.no_grad():
+        if isinstance(weight, DTensor):
+            whole = distribute_tensor(
+                whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None
+            )
+        weight.copy_(whole)

@@ -1,12 +1,13 @@
 """AdamW and its schedule, in steps.
 
 The surprising rule: only weights that multiply are decayed. Positions and memories are looked up, not
-multiplied, and rows that a step did not touch would only shrink.
+multiplied, and rows that a step did not touch would only shrink; gains of norms belong at 1.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,6 +15,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from infra.settings import Section
+from trainer import parallel
+from trainer.model import NORMS
 
 
 class OptimizerSection(Section):
@@ -37,6 +40,10 @@ class OptimizerSection(Section):
     """Of the weights that multiply."""
     clip_norm: float = Field(default=1.0, gt=0.0)
     """Longest gradient, over all weights."""
+    spike_ratio: float | None = Field(default=2.0, gt=1.0)
+    """A step whose loss is so many times its running mean changes no weight; none: every step counts."""
+    most_skipped: int = Field(default=10, ge=1)
+    """Steps skipped in a row that end the run with an error: it has diverged."""
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> OptimizerSection:
@@ -60,7 +67,8 @@ def build(model: nn.Module, section: OptimizerSection) -> torch.optim.AdamW:
 
 
 def _is_table(name: str) -> bool:
-    return name.split(".")[-2] in {"positions", "places", "rows"}
+    kind = name.split(".")[-2]
+    return kind in {"positions", "places", "rows"} or kind in NORMS
 
 
 def learning_rate(section: OptimizerSection, step: int) -> float:
@@ -77,12 +85,44 @@ def learning_rate(section: OptimizerSection, step: int) -> float:
     return section.learning_rate * (section.final_share + (1.0 - section.final_share) * left)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spikes:
+    """The running mean of the loss, and how many steps in a row lay above it. Equal on all ranks."""
+
+    mean: float | None = None
+    in_a_row: int = 0
+    skipped: int = 0
+    """In all."""
+
+    def judged(self, loss: float, section: OptimizerSection, *, step: int) -> tuple[bool, Spikes]:
+        """Whether a step with this loss is skipped, and what is known afterwards.
+
+        Nothing is skipped in the warm-up, whose losses fall fast. A mean over 50 steps, as metaseq keeps one.
+        Raises FloatingPointError where the run has diverged.
+        """
+        above = self.mean is not None and section.spike_ratio is not None and step >= section.warmup_steps
+        if above and loss > section.spike_ratio * self.mean:  # type: ignore[operator]  # neither is None
+            found = replace(self, in_a_row=self.in_a_row + 1, skipped=self.skipped + 1)
+            if found.in_a_row > section.most_skipped:
+                raise FloatingPointError(
+                    f"step {step + 1}: the loss is {loss:.3f} and was {self.mean:.3f}; {self.in_a_row} steps "
+                    "in a row were skipped; go on from the last checkpoint with a lower "
+                    "trainer.optimizer.learning_rate"
+                )
+            return True, found
+        mean = loss if self.mean is None else self.mean + SPIKE_SHARE * (loss - self.mean)
+        return False, replace(self, mean=mean, in_a_row=0)
+
+
+SPIKE_SHARE = 0.02
+
+
 def update(optimizer: torch.optim.AdamW, section: OptimizerSection, *, step: int) -> float:
     """Clip the gradients, take one step and drop them. Returns their norm before clipping."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = nn.utils.clip_grad_norm_(weights, section.clip_norm)
+    norm = parallel.full(nn.utils.clip_grad_norm_(weights, section.clip_norm)).item()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(section, step)
     optimizer.step()
     optimizer.zero_grad()
-    return norm.item()
+    return norm

@@ -201,7 +201,7 @@ class Decoder:
         inputs = Inputs(
             ids_BT=ids_BT,
             positions_BT=(slots_T[None, :] - first_B11[:, 0]).clamp(min=0),
-            seen_BTS=causal_TS & ((slots_S >= first_B11) | own_TS),
+            seen=causal_TS & ((slots_S >= first_B11) | own_TS),
         )
         with at_rest(self.model):
             self.last_BD = self.model(inputs, self.cache)[:, -1]

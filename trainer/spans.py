@@ -11,7 +11,8 @@ Shapes: B rows of a batch, D documents of the batch, S segments (a text or an im
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,10 @@ class MaskingSection(Section):
 
     With 0 a caption beside an image of 1,024 tokens is never cut whole, so neither captioning nor guidance is
     learnt.
+    """
+    sentinels: Literal["counted", "free"] = "counted"
+    """free: predicting a sentinel costs nothing, since where it stands is drawn (CM3, arXiv 2201.07520,
+    section 2); CM3Leon's code counts every token.
     """
 
 
@@ -210,7 +215,7 @@ def _first_disjoint(document_C: Ints, num_D: Ints, *, start_C: Ints, stop_C: Int
     return kept_C
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Counts:
     """What masking did, in counts that add up over batches."""
 
@@ -230,6 +235,14 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         names = [field.name for field in fields(self)]
         return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    def array(self) -> Ints:
+        """In the order of the fields."""
+        return np.array(astuple(self), np.int64)
+
+    @staticmethod
+    def of(array: Ints) -> Counts:
+        return Counts(*array.tolist())
 
     def shares(self) -> dict[str, float]:
         """The columns of the table in cm3leon.md, section 5.2, and the share of tokens that are cut."""

@@ -12,7 +12,7 @@ Shapes: B rows of a batch, T = context + 1 tokens of a row, D documents, S segme
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -136,16 +136,19 @@ class Masked:
 
     def send(self, rows: Rows) -> tuple[NDArray[np.integer], ...]:
         """Six bytes a token, not sixteen, while a position has room in two."""
-        ids_BT, documents_BT, positions_BT = self(rows).arrays()
+        batch = self(rows)
+        ids_BT, documents_BT, positions_BT = batch.arrays()
         short = np.int16 if ids_BT.shape[1] <= np.iinfo(np.int16).max else np.int32
-        return ids_BT.astype(np.uint16), documents_BT.astype(short), positions_BT.astype(short)
+        documents: NDArray[np.integer] = documents_BT.astype(short)
+        return ids_BT.astype(np.uint16), documents, positions_BT.astype(short), batch.masks.array()
 
     def receive(self, sent: Sequence[Tensor]) -> Batch:
-        ids_BT, documents_BT, positions_BT = sent
+        ids_BT, documents_BT, positions_BT, masks = sent
         return Batch(
             ids_BT.to(torch.int64, copy=True),
             documents_BT.to(torch.int32, copy=True),
             positions_BT.to(torch.int32, copy=True),
+            masks=Counts.of(masks.cpu().numpy()),
         )
 
     def drawn(self, rows: Rows) -> tuple[Layout, Spans]:
@@ -154,7 +157,8 @@ class Masked:
 
     def __call__(self, rows: Rows) -> Batch:
         layout, cut = self.drawn(rows)
-        return cm3.rotate(rows.ids(np.uint16), layout, cut, blanked=rows.is_blanked)
+        batch = cm3.rotate(rows.ids(np.uint16), layout, cut, blanked=rows.is_blanked)
+        return replace(batch, masks=spans.count(layout, cut))
 
 
 class Reader:

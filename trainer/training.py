@@ -7,14 +7,15 @@ identity (settings, packs); what it holds is resumed, never mixed with another's
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
 
 from infra import cluster, journal, launch, runs
 from infra.corpus import Corpus, Version
@@ -26,20 +27,21 @@ from pipeline.blocks import Shard
 from pipeline.examples import KINDS
 from pipeline.shards import ShardInfo
 from pipeline.split import TRAIN
+from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
+from trainer import budget, curves, export, loop, parallel, sources, stream
 from trainer import folder as folders
-from trainer import loop, sources, stream
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.cm3 import Batch
 from trainer.config import TrainerConfig
 from trainer.loader import Loader
 from trainer.loop import Outcome, Streams
-from trainer.model import Transformer, initialise
 from trainer.order import MAIN
 from trainer.spans import MaskingSection
 from trainer.stream import Masked, PackedStream
 
 METRICS = "metrics.jsonl"
+EXPORT = "model"
 DONE = "done"
 """Names the identity of the run that ended."""
 
@@ -85,14 +87,13 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
     plan = Plan.of(config)
     corpus = Corpus(Store.at(plan.corpus))
     version = corpus.version(plan.version)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(plan.config.seed)  # dropout, where the model has any
-    model = initialise(Transformer(plan.config.model, live(corpus, version)), seed=plan.config.seed)
+    # Dropout, where the model has any: of each rank its own.
+    torch.manual_seed(plan.config.seed + parallel.rank())
     checkpoints = Checkpoints(folder=Path(plan.folder), keep=plan.config.loop.keep_checkpoints)
-    found = streams(corpus, version, plan.config, device)
+    found = streams(corpus, version, plan.config, parallel.device())
     with contextlib.closing(found.train):
         return loop.fit(
-            model.to(device),
+            budget.meta(plan.config.model, live(corpus, version)),
             found,
             plan.config.recipe({"corpus": plan.corpus, "version": plan.version}),
             report=report,
@@ -134,14 +135,26 @@ def unmasked(shards: list[Shard], config: TrainerConfig) -> Iterable[Batch]:
 
 def on_a_rank(config: dict[str, Any]) -> None:
     """What Ray Train runs in every worker of the group."""
-    write = opened(Path(config["folder"]))
+    tell = reporter(Path(config["folder"]))
 
-    def report(metrics: Mapping[str, float], _: Path | None) -> None:
-        if not distributed.is_initialized() or distributed.get_rank() == 0:
-            write(metrics)
+    def report(metrics: Mapping[str, float]) -> None:
+        tell(metrics)
         loop.to_ray(metrics)
 
     execute(config, report=report)
+
+
+def reporter(folder: Path) -> loop.Report:
+    """Rank 0 keeps the journal and feeds TensorBoard."""
+    if not parallel.is_first():
+        return lambda _: None
+    write, draw = opened(folder), curves.tensorboard(folder)
+
+    def report(metrics: Mapping[str, float]) -> None:
+        write(metrics)
+        draw(metrics)
+
+    return report
 
 
 def resumed_step(folder: Path) -> int:
@@ -164,6 +177,7 @@ def train(
     run: Path,
     workers: int = 1,
     resume: bool = False,
+    plan: bool = False,
     options: CorpusOptions | None = None,
     engine: EngineOptions | None = None,
 ) -> None:
@@ -176,12 +190,26 @@ def train(
     run
         Folder for checkpoints and metrics, on a disk that the workers share.
     workers
-        Ranks of the group; each takes a GPU where there are any.
+        Ranks of the group; each takes a GPU where there are any. Under torchrun, with --engine inline, those
+        that it started.
     resume
         Go on with the run that the folder holds.
+    plan
+        Say what the run will take (parameters, memory a rank, FLOPs a token, expected speed); train nothing.
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
-    if Checkpoints(folder=runs.folder(run)).latest() and not resume:
+    with parallel.joined():
+        if plan:
+            planned(
+                run, workers=parallel.world_size() if engine.engine == "inline" else workers, options=options
+            )
+            return
+        started(run, workers=workers, resume=resume, options=options, engine=engine)
+
+
+def started(run: Path, *, workers: int, resume: bool, options: CorpusOptions, engine: EngineOptions) -> None:
+    """Train, in this process or by a group that it starts."""
+    if parallel.told_by_first(Checkpoints(folder=runs.folder(run)).latest()) and not resume:
         raise runs.OtherRun(f"{run} holds a run already; give --resume to go on with it, or another --run")
     corpus, log = options.open(), Log()
     version = corpus.newest()
@@ -190,8 +218,31 @@ def train(
     try:
         summary = train_version(corpus, version, config, run, workers=workers, engine=engine, log=log)
     finally:
-        log.save(corpus.store, "train")
-    answer(summary, "\n".join(f"{name}: {value}" for name, value in summary.items()), json=options.json)
+        if parallel.is_first():
+            log.save(corpus.store, "train")
+    if parallel.is_first():
+        answer(summary, "\n".join(f"{name}: {value}" for name, value in summary.items()), json=options.json)
+
+
+def planned(run: Path, *, workers: int, options: CorpusOptions) -> None:
+    """Answer with the budget. Without a corpus: of the paper's whole vocabulary."""
+    try:
+        corpus = options.open()
+        version = corpus.newest()
+    except ValueError:
+        ids, packed = Live(num_text=vocabulary.MAX_TEXT, num_codes=vocabulary.MAX_CODES), []
+    else:
+        ids, packed = live(corpus, version), infos(corpus, version)
+    config = folders.settings(run, options, packed)
+    found = budget.of(
+        config.model,
+        ids,
+        ranks=workers,
+        rows=config.stream.rows_per_step,
+        sharded=config.loop.strategy == "fsdp",
+        recomputes=config.loop.recompute == "blocks",
+    )
+    answer(found.json(), found.told(config.model, ranks=workers), json=options.json)
 
 
 def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by whom
@@ -205,24 +256,56 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
     log: Log,
 ) -> dict[str, Any]:
     """Train, or go on, or find that it is done; the summary says where the best checkpoint is."""
-    ranks = 1 if engine.engine == "inline" else workers
+    ranks = parallel.world_size() if engine.engine == "inline" else workers
     read = sources.opened(corpus, version, config.sources)
     listed = stream.check_packs(sources.mixed(read, config.sources, revoked={}))
     folders.check(config, [shard.info for shard in listed], ranks=ranks)
     name, facts = folders.identity(version, config), {"config": config.model_dump(mode="json")}
-    folders.claim(folder, name, config, folders.tokenizers(corpus, version))
-    for one in read.values():
-        runs.record(*one, identity=name, facts=facts)
-    log.event("run", folder=str(folder), identity=name, version=version.number, ranks=ranks)
+    if parallel.is_first():
+        folders.claim(folder, name, config, folders.tokenizers(corpus, version))
+        for one in read.values():
+            runs.record(*one, identity=name, facts=facts)
+        log.event("run", folder=str(folder), identity=name, version=version.number, ranks=ranks)
     plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)
-    if not ended(folder):
-        with journal.watched(folder / METRICS, "train", total=config.optimizer.num_steps, log=log):
+    if not parallel.told_by_first(ended(folder)):
+        with watched(folder, config, log):
             run_plan(plan, workers=workers, engine=engine)
-        LocalStore(str(folder)).write(DONE, name.encode())
+        if parallel.is_first():
+            finish(folder, name, config, live(corpus, version))
     best = Checkpoints(folder=folder).best()
     if best is None:
         raise RuntimeError(f"{folder} holds no checkpoint after training; see its {METRICS}")
-    return {"run": str(folder), "best": best.name, "steps": int(metrics(folder)[-1]["step"])}
+    return {
+        "run": str(folder),
+        "best": best.name,
+        "steps": int(metrics(folder)[-1]["step"]),
+        "model": str(folder / EXPORT),
+        "curves": str(folder / curves.PAGE),
+    }
+
+
+def watched(folder: Path, config: TrainerConfig, log: Log) -> AbstractContextManager[Any]:
+    """Progress, on the first rank."""
+    if not parallel.is_first():
+        return contextlib.nullcontext()
+    return journal.watched(folder / METRICS, "train", total=config.optimizer.num_steps, log=log)
+
+
+def finish(folder: Path, name: str, config: TrainerConfig, ids: Live) -> None:
+    """Behind the last step: the curves as a page, the weights as one file, and the word that it is done."""
+    facts = {
+        "name": folder.name,
+        "steps": config.optimizer.num_steps,
+        "parameters": budget.num_parameters(config.model, ids),
+        "variant": config.model.variant,
+        "dtype": config.loop.dtype,
+    }
+    curves.write(folder, metrics(folder), facts)
+    last = Checkpoints(folder=folder).latest()
+    if last is not None:
+        shutil.rmtree(folder / EXPORT, ignore_errors=True)
+        export.write(last, folder / EXPORT, export.origin(folder))
+    LocalStore(str(folder)).write(DONE, name.encode())
 
 
 def ended(folder: Path) -> bool:
@@ -233,8 +316,7 @@ def ended(folder: Path) -> bool:
 
 def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
     if engine.engine == "inline":
-        write = opened(Path(plan.folder))
-        execute(plan.json(), report=lambda metrics, _: write(metrics))
+        execute(plan.json(), report=reporter(Path(plan.folder)))
         return
     with cluster.joined(engine.cluster()):
         launch.launch(

@@ -1,4 +1,5 @@
 import errno
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,13 @@ STATE = State(
     stream={"epoch": 1, "position": 3},
     live=LIVE,
     model=SECTION,
-    progress={"best_step": 5},
+    progress={"best_step": 5, "updates": 1},
     note={"config": {"seed": 1}},
 )
+Stepped = tuple[Transformer, torch.optim.AdamW]
 
 
-def stepped(seed: int) -> tuple[Transformer, torch.optim.AdamW]:
+def stepped(seed: int) -> Stepped:
     """A model and its optimiser after one update."""
     model = initialise(Transformer(SECTION, LIVE), seed=seed)
     adam = optimizer.build(model, OPTIMIZER)
@@ -35,12 +37,20 @@ def stepped(seed: int) -> tuple[Transformer, torch.optim.AdamW]:
     return model, adam
 
 
+def saved(folder: Path, state: State = STATE, *, seed: int = 0) -> tuple[Path, Stepped]:
+    kept, made = Checkpoints(folder=folder), stepped(seed)
+    kept.save(*made, state=state)
+    kept.wait()
+    latest = kept.latest()
+    assert latest is not None
+    return latest, made
+
+
 def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
-    model, adam = stepped(0)
-    checkpoint.save(tmp_path / "c", model, adam, state=STATE)
+    folder, (model, adam) = saved(tmp_path)
     expected = torch.rand(3)
     other, other_adam = stepped(1)
-    assert checkpoint.restore(tmp_path / "c", other, other_adam) == STATE
+    assert checkpoint.restore(folder, other, other_adam) == STATE
     assert torch.equal(torch.rand(3), expected)
     for name, weight in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], weight)
@@ -49,20 +59,38 @@ def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
             assert torch.equal(other_adam.state_dict()["state"][number][name], array)
 
 
+def test_what_is_saved_is_what_was_there_when_saving_began(tmp_path: Path) -> None:
+    kept, (model, adam) = Checkpoints(folder=tmp_path), stepped(0)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    kept.save(model, adam, state=STATE)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()  # training goes on while the file is written
+    kept.wait()
+    loaded = checkpoint.load_model(tmp_path / "step-00000007")
+    assert all(torch.equal(loaded.state_dict()[name], weight) for name, weight in before.items())
+
+
 def test_a_model_can_be_loaded_without_its_optimiser(tmp_path: Path) -> None:
-    model, adam = stepped(0)
-    checkpoint.save(tmp_path / "c", model, adam, state=STATE)
-    loaded = checkpoint.load_model(tmp_path / "c")
+    folder, (model, _) = saved(tmp_path)
+    loaded = checkpoint.load_model(folder)
     assert (loaded.section, loaded.live, loaded.training) == (SECTION, LIVE, False)
     assert torch.equal(loaded.tokens.weight, model.tokens.weight)
 
 
-def test_a_failure_while_writing_leaves_the_last_checkpoint_and_nothing_that_looks_complete(
+def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names[-1] == checkpoint.STATE
+    assert names[:-1]
+    assert all(name.endswith(".safetensors") for name in names[:-1])
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, adam = stepped(0)
+    good, (model, adam) = saved(tmp_path)
     kept = Checkpoints(folder=tmp_path)
-    good = kept.save(model, adam, state=STATE)
     write_text = Path.write_text
 
     def full(path: Path, text: str) -> int:
@@ -70,13 +98,16 @@ def test_a_failure_while_writing_leaves_the_last_checkpoint_and_nothing_that_loo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left"):
-        kept.save(model, adam, state=replace(STATE, step=8))
+    kept.save(model, adam, state=replace(STATE, step=8))
+    with pytest.raises(OSError, match=r"no checkpoint could be written to .*No space left.*make room"):
+        kept.wait()
     monkeypatch.undo()
     assert kept.latest() == good
     assert checkpoint.read_state(good) == STATE
-    assert kept.save(model, adam, state=replace(STATE, step=8)) == kept.latest()
     assert not list(tmp_path.glob(".*"))
+    kept.save(model, adam, state=replace(STATE, step=8))
+    kept.wait()
+    assert kept.latest() == tmp_path / "step-00000008"
 
 
 def test_only_the_last_few_stay_and_the_best_beside_them(tmp_path: Path) -> None:
@@ -86,37 +117,46 @@ def test_only_the_last_few_stay_and_the_best_beside_them(tmp_path: Path) -> None
     assert kept.best() is None
     for step in (1, 2, 10, 11):
         kept.save(model, adam, state=replace(STATE, step=step))
+        kept.wait()
         assert kept.best() == kept.latest()
     for step in (2, 10):
-        kept.save_best(model, adam, state=replace(STATE, step=step))
+        kept.save_best(model, state=replace(STATE, step=step))
+    kept.wait()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["best-00000010", "step-00000010", "step-00000011"]
     assert (kept.latest(), kept.best()) == (tmp_path / "step-00000011", tmp_path / "best-00000010")
+    assert torch.equal(checkpoint.load_model(tmp_path / "best-00000010").tokens.weight, model.tokens.weight)
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
-    model, adam = stepped(0)
-    folder = checkpoint.save(tmp_path / "c", model, adam, state=STATE)
+    folder, _ = saved(tmp_path)
     path = folder / checkpoint.STATE
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
-    with pytest.raises(ValueError, match="checkpoint format 99, this version reads 1"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    with pytest.raises(ValueError, match="checkpoint format 99, this version reads 2"):
         checkpoint.read_state(folder)
 
 
-@pytest.mark.parametrize("name", [checkpoint.MODEL, checkpoint.OPTIMIZER, checkpoint.STATE])
 @pytest.mark.parametrize("kept", [0, 40])
-def test_a_checkpoint_that_was_cut_short_is_refused_by_name(tmp_path: Path, name: str, kept: int) -> None:
-    model, adam = stepped(0)
-    folder = checkpoint.save(tmp_path / "c", model, adam, state=STATE)
-    whole = (folder / name).read_bytes()
-    (folder / name).write_bytes(whole[:kept])
-    with pytest.raises(Corrupt, match=f"{name} cannot be read: .* remove the folder .*c, and"):
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_checkpoint_that_was_cut_short_is_refused_by_name(tmp_path: Path, which: int, kept: int) -> None:
+    folder, _ = saved(tmp_path)
+    path = sorted(folder.iterdir())[which]
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(Corrupt, match=f"{path.name} cannot be read: .* remove the folder .*7, and"):
         checkpoint.restore(folder, *stepped(1))
 
 
-def test_a_checkpoint_without_its_weights_is_refused_by_name(tmp_path: Path) -> None:
-    model, adam = stepped(0)
-    folder = checkpoint.save(tmp_path / "c", model, adam, state=STATE)
-    (folder / checkpoint.MODEL).unlink()
-    with pytest.raises(Corrupt, match=r"model\.safetensors cannot be read"):
+def test_a_checkpoint_without_one_of_its_files_is_refused_by_name(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path)
+    (name, *_) = json.loads((folder / checkpoint.STATE).read_text())["files"]
+    (folder / name).unlink()
+    with pytest.raises(Corrupt, match=rf"{name} cannot be read"):
         checkpoint.load_model(folder)
+
+
+def test_a_checkpoint_that_lacks_an_array_is_refused_by_name(tmp_path: Path) -> None:
+    kept, made = Checkpoints(folder=tmp_path), stepped(0)
+    kept.save_best(made[0], state=STATE)
+    kept.wait()
+    with pytest.raises(Corrupt, match=r"exp_avg\.blocks\.0\.attention_out\.weight is in none of its files"):
+        checkpoint.restore(tmp_path / "best-00000007", *made)

@@ -44,9 +44,9 @@ def small_model() -> Transformer:
 def test_the_first_token_of_a_document_and_padding_are_never_counted() -> None:
     losses = evaluate.batch_losses(small_model(), batch(WITH_ONE, MASKED, num_tokens=24))
     assert sum(losses.tokens.values()) == len(WITH_ONE) - 1 + len(MASKED) - 1
-    assert losses.tokens["text", "infill"] == 1
-    assert losses.tokens["image", "target_1"] == 2
-    assert losses.tokens["image", "neighbor"] == 2
+    assert losses.tokens["text", "infill", 0] == 1
+    assert losses.tokens["image", "target_1", 0] == 2
+    assert losses.tokens["image", "neighbor", 0] == 2
 
 
 def test_packed_documents_cost_what_they_cost_alone() -> None:
@@ -59,8 +59,8 @@ def test_packed_documents_cost_what_they_cost_alone() -> None:
 
 def test_the_mean_over_buckets_weighs_tokens() -> None:
     losses = Losses(
-        nats={("text", "infill"): 6.0, ("image", "target_0"): 2.0},
-        tokens={("text", "infill"): 2, ("image", "target_0"): 2},
+        nats={("text", "infill", 64): 6.0, ("image", "target_0", 0): 2.0},
+        tokens={("text", "infill", 64): 2, ("image", "target_0", 0): 2},
     )
     both = losses + losses
     assert both.mean() == 2.0
@@ -73,6 +73,8 @@ def test_the_mean_over_buckets_weighs_tokens() -> None:
         "loss/text": 3.0,
         "loss/image/target_0": 1.0,
         "loss/text/infill": 3.0,
+        "loss/from/0": 1.0,
+        "loss/from/64": 3.0,
     }
 
 

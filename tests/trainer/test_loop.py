@@ -5,7 +5,6 @@ from typing import Any, Self
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import distributed
 
 from tokenizer_service import vocabulary
@@ -31,6 +30,10 @@ def documents(seed: int, num_rows: int) -> Batch:
     ids[:, 3:7] = vocabulary.from_codes(word)[:, None]
     index = np.tile(np.arange(8, dtype=np.int32), (num_rows, 1))
     return Batch.of(ids, np.zeros_like(index), index)
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 class Words:
@@ -74,6 +77,11 @@ def config(num_steps: int, **loop_values: object) -> TrainerConfig:
     )
 
 
+def timeless(metrics: Mapping[str, float]) -> Mapping[str, float]:
+    """What does not hang on the machine."""
+    return {name: value for name, value in metrics.items() if not name.startswith("speed/")}
+
+
 def train(
     folder: Path, settings: TrainerConfig, *, stream: Words | None = None
 ) -> tuple[loop.Outcome, list[Mapping[str, float]], Transformer]:
@@ -84,7 +92,7 @@ def train(
         model,
         Streams(train=stream or Words(), validation={"alone": held_out}),
         settings.recipe({"corpus": "words"}),
-        report=lambda metrics, _: reports.append(metrics),
+        report=lambda metrics: reports.append(timeless(metrics)),
         checkpoints=Checkpoints(folder=folder),
     )
     return outcome, reports, model
@@ -92,15 +100,15 @@ def train(
 
 @pytest.mark.long
 def test_a_model_learns_what_a_word_looks_like(tmp_path: Path) -> None:
-    settings = config(150, validate_every=50, checkpoint_every=150)
+    settings = config(200, validate_every=50, checkpoint_every=200)
     outcome, reports, _ = train(tmp_path, settings)
-    assert [report["step"] for report in reports] == list(range(1, 151))
+    assert [report["step"] for report in reports] == list(range(1, 201))
     assert reports[49]["alone/loss/image"] > 0.5  # of log(8) = 2.1
     assert reports[-1]["alone/loss/image"] < 0.5
-    assert outcome.best_step == 150
-    note = checkpoint.read_state(tmp_path / "best-00000150").note
+    assert outcome.best_step == 200
+    note = checkpoint.read_state(tmp_path / "best-00000200").note
     assert note["corpus"] == "words"
-    assert note["config"]["optimizer"]["num_steps"] == 150
+    assert note["config"]["optimizer"]["num_steps"] == 200
 
 
 class StopsAfter(Words):
@@ -124,12 +132,8 @@ def test_a_run_that_died_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     outcome, second, _ = train(tmp_path / "halves", config(20))
     assert second == straight[10:]
     assert outcome.step == 20
-    for name in (checkpoint.MODEL, checkpoint.OPTIMIZER):
-        one, two = (load_file(tmp_path / run / "step-00000020" / name) for run in ("straight", "halves"))
-        assert one.keys() == two.keys()
-        assert all(torch.equal(one[key], two[key]) for key in one)
-    states = [(tmp_path / run / "step-00000020" / checkpoint.STATE) for run in ("straight", "halves")]
-    assert states[0].read_text() == states[1].read_text()
+    one, two = (folder_bytes(tmp_path / run / "step-00000020") for run in ("straight", "halves"))
+    assert one == two
 
 
 def test_a_finished_run_does_nothing(tmp_path: Path) -> None:

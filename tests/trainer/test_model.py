@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
+from trainer import cross_entropy
 from trainer import model as models
 from trainer.lookup import run_lengths
 from trainer.model import ModelSection, Transformer, initialise, packed_inputs
@@ -129,19 +130,19 @@ def test_the_loss_is_the_cross_entropy_over_the_rows_that_compete(head: str) -> 
 
 def test_the_loss_and_its_gradient_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for chunk in (4096, 3):
-        monkeypatch.setattr(models, "LOSS_CHUNK", chunk)
+    for logits in (1 << 26, 200):
+        monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", logits)
         model = trained_looking()
         ids_BT = live_ids((2, 15))
-        nll = model.nll(model(alone(ids_BT[:, :-1])), ids_BT[:, 1:], torch.ones(2, 14, dtype=torch.bool))
-        nll.sum().backward()
-        found.append((nll.detach(), model.tokens.weight.grad))
+        loss, nll = model.loss(model(alone(ids_BT[:, :-1])), ids_BT[:, 1:], torch.ones(2, 14))
+        loss.backward()
+        found.append((nll, model.tokens.weight.grad))
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
     assert torch.allclose(found[0][1], found[1][1], atol=1e-4)
 
 
 def test_normalised_queries_and_keys_bound_the_attention() -> None:
-    section = SECTION.model_copy(update={"qk_norm": "on"})
+    section = SECTION.model_copy(update={"qk_norm": True})
     plain, normed = trained_looking(), trained_looking(section)
     inputs = alone(live_ids((1, 12)))
     loud = {name: weight * (100 if "qkv" in name else 1) for name, weight in normed.state_dict().items()}
