@@ -62,11 +62,21 @@ class Case:
 
 def nearest_miss(case: Case, part: Part) -> tuple[str, ...]:
     """Why no licence admits the part: what the one that fails least lacks. Empty if one admits it."""
-    found = [misses(case, record, part, case.purpose.needed) for record in candidates(case, part)]
+    return nearest(case, part)[1]
+
+
+def nearest(case: Case, part: Part) -> tuple[str, tuple[str, ...]]:
+    """The id of the licence that fails least to admit the part, and what it lacks: nothing if it admits it.
+    Where none speaks for the part, no id.
+    """
+    found = [
+        (record.license_id, misses(case, record, part, case.purpose.needed))
+        for record in candidates(case, part)
+    ]
     if found:
-        return min(found, key=len)
+        return min(found, key=lambda one: len(one[1]))
     unknown = [name for name in case.asset.license_ids if name not in case.licenses]
-    return tuple(f"license_missing:{name}" for name in unknown) or (f"no_license:{part}",)
+    return "", tuple(f"license_missing:{name}" for name in unknown) or (f"no_license:{part}",)
 
 
 def lacks(case: Case) -> dict[str, tuple[str, ...]]:

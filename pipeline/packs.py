@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from infra.artifact import Artifact
 from infra.artifact import Shard as Made
 from infra.corpus import Corpus, Version
+from infra.storage import Store
 from pipeline.blocks import Shard
 from pipeline.examples import kind_of
 from pipeline.pack import Fill
@@ -15,17 +17,25 @@ from pipeline.pack import Fill
 
 def slots(corpus: Corpus, version: Version, kind: str) -> list[Made]:
     """What was made of a kind, in the order that numbers the sequences."""
-    shards = corpus.artifact(version, "pack").shards
-    return [shard for slot, shard in sorted(shards.items()) if kind_of(slot) == kind]
+    return slots_of(corpus.artifact(version, "pack"), kind)
+
+
+def slots_of(artifact: Artifact, kind: str) -> list[Made]:
+    return [shard for slot, shard in sorted(artifact.shards.items()) if kind_of(slot) == kind]
 
 
 def listed(
     corpus: Corpus, version: Version, kind: str, *, revoked: Collection[str] = frozenset()
 ) -> list[Shard]:
     """The packed shards of a kind, where they lie; ``revoked`` uids are blanked as they are read."""
+    return placed(corpus.store, slots(corpus, version, kind), revoked=revoked)
+
+
+def placed(store: Store, found: Iterable[Made], *, revoked: Collection[str] = frozenset()) -> list[Shard]:
+    """The packed shards of what was made, in its order."""
     return [
-        Shard(store=corpus.store, name=shard.name(file), info=info, revoked=revoked)
-        for shard in slots(corpus, version, kind)
+        Shard(store=store, name=shard.name(file), info=info, revoked=revoked)
+        for shard in found
         for file, info in sorted(shard.facts["packs"].items())
     ]
 

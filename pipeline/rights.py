@@ -23,7 +23,7 @@ from pipeline.embedded import NOTHING, Extracted, signals
 from pipeline.grants import NOTICE, Case, Purpose, Uses, candidates, misses, nearest_miss
 from pipeline.revoked import Revoked
 
-__all__ = ["NOTICE", "Decision", "Purpose", "admitting", "decide", "may_be_neighbor"]
+__all__ = ["NOTICE", "Decision", "Purpose", "admitting", "decide", "forbidden", "may_be_neighbor"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,16 +105,21 @@ def _unfit(case: Case) -> Iterator[str]:
 
 def _unclear(case: Case) -> Iterator[str]:
     """The contract says yes and the file says no, or says to read on: a person looks."""
-    needed = case.purpose.needed
-    if not _prevailing(case):
-        yield from (f"embedded_prohibition:{use}" for use in sorted(needed & case.signals.denied))
-    sources = (source for use in sorted(needed) for source in case.signals.unclear.get(use, ()))
-    yield from (f"embedded_constraint:{source}" for source in dict.fromkeys(sources))
+    yield from forbidden(case)
     yield from _contradicted(case)
     if case.asset.usage_restrictions:
         yield "usage_restrictions"
     if revocation_id := case.revoked.resembles(case.asset):
         yield f"resembles_revoked:{revocation_id}"
+
+
+def forbidden(case: Case) -> Iterator[str]:
+    """What the file itself has against a use that is needed."""
+    needed = case.purpose.needed
+    if not _prevailing(case):
+        yield from (f"embedded_prohibition:{use}" for use in sorted(needed & case.signals.denied))
+    sources = (source for use in sorted(needed) for source in case.signals.unclear.get(use, ()))
+    yield from (f"embedded_constraint:{source}" for source in dict.fromkeys(sources))
 
 
 def _contradicted(case: Case) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
@@ -247,6 +248,13 @@ class Block:
             documents_D2[first_document[row] : first_document[row + 1]],
             spans_S4[first_span[row] : first_span[row + 1]],
         )
+
+    def holding(self, uid: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """For each span of an asset its row [H], and the asset's role in it [H]."""
+        spans = self.record.column(3)
+        (hits,) = np.nonzero(np.asarray(pc.equal(spans.values.field("uid"), uid), np.bool_))
+        row_H = np.searchsorted(numbers(spans.offsets, np.int32), hits, side="right") - 1
+        return row_H, numbers(spans.values.field("role"), np.uint8)[hits]
 
     def without(self, uids: Collection[str]) -> Block:
         """The block with ``<pad>`` for every token of these assets.

@@ -38,6 +38,8 @@ COMMANDS = (
     "tokenizer encode",
     "tokenizer decode",
     "train",
+    "export",
+    "models-affected",
     "sample",
     "demo",
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,9 +182,13 @@ class Checkpoints:
     has no optimiser. All ranks call :meth:`save`; the folder is on a disk that they share.
     """
 
-    def __init__(self, *, folder: Path, keep: int = 2) -> None:
+    def __init__(
+        self, *, folder: Path, keep: int = 2, before: Callable[[State], None] = lambda _: None
+    ) -> None:
+        """``before`` is called with what is about to be saved, on rank 0."""
         self.folder = folder
         self.keep = keep
+        self._before = before
         self._writing: Future[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._group: Any = None
@@ -204,6 +208,7 @@ class Checkpoints:
             return  # the same run at the same step is the same state
         aside = place.with_name(f".{place.name}.partial")
         if parallel.is_first():
+            self._before(state)
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         parallel.barrier()

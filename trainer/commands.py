@@ -18,4 +18,9 @@ def register(app: App) -> None:
     app.command("trainer.demo:demo", name="demo", help="The whole chain on a real licensed corpus.")
     app.command("trainer.training:train", name="train", help=TRAIN)
     app.command("trainer.export:export", name="export", help="Write a run's weights as safetensors.")
+    app.command(
+        "trainer.affected:models_affected",
+        name="models-affected",
+        help="Which runs saw an asset, and how often.",
+    )
     app.command("trainer.sampling:sample", name="sample", help="Draw from words, or caption a picture.")

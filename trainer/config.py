@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from infra.settings import Section
+from trainer.admission import AdmissionSection
 from trainer.loader import LoaderSection
 from trainer.loop import LoopSection, Recipe
 from trainer.model import ModelSection
@@ -29,6 +30,8 @@ does not hold four pairs; 4,224 is ours. The table's learning rates for them are
 class TrainerConfig(Section):
     """``[trainer.*]`` of the run's file."""
 
+    admission: AdmissionSection = AdmissionSection()
+    """What the run declares; licences are held against it before the first step."""
     seed: int = Field(default=0, ge=0)
     """Draws the first weights; the stream has its own."""
     model: ModelSection = ModelSection()

@@ -124,13 +124,19 @@ def _product_type(hidden: Tensor) -> torch.dtype:
 def _to_gradient(
     logits_CV: Tensor, chosen_C1: Tensor, share_C: Tensor, z_loss: float
 ) -> tuple[Tensor, Tensor]:
-    """Turn logits into the gradient of the loss by them, in place; nll and log-normaliser [C] come back."""
-    log_z_C = logits_CV.logsumexp(dim=1)
-    nll_C = log_z_C - logits_CV.gather(1, chosen_C1).squeeze(1)
-    logits_CV.sub_(log_z_C[:, None]).exp_()
-    logits_CV.mul_((share_C * (1.0 + 2.0 * z_loss * log_z_C))[:, None])
+    """Turn logits into the gradient of the loss by them, in place; nll and log-normaliser [C] come back.
+
+    Four passes over the logits, where ``logsumexp`` and a softmax take seven and memory for a copy.
+    """
+    most_C1 = logits_CV.amax(dim=1, keepdim=True)
+    logits_CV.sub_(most_C1)
+    chosen_C = logits_CV.gather(1, chosen_C1).squeeze(1)
+    total_C = logits_CV.exp_().sum(dim=1)
+    log_total_C = total_C.log()
+    log_z_C = log_total_C + most_C1.squeeze(1)
+    logits_CV.mul_((share_C * (1.0 + 2.0 * z_loss * log_z_C) / total_C)[:, None])
     logits_CV.scatter_add_(1, chosen_C1, -share_C[:, None].float())
-    return nll_C, log_z_C
+    return log_total_C - chosen_C, log_z_C
 
 
 def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:

@@ -25,13 +25,18 @@ from trainer.spans import MaskingSection
 
 RUN = "run.json"
 TOKENIZERS = ("bpe", "vq")
+NO_PART: dict[str, Any] = {
+    **dict.fromkeys(("loader", "sampler", "sources"), True),
+    "admission": {"as_of", "deletion_plans"},
+}
+"""Settings that are no part of a run's identity; its sources are told by their packs."""
 
 
 def identity(version: Version, config: TrainerConfig) -> str:
     """What a run is: the same packs, trained in the same way. Who makes its batches, and how one samples from
     it later, is no part.
     """
-    settings = config.model_dump(mode="json", exclude={"loader", "sampler", "sources"})
+    settings = config.model_dump(mode="json", exclude=NO_PART)
     return fingerprint(settings, version.artifacts["pack"], *sources.identity(config.sources))
 
 
@@ -48,6 +53,14 @@ def claim(run: Path, name: str, config: TrainerConfig, keys: Mapping[str, str]) 
         raise runs.OtherRun(f"{run} holds a run with other settings or other packs; give another --run")
     facts = {"identity": name, "config": config.model_dump(mode="json"), "tokenizers": dict(keys)}
     LocalStore(str(run)).write(RUN, pretty(facts))
+
+
+def begun(run: Path) -> str | None:
+    """As of when the folder's run was admitted, if it holds one."""
+    path = run / RUN
+    config = json.loads(path.read_text())["config"] if path.exists() else {}
+    as_of: str | None = config.get("admission", {}).get("as_of")
+    return as_of
 
 
 def settings(run: Path, options: CorpusOptions, packs: Sequence[ShardInfo] = ()) -> TrainerConfig:

@@ -13,7 +13,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -177,6 +177,21 @@ class _Run:
         self.num_worse = state.progress["num_worse"]
         self.spikes = Spikes(**state.progress["spikes"])
 
+    def check_weights(self) -> None:
+        """A checkpoint of weights that are no numbers would push a good one out."""
+        wrong = sum(
+            (
+                weight.isfinite().logical_not().sum()
+                for weight in map(parallel.local, self.model.parameters())
+            ),
+            torch.zeros((), dtype=torch.int64, device=self.device),
+        )
+        if found := int(parallel.total(wrong)):
+            raise FloatingPointError(
+                f"step {self.step}: {found} weights are no numbers, so no checkpoint was written; go on from "
+                "the last with `pardalis train --resume` and a lower trainer.optimizer.learning_rate"
+            )
+
     def state(self) -> State:
         return State(
             step=self.step,
@@ -203,22 +218,24 @@ class _Run:
             batches = [next(self.streams.train) for _ in range(self.recipe.loop.accumulation)]
         batches = [batch.to(self.device) for batch in batches]
         counted = [cm3.counted(batch, self.recipe.masking) for batch in batches]
-        num_tokens = parallel.total(sum((one.sum() for one in counted), torch.zeros((), device=self.device)))
+        found = sum((one.sum() for one in counted), torch.zeros((), device=self.device))
+        num_tokens = parallel.total(found)
         nlls = self._backward(batches, counted, num_tokens)
-        loss = (parallel.total(torch.stack([nll.sum() for nll in nlls]).sum()) / num_tokens).item()
+        tokens = num_tokens.item()
+        loss = parallel.total(torch.stack([nll.sum() for nll in nlls]).sum()).item() / max(tokens, 1)
         self._check(loss)
-        found = {"loss": loss, "tokens": num_tokens.item(), **self._update(loss)}
+        numbers = {"loss": loss, "tokens": tokens, **self._update(loss, tokens)}
         self.step += 1
-        self.meter.trained(found["tokens"])
+        self.meter.trained(tokens)
         self.masks += sum((batch.masks for batch in batches), Counts())
         if told:
-            found |= self._told(batches, nlls, counted)
-        return found
+            numbers |= self._told(batches, nlls, counted)
+        return numbers
 
     def _backward(self, batches: list[Batch], counted: list[Tensor], num_tokens: Tensor) -> list[Tensor]:
         """Gradients of the step's loss; the nats of each batch's targets come back."""
         # Those who deal a model average over ranks; we want the sum.
-        share = parallel.world_size() / num_tokens
+        share = parallel.world_size() / num_tokens.clamp(min=1)
         self.model.train()
         nlls = []
         for number, (batch, counted_BT) in enumerate(zip(batches, counted, strict=True)):
@@ -236,16 +253,26 @@ class _Run:
                 "trainer.optimizer.learning_rate or trainer.loop.dtype = 'float32'"
             )
 
-    def _update(self, loss: float) -> dict[str, float]:
-        section = self.recipe.optimizer
-        skip, self.spikes = self.spikes.judged(loss, section, step=self.step)
-        if skip:
-            self.optimizer.zero_grad()
-            return {"skipped": self.spikes.skipped}
-        norm = optimizers.update(self.optimizer, section, step=self.step)
+    def _update(self, loss: float, tokens: float) -> dict[str, float]:
+        """A step changes no weight if its loss is a spike, its gradient no number, or all its documents were
+        taken back.
+        """
+        section, spikes = self.recipe.optimizer, self.spikes
+        norm = optimizers.clip(self.optimizer, section)
+        if not tokens:
+            self.spikes = replace(spikes, skipped=spikes.skipped + 1)
+        elif spikes.is_spike(loss, section, step=self.step):
+            why = f"the loss is {loss:.3f} and was {spikes.mean:.3f}"
+            self.spikes = spikes.past(section, step=self.step, why=why)
+        elif not math.isfinite(norm):
+            self.spikes = spikes.past(section, step=self.step, why=f"the gradient's norm is {norm}")
+        else:
+            optimizers.update(self.optimizer, section, step=self.step)
+            self.spikes = spikes.after(loss)
+        self.optimizer.zero_grad()
         return {
             "gradient_norm": norm,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": optimizers.learning_rate(section, self.step),
             "skipped": self.spikes.skipped,
         }
 
@@ -371,6 +398,7 @@ def _step(run: _Run, *, report: Report, checkpoints: Checkpoints) -> None:
         if run.best_step == run.step:
             checkpoints.save_best(run.model, state=run.state())
     if run.finished or run.step % section.checkpoint_every == 0:
+        run.check_weights()
         checkpoints.save(run.model, run.optimizer, state=run.state())
     if told:
         report({"step": run.step, **metrics})

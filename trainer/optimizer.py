@@ -87,42 +87,46 @@ def learning_rate(section: OptimizerSection, step: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spikes:
-    """The running mean of the loss, and how many steps in a row lay above it. Equal on all ranks."""
+    """The running mean of the loss, and the steps that changed no weight. Equal on all ranks."""
 
     mean: float | None = None
     in_a_row: int = 0
     skipped: int = 0
     """In all."""
 
-    def judged(self, loss: float, section: OptimizerSection, *, step: int) -> tuple[bool, Spikes]:
-        """Whether a step with this loss is skipped, and what is known afterwards.
+    def is_spike(self, loss: float, section: OptimizerSection, *, step: int) -> bool:
+        """Nothing is one in the warm-up, whose losses fall fast."""
+        if self.mean is None or section.spike_ratio is None or step < section.warmup_steps:
+            return False
+        return loss > section.spike_ratio * self.mean
 
-        Nothing is skipped in the warm-up, whose losses fall fast. A mean over 50 steps, as metaseq keeps one.
-        Raises FloatingPointError where the run has diverged.
-        """
-        above = self.mean is not None and section.spike_ratio is not None and step >= section.warmup_steps
-        if above and loss > section.spike_ratio * self.mean:  # type: ignore[operator]  # neither is None
-            found = replace(self, in_a_row=self.in_a_row + 1, skipped=self.skipped + 1)
-            if found.in_a_row > section.most_skipped:
-                raise FloatingPointError(
-                    f"step {step + 1}: the loss is {loss:.3f} and was {self.mean:.3f}; {self.in_a_row} steps "
-                    "in a row were skipped; go on from the last checkpoint with a lower "
-                    "trainer.optimizer.learning_rate"
-                )
-            return True, found
+    def after(self, loss: float) -> Spikes:
+        """An update. The mean is that of about 50 steps, as metaseq keeps one."""
         mean = loss if self.mean is None else self.mean + SPIKE_SHARE * (loss - self.mean)
-        return False, replace(self, mean=mean, in_a_row=0)
+        return replace(self, mean=mean, in_a_row=0)
+
+    def past(self, section: OptimizerSection, *, step: int, why: str) -> Spikes:
+        """A step that was skipped. Raises FloatingPointError where the run has diverged."""
+        if self.in_a_row >= section.most_skipped:
+            raise FloatingPointError(
+                f"step {step + 1}: {why}, and {self.in_a_row} steps before it were skipped too; go on from "
+                "the last checkpoint with a lower trainer.optimizer.learning_rate"
+            )
+        return replace(self, in_a_row=self.in_a_row + 1, skipped=self.skipped + 1)
 
 
 SPIKE_SHARE = 0.02
 
 
-def update(optimizer: torch.optim.AdamW, section: OptimizerSection, *, step: int) -> float:
-    """Clip the gradients, take one step and drop them. Returns their norm before clipping."""
+def clip(optimizer: torch.optim.AdamW, section: OptimizerSection) -> float:
+    """Shorten the gradients to ``clip_norm``; their norm before comes back."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = parallel.full(nn.utils.clip_grad_norm_(weights, section.clip_norm)).item()
+    return parallel.full(nn.utils.clip_grad_norm_(weights, section.clip_norm)).item()
+
+
+def update(optimizer: torch.optim.AdamW, section: OptimizerSection, *, step: int) -> None:
+    """Take one step along the gradients and drop them."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(section, step)
     optimizer.step()
     optimizer.zero_grad()
-    return norm

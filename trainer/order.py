@@ -54,6 +54,7 @@ class EpochOrder:
         self._window_blocks = section.window_blocks
         num_lanes = min(section.lanes, len(block_rows))
         blocks = permutation(derive(key, 0), len(block_rows))
+        self._blocks = blocks
         self._lanes = [blocks[lane::num_lanes] for lane in range(num_lanes)]
         self._turns = _Turns(np.array([block_rows[lane].sum() for lane in self._lanes]))
         self._ends = [self._window_ends(lane) for lane in self._lanes]
@@ -81,6 +82,21 @@ class EpochOrder:
             for place in left[np.unique(lane_P[left], return_index=True)[1]].tolist():
                 self._open(int(lane_P[place]), int(index_P[place]))
         return found_P
+
+    def positions(self, sequence_P: Ints) -> Ints:
+        """The inverse of :meth:`sequences`: where each of them stands in the epoch."""
+        block_P = np.searchsorted(self._first_row, sequence_P, side="right") - 1
+        dealt_P, lane_P = np.divmod(np.argsort(self._blocks)[block_P], len(self._lanes))
+        window_P = dealt_P // self._window_blocks
+        index_P = np.empty_like(sequence_P)
+        for lane, window in np.unique(np.stack((lane_P, window_P), axis=1), axis=0).tolist():
+            here = (lane_P == lane) & (window_P == window)
+            self._open(lane, int(self._ends[lane][window]) - 1)
+            first, upto = self._from_L[lane], self._upto_L[lane]
+            rows = self._window_LR[lane, : upto - first]
+            by_row = np.argsort(rows)
+            index_P[here] = first + by_row[np.searchsorted(rows, sequence_P[here], sorter=by_row)]
+        return self._turns.of(lane_P, index_P)
 
     def _open(self, lane: int, index: int) -> None:
         """Shuffle the window of a lane that holds row ``index``."""
@@ -111,6 +127,18 @@ class _Turns:
             round_, turn = np.divmod(position_P[here] - self._start[level], len(lanes))
             lane_P[here], index_P[here] = lanes[turn], self._levels[level] + round_
         return lane_P, index_P
+
+    def of(self, lane_P: Ints, index_P: Ints) -> Ints:
+        """The inverse of :meth:`at`."""
+        level_P = np.searchsorted(self._levels, index_P, side="right") - 1
+        position_P = np.empty_like(index_P)
+        for level in np.unique(level_P):
+            here = level_P == level
+            lanes = self._open[level]
+            rounds = index_P[here] - self._levels[level]
+            turns = np.searchsorted(lanes, lane_P[here])
+            position_P[here] = self._start[level] + rounds * len(lanes) + turns
+        return position_P
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,6 +140,11 @@ def adding_up(objective: nn.Module, *, last: bool) -> AbstractContextManager[Non
     return nullcontext()
 
 
+def local(value: Tensor) -> Tensor:
+    """The part that this rank holds."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def full(value: Tensor) -> Tensor:
     """A number that ranks hold together."""
     return value.full_tensor() if isinstance(value, DTensor) else value

@@ -1,7 +1,8 @@
 """The packs that a run reads: of its own corpus, and of others mixed in by weight.
 
 Instruction data joins pre-training as a corpus of its own, built with the same tokenizers. The surprising
-rule: what is revoked is asked of each corpus by itself, when the run begins or goes on, by its own purpose.
+rule: what is revoked is asked of each corpus by itself, when the run begins or goes on, by its own purpose
+and what the run declares.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from infra.corpus import Corpus, Version
 from infra.settings import Section
 from infra.storage import Store
 from infra.telemetry import say
-from pipeline import packs, refused
+from pipeline import deciding, packs, refused
 from pipeline.split import TRAIN
+from trainer.admission import AdmissionSection, Read
 from trainer.order import MAIN
 from trainer.stream import Mixed
 
@@ -33,8 +35,9 @@ class SourceSection(Section):
 
 
 Sections = Mapping[str, SourceSection]
-Opened = Mapping[str, tuple[Corpus, Version]]
-"""By source, what it reads."""
+Opened = Read
+OWN = AdmissionSection()
+"""The purposes that the corpora were decided for."""
 
 
 def pinned(sections: Sections) -> dict[str, SourceSection]:
@@ -61,9 +64,11 @@ def mixed(read: Opened, sections: Sections, revoked: Mapping[str, Collection[str
     }
 
 
-def taken_back(read: Opened) -> dict[str, frozenset[str]]:
-    """What may not be trained on now, by source; says how much that is."""
-    found = {name: refused.uids(*one) for name, one in read.items()}
+def taken_back(read: Opened, declared: AdmissionSection = OWN) -> dict[str, frozenset[str]]:
+    """What may not be trained on now for what the run declares, by source; says how much that is."""
+    found = {
+        name: refused.uids(*one, declared.purpose(deciding.purpose_of(*one))) for name, one in read.items()
+    }
     for name, (corpus, version) in read.items():
         if found[name]:
             say(

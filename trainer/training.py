@@ -22,14 +22,14 @@ from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore, Store
 from infra.telemetry import Log
-from pipeline import packs, reading
+from pipeline import jobs, packs, reading
 from pipeline.blocks import Shard
 from pipeline.examples import KINDS
 from pipeline.shards import ShardInfo
 from pipeline.split import TRAIN
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
-from trainer import budget, curves, export, loop, parallel, sources, stream
+from trainer import admission, budget, curves, export, loop, parallel, seen, sources, stream
 from trainer import folder as folders
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.cm3 import Batch
@@ -89,7 +89,13 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
     version = corpus.version(plan.version)
     # Dropout, where the model has any: of each rank its own.
     torch.manual_seed(plan.config.seed + parallel.rank())
-    checkpoints = Checkpoints(folder=Path(plan.folder), keep=plan.config.loop.keep_checkpoints)
+    read = sources.opened(corpus, version, plan.config.sources)
+    name = folders.identity(version, plan.config)
+    checkpoints = Checkpoints(
+        folder=Path(plan.folder),
+        keep=plan.config.loop.keep_checkpoints,
+        before=lambda state: seen.saw(read, name, state.stream),
+    )
     found = streams(corpus, version, plan.config, parallel.device())
     with contextlib.closing(found.train):
         return loop.fit(
@@ -104,7 +110,7 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
 def streams(corpus: Corpus, version: Version, config: TrainerConfig, device: torch.device) -> Streams:
     """Give this rank its share of the training packs, and held-out targets with neighbors and without."""
     read = sources.opened(corpus, version, config.sources)
-    revoked = sources.taken_back(read)
+    revoked = sources.taken_back(read, config.admission)
     mixed = sources.mixed(read, config.sources, revoked)
     stream.check_room([shard.info for one in mixed.values() for shard in one.shards], config.masking)
     train = PackedStream(
@@ -257,10 +263,15 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
 ) -> dict[str, Any]:
     """Train, or go on, or find that it is done; the summary says where the best checkpoint is."""
     ranks = parallel.world_size() if engine.engine == "inline" else workers
+    now = parallel.told_by_first(jobs.instant(None))
+    admitted = admission.pinned(config.admission, folders.begun(folder), now)
+    config = config.model_copy(update={"admission": admitted})
     read = sources.opened(corpus, version, config.sources)
+    admission.check(read, config.admission, now=now)
     listed = stream.check_packs(sources.mixed(read, config.sources, revoked={}))
     folders.check(config, [shard.info for shard in listed], ranks=ranks)
-    name, facts = folders.identity(version, config), {"config": config.model_dump(mode="json")}
+    name = folders.identity(version, config)
+    facts = {"config": config.model_dump(mode="json"), "folder": str(folder.absolute())}
     if parallel.is_first():
         folders.claim(folder, name, config, folders.tokenizers(corpus, version))
         for one in read.values():

@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import distributed
 
 from tokenizer_service import vocabulary
@@ -32,8 +33,9 @@ def documents(seed: int, num_rows: int) -> Batch:
     return Batch.of(ids, np.zeros_like(index), index)
 
 
-def folder_bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def arrays(folder: Path) -> dict[str, torch.Tensor]:
+    files = sorted(folder.glob("*.safetensors"))
+    return {name: array for path in files for name, array in load_file(path).items()}
 
 
 class Words:
@@ -132,8 +134,11 @@ def test_a_run_that_died_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     outcome, second, _ = train(tmp_path / "halves", config(20))
     assert second == straight[10:]
     assert outcome.step == 20
-    one, two = (folder_bytes(tmp_path / run / "step-00000020") for run in ("straight", "halves"))
-    assert one == two
+    one, two = (arrays(tmp_path / run / "step-00000020") for run in ("straight", "halves"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    states = [tmp_path / run / "step-00000020" / checkpoint.STATE for run in ("straight", "halves")]
+    assert states[0].read_text() == states[1].read_text()
 
 
 def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
@@ -215,3 +220,54 @@ def test_a_named_shape_has_the_size_of_its_name(name: str, millions: int) -> Non
     with torch.device("meta"):
         model = Transformer(SHAPES[name], Live(num_text=vocabulary.MAX_TEXT, num_codes=vocabulary.MAX_CODES))
     assert sum(weight.numel() for weight in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    train(tmp_path, config(10))
+    good = arrays(tmp_path / "step-00000010")
+    wild = config(20, checkpoint_every=1)
+    wild = wild.model_copy(
+        update={"optimizer": wild.optimizer.model_copy(update={"learning_rate": 1e39, "spike_ratio": None})}
+    )
+    with pytest.raises(FloatingPointError, match=r"step 11: \d+ weights are no numbers, so no checkpoint"):
+        train(tmp_path, wild)
+    seldom = wild.model_copy(update={"loop": wild.loop.model_copy(update={"checkpoint_every": 50})})
+    with pytest.raises(FloatingPointError, match=r"step 12: the loss is nan; .*go on from it with"):
+        train(tmp_path, seldom)
+    latest = Checkpoints(folder=tmp_path).latest()
+    assert latest == tmp_path / "step-00000010"
+    assert all(torch.equal(good[name], array) for name, array in arrays(latest).items())
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_step_whose_documents_were_all_taken_back_changes_nothing(tmp_path: Path) -> None:
+    class Blank(Words):
+        """Of each two batches the second has no document left."""
+
+        def __next__(self) -> Batch:
+            batch = super().__next__()
+            if self.at % 2:
+                return batch
+            return Batch(batch.ids_BT, torch.full_like(batch.documents_BT, -1), batch.positions_BT)
+
+    _, reports, model = train(tmp_path, config(6), stream=Blank())
+    assert [report["tokens"] for report in reports] == [28, 0, 28, 0, 28, 0]
+    assert [report["skipped"] for report in reports] == [0, 1, 1, 2, 2, 3]
+    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
+    state = checkpoint.read_state(tmp_path / "step-00000005")
+    assert state.progress["updates"] == 3
+
+
+@pytest.mark.parametrize("words", [{"recompute": "blocks"}, {"threads": 2}])
+def test_how_a_step_is_computed_changes_no_number_much(tmp_path: Path, words: dict[str, object]) -> None:
+    _, plain, _ = train(tmp_path / "a", config(4))
+    _, other, _ = train(tmp_path / "b", config(4, **words))
+    assert [r["loss"] for r in other] == pytest.approx([r["loss"] for r in plain], rel=1e-4)
+
+
+def test_losses_are_told_by_modality_place_and_distance(tmp_path: Path) -> None:
+    _, reports, _ = train(tmp_path, config(3))
+    told = {"loss/text", "loss/image", "loss/special", "loss/image/target_0", "loss/from/0"}
+    assert told <= reports[-1].keys()
+    weighed = 4 * reports[-1]["loss/image"] + reports[-1]["loss/text"] + 2 * reports[-1]["loss/special"]
+    assert weighed / 7 == pytest.approx(reports[-1]["loss"], rel=1e-5)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from tokenizer_service.vocabulary import Live
 from trainer import optimizer as optimizers
 from trainer.model import ModelSection, Transformer, initialise
-from trainer.optimizer import OptimizerSection, learning_rate
+from trainer.optimizer import OptimizerSection, Spikes, learning_rate
 
 
 @given(
@@ -60,8 +60,33 @@ def test_an_update_clips_the_gradient_reports_its_length_and_drops_it() -> None:
     for weight in model.parameters():
         weight.grad = torch.ones_like(weight)
     count = sum(weight.numel() for weight in model.parameters())
-    norm = optimizers.update(optimizer, section, step=0)
+    norm = optimizers.clip(optimizer, section)
+    optimizers.update(optimizer, section, step=0)
     assert norm == pytest.approx(count**0.5, rel=1e-4)
     assert all(weight.grad is None for weight in model.parameters())
     first_moment = optimizer.state[model.tokens.weight]["exp_avg"]
     assert first_moment.max().item() == pytest.approx(0.1 * count**-0.5, rel=1e-3)
+
+
+def test_a_spike_is_far_above_the_mean_once_the_warmup_is_over() -> None:
+    section = OptimizerSection(num_steps=100, warmup_steps=2, spike_ratio=2.0)
+    spikes = Spikes().after(9.0).after(4.0)
+    assert spikes.mean == pytest.approx(8.9)
+    assert not spikes.is_spike(30.0, section, step=1)
+    assert spikes.is_spike(17.9, section, step=2)
+    assert not spikes.is_spike(17.7, section, step=2)
+    assert not spikes.is_spike(99.0, section.model_copy(update={"spike_ratio": None}), step=2)
+    skipped = spikes.past(section, step=2, why="")
+    assert (skipped.mean, skipped.skipped, skipped.in_a_row) == (spikes.mean, 1, 1)
+    assert (skipped.after(4.0).skipped, skipped.after(4.0).in_a_row) == (1, 0)
+
+
+def test_a_run_that_only_skips_has_diverged() -> None:
+    section = OptimizerSection(num_steps=100, warmup_steps=0, most_skipped=3)
+    spikes = Spikes().after(1.0)
+    for step in range(3):
+        spikes = spikes.past(section, step=step, why="the loss is 5")
+    with pytest.raises(
+        FloatingPointError, match="step 4: the loss is 5, and 3 steps before it were skipped too"
+    ):
+        spikes.past(section, step=3, why="the loss is 5")
