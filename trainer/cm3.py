@@ -166,13 +166,17 @@ def _runs(layout: Layout, spans: Spans, moves: _Moves) -> Iterator[tuple[int, in
 
 
 def _numbered(layout: Layout, moves: _Moves, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Documents and positions of the rotated rows, flat."""
-    documents, positions = np.full(size, -1, np.int32), np.zeros(size, np.int32)
-    count = np.arange(moves.grown_D.max(initial=0), dtype=np.int32)
-    columns = (moves.target_D.tolist(), moves.grown_D.tolist(), layout.ordinal_D.tolist())
-    for target, length, ordinal in zip(*columns, strict=True):
-        documents[target : target + length] = ordinal
-        positions[target : target + length] = count[:length]
+    """Documents and positions of the rotated rows, flat: runs of documents, and of the padding behind them."""
+    end_D = moves.target_D + moves.grown_D
+    gap_D = np.append(moves.target_D[1:], size) - end_D
+    lead = np.append(moves.target_D[:1], size)[:1]
+    length_R = np.append(lead, np.stack((moves.grown_D, gap_D), axis=1).ravel())
+    number_R = np.full(len(length_R), -1, np.int32)
+    number_R[1::2] = layout.ordinal_D
+    start_R = (np.cumsum(length_R) - length_R).astype(np.int32)
+    documents = np.repeat(number_R, length_R)
+    positions = np.arange(size, dtype=np.int32) - np.repeat(start_R, length_R)
+    positions[documents < 0] = 0
     return documents, positions
 
 

@@ -163,7 +163,7 @@ def _uniform_spans(layout: Layout, keys_D: Keys, num_D: Ints) -> Found:
     document_C = np.repeat(np.arange(len(num_D)), num_D**2)
     start_C, stop_C = _ends(layout, document_C, keys_D[document_C], ordinals(document_C))
     start_C, stop_C = _clip(layout, document_C, start_C, stop_C)
-    kept_C = _first_disjoint(document_C, num_D, start_C=start_C, stop_C=stop_C)
+    kept_C = _first_disjoint(num_D, start_C=start_C, stop_C=stop_C)
     return document_C[kept_C], start_C[kept_C], (stop_C - start_C)[kept_C]
 
 
@@ -196,22 +196,24 @@ def _clip(layout: Layout, document_C: Ints, start_C: Ints, stop_C: Ints) -> tupl
     return start_C, np.minimum(stop_C, segment_stop_S[segment_C])
 
 
-def _first_disjoint(document_C: Ints, num_D: Ints, *, start_C: Ints, stop_C: Ints) -> NDArray[np.bool_]:
-    """Greedily in order of the candidates, one of each document at a time."""
-    kept_C = np.zeros(len(document_C), np.bool_)
-    left_D = num_D.copy()
-    taken_start_DN = np.full((len(num_D), int(num_D.max(initial=0))), np.iinfo(np.int64).max)
-    taken_stop_DN = np.zeros_like(taken_start_DN)
-    pending = np.flatnonzero(stop_C > start_C)
-    while len(pending):
-        first = np.diff(document_C[pending], prepend=-1) > 0
-        c, d = pending[first], document_C[pending[first]]
-        clash = (start_C[c, None] < taken_stop_DN[d]) & (stop_C[c, None] > taken_start_DN[d])
-        c, d = c[~clash.any(axis=1)], d[~clash.any(axis=1)]
-        left_D[d] -= 1
-        taken_start_DN[d, left_D[d]], taken_stop_DN[d, left_D[d]] = start_C[c], stop_C[c]
-        kept_C[c] = True
-        pending = pending[~first & (left_D[document_C[pending]] > 0)]
+def _first_disjoint(num_D: Ints, *, start_C: Ints, stop_C: Ints) -> NDArray[np.bool_]:
+    """Greedily in order of the candidates. Only where there may be several is there anything to compare: a
+    quarter of the documents, of which so few lie in a batch that a loop is faster than arrays.
+    """
+    kept_C = stop_C > start_C
+    first_D = np.cumsum(num_D**2) - num_D**2
+    crowded = np.flatnonzero(num_D > 1)
+    for number, first in zip(num_D[crowded].tolist(), first_D[crowded].tolist(), strict=True):
+        here = slice(first, first + number**2)
+        taken: list[tuple[int, int]] = []
+        for place, (start, stop) in enumerate(
+            zip(start_C[here].tolist(), stop_C[here].tolist(), strict=True)
+        ):
+            free = start < stop and all(stop <= other or end <= start for other, end in taken)
+            if free and len(taken) < number:
+                taken.append((start, stop))
+            else:
+                kept_C[first + place] = False
     return kept_C
 
 
