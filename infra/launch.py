@@ -16,7 +16,7 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import TrainingFailedError
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra.ending import origin
 
@@ -24,6 +24,8 @@ RECORDS = "ray-train"
 """Ray's own records of a run, within the run's folder, where no other run's can be; never a checkpoint."""
 REFUSED = "refused.json"
 """What a rank's code of ours refused, while the group that it ended is told."""
+BACKENDS = "cpu:gloo,cuda:nccl"
+"""gloo too where there are GPUs: checkpoints are agreed on and written from the CPU."""
 RESTARTS = 3
 """Times that a group may start again."""
 Run = Callable[[dict[str, Any]], None]
@@ -50,6 +52,7 @@ def launch(run: Run, config: dict[str, Any], *, folder: Path, workers: int, cpus
             use_gpu=bool(gpus),
             resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
         ),
+        torch_config=TorchConfig(backend=BACKENDS if gpus else "gloo"),
         run_config=ray.train.RunConfig(
             name=RECORDS,
             storage_path=str(folder),

@@ -166,7 +166,7 @@ def _runs(layout: Layout, spans: Spans, moves: _Moves) -> Iterator[tuple[int, in
 
 
 def _numbered(layout: Layout, moves: _Moves, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Documents and positions of the rotated rows, flat: runs of documents, and of the padding behind them."""
+    """Documents and positions of the rotated rows, flat: runs of documents, with the padding behind each."""
     end_D = moves.target_D + moves.grown_D
     gap_D = np.append(moves.target_D[1:], size) - end_D
     lead = np.append(moves.target_D[:1], size)[:1]

@@ -1,4 +1,4 @@
-"""Compose the trainer's sections, and name the shapes of the paper's models (arXiv 2309.02591, Table 3)."""
+"""Compose the trainer's sections. The paper's models, and smaller ones, are in ``infra/configs``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,6 @@ from trainer.order import StreamSection
 from trainer.sampler import SamplerSection
 from trainer.sources import SourceSection
 from trainer.spans import MaskingSection
-
-SHAPES = {
-    "20m": ModelSection(num_layers=6, width=512, num_heads=8),
-    "125m": ModelSection(num_layers=12, width=768, num_heads=12),
-    "350m": ModelSection(num_layers=24, width=1024, num_heads=16, context=4224),
-    "760m": ModelSection(num_layers=24, width=1536, num_heads=16, context=4224),
-    "7b": ModelSection(num_layers=32, width=4096, num_heads=32, context=4224),
-}
-"""Table 3 gives layers and width of the last three; heads are metaseq's. The paper's sequence of 4,096 tokens
-does not hold four pairs; 4,224 is ours. The table's learning rates for them are 6e-4, 5e-4 and 1.2e-4, with
-1,500 steps of warm-up and 8 Mi tokens an update."""
 
 
 class TrainerConfig(Section):

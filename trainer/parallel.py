@@ -19,10 +19,10 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from infra.launch import BACKENDS
+
 T = TypeVar("T")
 Strategy = Literal["ddp", "fsdp"]
-BACKEND = "cpu:gloo,cuda:nccl"
-"""gloo too where there are GPUs: checkpoints are agreed on and written from the CPU."""
 TIMEOUT = timedelta(minutes=10)
 """A rank that is gone ends the others after so long."""
 
@@ -42,7 +42,7 @@ def joined() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group(BACKEND, timeout=TIMEOUT)
+        distributed.init_process_group(BACKENDS, timeout=TIMEOUT)
     else:
         distributed.init_process_group("gloo", timeout=TIMEOUT)
     try:

@@ -141,11 +141,12 @@ def unmasked(shards: list[Shard], config: TrainerConfig) -> Iterable[Batch]:
 
 def on_a_rank(config: dict[str, Any]) -> None:
     """What Ray Train runs in every worker of the group."""
-    tell = reporter(Path(config["folder"]))
+    tell, watch = reporter(Path(config["folder"])), config["config"]["loop"]["watch"]
 
     def report(metrics: Mapping[str, float]) -> None:
         tell(metrics)
-        loop.to_ray(metrics)
+        if watch in metrics:  # all ranks wait until Ray has heard it, up to a second
+            loop.to_ray(metrics)
 
     execute(config, report=report)
 

@@ -3,7 +3,7 @@
 6 layers of width 512 with 8 heads, the whole vocabulary of 65,536 ids, two rows of 1,024 tokens, AdamW, two
 threads. ``equal work``: a row is one document and all ids compete for every token, as for the peers. ``as it
 is used``: four documents a row, and image ids compete for image tokens alone. Programs take turns, ROUNDS
-times, each a step to warm up and STEPS that count; rates are medians, ratios those of the rounds' medians.
+times, each a step to warm up and STEPS that count; rates and ratios are medians over the rounds.
 
 ``masks`` is the rate of the CM3 objective on a core, ``run`` the share of a run that waits for data.
 """
@@ -29,11 +29,18 @@ ROUNDS, STEPS = 3, 2
 SHAPE = {"layers": 6, "width": 512, "heads": 8, "context": 1024, "vocabulary": vocabulary.SIZE}
 ROWS, THREADS = 2, 2
 PLAIN, OPT = "nanoGPT in plain PyTorch", "transformers' OPT"
+COMPILED = "nanoGPT, compiled"
 EQUAL = {"variant": "paper", "head": "flat", "documents": 1, "engine": "eager"}
 OURS = {
     "equal work": EQUAL,
-    "modern, equal work": {**EQUAL, "variant": "modern"},
     "as it is used": {**EQUAL, "head": "by_modality", "documents": 4},
+    "equal work, compiled": {**EQUAL, "engine": "compile"},
+    "modern, as it is used, compiled": {
+        "variant": "modern",
+        "head": "by_modality",
+        "documents": 4,
+        "engine": "compile",
+    },
 }
 MASKS = {
     "four pairs at f8": {"rows": 256, "a_row": 1, "pairs": 4, "image": 1024},
@@ -82,21 +89,23 @@ def compared(home: Path, ids: Path, dtype: str) -> dict[str, Any]:
         given = {"shape": SHAPE, "dtype": dtype, "threads": THREADS, "ids": str(ids)}
         one = {name: rate(ours("step", {**given, **how})) for name, how in OURS.items()}
         one[PLAIN] = rate(peer(sys.executable, "gpt", ids, dtype))
+        one[COMPILED] = rate(peer(sys.executable, "gpt", ids, dtype, "--compile"))
         one[OPT] = rate(peer(theirs(home), "opt", ids, dtype))
         rounds.append(one)
-    best = [max(one[PLAIN], one[OPT]) for one in rounds]
     return {
         "tokens_per_s": {
             name: round(statistics.median(one[name] for one in rounds), 1) for name in rounds[0]
         },
-        "over the faster peer": {
-            name: round(
-                statistics.median(one[name] / fast for one, fast in zip(rounds, best, strict=True)), 3
-            )
-            for name in OURS
-        },
-        "rounds": [round(one["equal work"] / fast, 3) for one, fast in zip(rounds, best, strict=True)],
+        "over the faster peer": {name: over(rounds, name, PLAIN, OPT) for name in OURS},
+        "compiled over compiled": over(rounds, "equal work, compiled", COMPILED),
+        "rounds": [round(one["equal work"] / max(one[PLAIN], one[OPT]), 3) for one in rounds],
     }
+
+
+def over(rounds: list[dict[str, float]], name: str, *peers: str) -> float:
+    """Median of the rounds' ratios to the fastest of some peers."""
+    ratios = [one[name] / max(one[peer] for peer in peers) for one in rounds]
+    return round(statistics.median(ratios), 3)
 
 
 def rate(steps: list[dict[str, float]]) -> float:
@@ -108,19 +117,9 @@ def ours(name: str, given: dict[str, Any]) -> Any:
     return told_by(sys.executable, "-m", "tests.benchmarks.training_step", name, json.dumps(given))
 
 
-def peer(python: str, name: str, ids: Path, dtype: str) -> Any:
-    words = [
-        name,
-        "--ids",
-        str(ids),
-        "--shape",
-        json.dumps(SHAPE),
-        "--dtype",
-        dtype,
-        "--threads",
-        str(THREADS),
-    ]
-    return told_by(python, peer_gpt.__file__, *words)
+def peer(python: str, name: str, ids: Path, dtype: str, *more: str) -> Any:
+    shape = ["--shape", json.dumps(SHAPE), "--dtype", dtype, "--threads", str(THREADS)]
+    return told_by(python, peer_gpt.__file__, name, "--ids", str(ids), *shape, *more)
 
 
 def told_by(*words: str) -> Any:

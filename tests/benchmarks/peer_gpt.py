@@ -79,7 +79,7 @@ def opt(shape: dict[str, int]) -> tuple[nn.Module, Loss]:
     return model, lambda ids_BT: model(input_ids=ids_BT[:, :-1], labels=ids_BT[:, :-1]).loss
 
 
-def trained(model: nn.Module, loss_of: Loss, ids_SBT: Tensor, dtype: str) -> list[dict[str, float]]:
+def trained(model: nn.Module, loss_of: Loss, ids_SBT: Tensor, *, dtype: str) -> list[dict[str, float]]:
     """A step of AdamW for each batch: seconds by the wall and of the CPU, and the loss."""
     model.train()
     adam = torch.optim.AdamW(model.parameters(), lr=6e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
@@ -104,12 +104,16 @@ def main() -> None:
     parser.add_argument("--ids", required=True, help="a tensor [steps, B, T + 1] of ids, saved by torch")
     parser.add_argument("--shape", required=True, type=json.loads)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     model, loss_of = {"gpt": gpt, "opt": opt}[given.name](given.shape)
-    print(json.dumps(trained(model, loss_of, torch.load(given.ids), given.dtype)))  # noqa: T201  # its answer
+    if given.compile:
+        loss_of = torch.compile(loss_of)
+    steps = trained(model, loss_of, torch.load(given.ids), dtype=given.dtype)
+    print(json.dumps(steps))  # noqa: T201  # its answer
 
 
 if __name__ == "__main__":

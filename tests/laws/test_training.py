@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +35,8 @@ from .conftest import TINY, Deliveries, sample
 pytestmark = [pytest.mark.plan, pytest.mark.timeout(300)]
 
 TRAINER = """
+[trainer.admission]
+as_of = "2026-06-01T00:00:00Z"
 [trainer.model]
 num_layers = 2
 width = 32
@@ -216,6 +220,71 @@ def test_a_missing_shard_is_one_clear_error_and_the_last_checkpoint_is_whole(
         path.write_bytes(held)
     again = arrays_at(tmp_path / "run" / "step-00000040")
     assert all(torch.equal(array, again[name]) for name, array in good.items())
+
+
+def test_a_checkpoint_that_finds_no_room_is_one_clear_error_and_the_last_one_is_whole(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files of the process may have 100 kB: enough for the journal, not for the weights."""
+    folder, short = tmp_path / "run", ["--set", "trainer.optimizer.num_steps = 40"]
+    words = ["train", "--run", str(folder), *corpus, *short, "--engine", "inline"]
+    assert run(words) == 0
+    shutil.rmtree(folder / "step-00000040")
+    good = arrays_at(folder / "step-00000020")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    capsys.readouterr()
+    try:
+        ended = run([*words, "--resume"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ended == FAILED
+    told = capsys.readouterr().err
+    assert f"no checkpoint could be written to {folder}" in told
+    assert "make room" in told
+    again = arrays_at(folder / "step-00000020")
+    assert all(torch.equal(array, again[name]) for name, array in good.items())
+    assert not list(folder.glob(".*"))
+
+
+def ranks_of(pid: int) -> list[psutil.Process]:
+    """Ray Train's workers that this process's cluster holds, oldest first."""
+    found = [
+        one
+        for one in psutil.Process(pid).children(recursive=True)
+        if "RayTrainWorker" in "".join(one.cmdline())
+    ]
+    return sorted(found, key=lambda one: one.create_time())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_a_group_that_loses_a_worker_starts_again_and_repeats_no_sequence(
+    corpus: list[str], tmp_path: Path
+) -> None:
+    """Two ranks of Ray Train, one of them killed with -9 on the way: they end as two that were left alone."""
+    finished(tmp_path / "straight", corpus, ranks=2)
+    folder = tmp_path / "group"
+    words = ["train", "--run", str(folder), *corpus, "--workers", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "group.log").open("ab") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "infra.cli", *words], env=environment, stderr=told, stdout=told
+        )
+    try:
+        deadline = time.monotonic() + 200
+        while len(reports(folder)) < 70:
+            assert process.poll() is None, log(folder)
+            assert time.monotonic() < deadline, log(folder)
+            time.sleep(0.02)
+        ranks_of(process.pid)[-1].send_signal(signal.SIGKILL)
+        assert process.wait(timeout=200) == 0, log(folder)
+    finally:
+        process.kill()
+        process.wait()
+    assert [line["step"] for line in reports(folder)] == list(range(1, 201))
+    assert_same(tmp_path / "straight", folder)
 
 
 def arrays_at(folder: Path) -> dict[str, torch.Tensor]:
