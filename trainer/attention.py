@@ -76,8 +76,8 @@ def _compiled_flex() -> Any:
 def _by_runs(q_BHTE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor, seen: Runs) -> Tensor:
     """One causal kernel a document: nothing is computed that a mask would throw away.
 
-    Three rows of 365 tokens with 5 documents each, 4 heads of 64, there and back: 3.1 ms against 5.6 ms with
-    a dense mask; one row of 4,224 tokens with 4 documents, 8 heads: 0.37 against 1.55 s.
+    Of a CPU core, there and back: 8 ms and not 21 with a dense mask for three rows of 365 tokens with five
+    documents each and 4 heads of 64; 0.3 and not 1.9 s for a row of 4,224 with four documents and 8 heads.
     """
     shape = q_BHTE.transpose(1, 2).shape
     parts = (

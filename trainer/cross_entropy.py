@@ -24,7 +24,8 @@ from torch import Tensor, autograd
 CHUNK_LOGITS = 1 << 26
 """Logits that exist at once: 256 MiB as float32, 1,024 tokens of the whole vocabulary.
 
-On 2 cores 512 to 2,048 such tokens were equally fast; fewer write the gradient of the head too often.
+Of a step of 2,048 tokens at a 20M shape, 512 took 3 % more CPU time than 1,024, and 256 took 8 %: fewer
+tokens write the gradient of the head too often.
 """
 
 
