@@ -13,6 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class NotWritten(OSError):
+    """A checkpoint could not be written; the one before it is whole."""
+
+
 def place(run: Path, kind: str, step: int) -> Path:
     """Names of a kind sort by their step, as texts.
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from infra.storage import LocalStore
 from infra.telemetry import Bar, Log
 
 Write = Callable[[Mapping[str, float]], None]
@@ -20,9 +21,11 @@ Write = Callable[[Mapping[str, float]], None]
 
 def opened(path: Path, *, step: int) -> Write:
     """Appends to a JSONL file; lines behind ``step``, left by a run that died, are dropped first."""
-    kept = [line for line in whole_lines(path) if json.loads(line)["step"] <= step]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(kept))
+    text = path.read_text() if path.exists() else ""
+    kept = "".join(line for line in whole_lines(path) if json.loads(line)["step"] <= step)
+    if kept != text:  # whole beside it, then in its place: a full disk must not cost what is there
+        LocalStore(str(path.parent)).write(path.name, kept.encode())
 
     def write(metrics: Mapping[str, float]) -> None:
         with path.open("a") as file:
@@ -64,5 +67,22 @@ def watched(path: Path, name: str, *, total: int, log: Log) -> Iterator[Bar]:
 
 
 def _show(bar: Bar, path: Path) -> None:
-    if lines := read(path):
-        bar.at(int(lines[-1]["step"]), f"loss {lines[-1]['loss']:.3f}")
+    if line := last(path):
+        bar.at(int(line["step"]), f"loss {line['loss']:.3f}")
+
+
+def last(path: Path) -> dict[str, Any] | None:
+    """The newest report; only the end of the file is read."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_LINES))
+        lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+    # The first may begin in its middle, unless it is all there is.
+    whole = lines[1:] if path.stat().st_size > LONGEST_LINES else lines
+    found: dict[str, Any] | None = json.loads(whole[-1]) if whole else None
+    return found
+
+
+LONGEST_LINES = 1 << 16
+"""Bytes that hold more than one report: those of a validation have some 3 kB."""

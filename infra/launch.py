@@ -18,14 +18,13 @@ import ray.train
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from infra.checkpoints import NotWritten
 from infra.ending import origin
 
 RECORDS = "ray-train"
 """Ray's own records of a run, within the run's folder, where no other run's can be; never a checkpoint."""
 REFUSED = "refused.json"
 """What a rank's code of ours refused, while the group that it ended is told."""
-BACKENDS = "cpu:gloo,cuda:nccl"
-"""gloo too where there are GPUs: checkpoints are agreed on and written from the CPU."""
 RESTARTS = 3
 """Times that a group may start again."""
 Run = Callable[[dict[str, Any]], None]
@@ -35,11 +34,20 @@ class TrainingFailed(RuntimeError):
     """The group died more often than it may, or the training came to nothing."""
 
 
-def launch(run: Run, config: dict[str, Any], *, folder: Path, workers: int, cpus: int) -> None:
+def launch(  # what to run, where, and by whom
+    run: Run,
+    config: dict[str, Any],
+    *,
+    folder: Path,
+    workers: int,
+    cpus: int,
+    backend: str | None = None,
+) -> None:
     """Run ``run(config)`` in ``workers`` processes, with ``torch.distributed`` set up among them.
 
     ``folder`` is the run's: absolute, and shared by the workers, which take a GPU each where the cluster has
-    any. Raises :class:`TrainingFailed`, and ValueError as a rank did.
+    any, and then talk by ``backend`` (None: Ray's choice). Raises :class:`TrainingFailed`, and ValueError as
+    a rank did.
     """
     refused = folder / REFUSED
     refused.unlink(missing_ok=True)
@@ -52,7 +60,7 @@ def launch(run: Run, config: dict[str, Any], *, folder: Path, workers: int, cpus
             use_gpu=bool(gpus),
             resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
         ),
-        torch_config=TorchConfig(backend=BACKENDS if gpus else "gloo"),
+        torch_config=TorchConfig(backend=backend if gpus else None),
         run_config=ray.train.RunConfig(
             name=RECORDS,
             storage_path=str(folder),
@@ -76,10 +84,10 @@ def _on_a_rank(config: dict[str, Any], *, run: Run, refused: Path) -> None:
         return
     try:
         run(config)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, FileNotFoundError, FloatingPointError, NotWritten) as error:
         where = origin(error)
         if where.ours and where.raised:
-            mistake = not isinstance(error, FloatingPointError)
+            mistake = not isinstance(error, FloatingPointError | NotWritten)
             refused.write_text(json.dumps({"mistake": mistake, "text": str(error)}))
         raise
 

@@ -30,17 +30,21 @@ class Runs:
     lengths: tuple[int, ...]
 
 
+FLEX_HEAD = 16
+"""Least width of a head that its kernel is made for."""
+
+
 Mask = Tensor | BlockMask | Runs
 """Dense [B, T, S] bool, the squares of FlexAttention, or documents end to end."""
 Kernel = Literal["flex", "runs", "dense"]
 
 
-def kernel(device: torch.device, *, compiled: bool) -> Kernel:
-    """FlexAttention on a GPU. On a CPU document by document, unless a graph is compiled that must not hang on
-    their lengths.
+def kernel(device: torch.device, *, compiled: bool, head_width: int) -> Kernel:
+    """FlexAttention on a GPU, which takes heads of 16 and more. On a CPU document by document, unless a graph
+    is compiled that must not hang on their lengths.
     """
     if device.type == "cuda":
-        return "flex"
+        return "flex" if head_width >= FLEX_HEAD else "dense"
     return "dense" if compiled else "runs"
 
 

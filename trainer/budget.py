@@ -12,7 +12,7 @@ import torch
 
 from tokenizer_service.vocabulary import Live
 from trainer.cross_entropy import CHUNK_LOGITS
-from trainer.meter import PEAK_FLOPS
+from trainer.meter import DEVICES
 from trainer.model import ModelSection, Transformer
 
 EXPECTED_MFU = 0.4
@@ -32,6 +32,13 @@ class Budget:
     tokens_per_s: dict[str, float]
     """By device, for all ranks, at ``EXPECTED_MFU``."""
 
+    def fits(self, device: str) -> str:
+        """What to do where a rank needs more than nine tenths of a device's memory."""
+        needed, held = sum(self.bytes_per_rank.values()), DEVICES[device][1] * 10**9
+        if needed < 0.9 * held:
+            return ""
+        return f"  does not fit {held // 10**9} GB: more ranks, recompute, or fsdp"
+
     def json(self) -> dict[str, Any]:
         return asdict(self) | {"mfu": EXPECTED_MFU}
 
@@ -44,7 +51,7 @@ class Budget:
             ("memory a rank", f"{sum(self.bytes_per_rank.values()) / 2**30:,.1f} GiB on {ranks} ranks"),
             *((f"  {name}", f"{size / 2**30:,.2f} GiB") for name, size in self.bytes_per_rank.items()),
             ("tokens/s", f"at {EXPECTED_MFU:.0%} MFU, all ranks together"),
-            *((f"  {name}", f"{rate:,.0f}") for name, rate in self.tokens_per_s.items()),
+            *((f"  {name}", f"{rate:,.0f}{self.fits(name)}") for name, rate in self.tokens_per_s.items()),
         ]
         return "\n".join(f"{name:<24}{value}" for name, value in rows)
 
@@ -59,19 +66,20 @@ def num_parameters(section: ModelSection, live: Live) -> int:
     return sum(weight.numel() for weight in meta(section, live).parameters())
 
 
-def flops_per_token(section: ModelSection, live: Live, *, longest: int | None = None) -> float:
+def flops_per_token(section: ModelSection, live: Live, *, longest: float | None = None) -> float:
     """6 for each weight that multiplies, and attention: 12 L D a token looked at, of which a causal document
-    of ``longest`` (default: the context) tokens has half (nanoGPT's and PaLM's count, arXiv 2204.02311).
+    of ``longest`` tokens (default: the context) has half (nanoGPT's and PaLM's count, arXiv 2204.02311).
 
-    The head counts as the paper's, which lets all rows compete: what ``by_modality`` spares is not work done.
+    Of a head ``by_modality`` the rows of images count, for which nearly all tokens compete.
     """
     matrices = sum(
         weight.numel()
         for name, weight in meta(section, live).named_parameters()
-        if weight.dim() == 2 and name.split(".")[-2] not in {"positions", "places", "rows"}
+        if weight.dim() == 2 and name.split(".")[-2] not in {"tokens", "positions", "places", "rows"}
     )
+    competing = live.rows if section.head == "flat" else live.num_codes
     seen = (section.context if longest is None else longest) / 2
-    return 6.0 * matrices + 12.0 * section.num_layers * section.width * seen
+    return 6.0 * (matrices + competing * section.width) + 12.0 * section.num_layers * section.width * seen
 
 
 def of(
@@ -82,6 +90,8 @@ def of(
     rank_tokens = -(-rows // ranks) * section.context
     share = ranks if sharded else 1
     held = {name: count * size // share for name, size in BYTES_A_WEIGHT.items()}
+    if not sharded:
+        held["weights in bfloat16"] = 2 * count  # what autocast keeps until the step is done
     held["activations"] = rank_tokens * _activation_bytes(section, recomputes=recomputes)
     held["logits"] = min(CHUNK_LOGITS, rank_tokens * live.rows) * (4 + 2)
     held["gradient of the head"] = live.rows * section.width * 4
@@ -93,7 +103,7 @@ def of(
         parameters=count,
         flops_per_token=flops,
         bytes_per_rank=held,
-        tokens_per_s={name: EXPECTED_MFU * peak * ranks / flops for name, peak in PEAK_FLOPS.items()},
+        tokens_per_s={name: EXPECTED_MFU * peak * ranks / flops for name, (peak, _) in DEVICES.items()},
     )
 
 

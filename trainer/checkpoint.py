@@ -104,7 +104,7 @@ def _model_arrays(model: nn.Module) -> dict[str, Tensor]:
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{moment}.{name}": optimizer.state[weight][moment]
+        f"{moment}.{name}": optimizer.state[weight].get(moment, torch.zeros_like(weight))
         for name, weight in model.named_parameters()
         for moment in MOMENTS
     }
@@ -178,8 +178,8 @@ def _one_process() -> bool:
 
 
 class Checkpoints:
-    """The folder of a run: ``step-00000100``, …, of which the last few stay, and one ``best-00000080``, which
-    has no optimiser. All ranks call :meth:`save`; the folder is on a disk that they share.
+    """The folder of a run: ``step-00000100``, …, of which the last few stay, and ``best-00000080``, which has
+    no optimiser, with the best before it. All ranks call :meth:`save`; they share the disk.
     """
 
     def __init__(
@@ -199,7 +199,8 @@ class Checkpoints:
         self._save("step", arrays, state, keep=self.keep)
 
     def save_best(self, model: nn.Module, *, state: State) -> None:
-        self._save("best", _model_arrays(model), state, keep=1)
+        # Two: a run that goes on from before the later one forgets it.
+        self._save("best", _model_arrays(model), state, keep=2)
 
     def _save(self, kind: str, arrays: dict[str, Tensor], state: State, *, keep: int) -> None:
         self.wait()
@@ -207,11 +208,13 @@ class Checkpoints:
         if parallel.told_by_first(place.exists()):
             return  # the same run at the same step is the same state
         aside = place.with_name(f".{place.name}.partial")
-        if parallel.is_first():
+
+        def begin() -> None:
             self._before(state)
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-        parallel.barrier()
+
+        parallel.by_first(begin)
         written = async_save(
             arrays,
             storage_writer=HuggingFaceStorageWriter(str(aside), save_distributed=True),
@@ -248,16 +251,28 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until the last one is complete on all ranks. Raises what kept it from being so."""
-        writing, self._writing = self._writing, None
-        if writing is None:
+        if self._writing is None:
             return
-        error = writing.exception()
+        error = self.settle()
         errors = [one for one in parallel.gathered(None if error is None else str(error)) if one]
         if errors:
-            raise OSError(
+            raise checkpoints.NotWritten(
                 f"no checkpoint could be written to {self.folder}: {_last_line(errors[0])}; the one before "
                 "is whole: make room, and go on with `pardalis train --resume`"
             ) from error
+
+    def settle(self) -> BaseException | None:
+        """Until this rank's part is written, or given up; what kept it from being so."""
+        writing, self._writing = self._writing, None
+        return None if writing is None else writing.exception()
+
+    def forget(self, *, after: int) -> None:
+        """Drop the best of a course that was lost with its process; the run takes another now."""
+        if parallel.is_first():
+            for one in checkpoints.complete(self.folder, "best"):
+                if read_state(one).step > after:
+                    shutil.rmtree(one)
+        parallel.barrier()
 
     def latest(self) -> Path | None:
         """Where to resume."""

@@ -56,11 +56,13 @@ def lines(title: str, reports: Numbers, names: Sequence[str]) -> dict[str, Any]:
     return plot(title, {name: line for name, line in found.items() if line})
 
 
-def tensorboard(folder: Path) -> Callable[[Mapping[str, float]], None]:
-    """Writes what is reported where ``tensorboard --logdir`` of the run's folder finds it."""
+def tensorboard(folder: Path, *, step: int) -> Callable[[Mapping[str, float]], None]:
+    """Writes what is reported where ``tensorboard --logdir`` of the run's folder finds it. What lies behind
+    ``step`` was lost with its process, and is hidden.
+    """
     from tensorboardX import SummaryWriter  # noqa: PLC0415  # only a run pays for it
 
-    writer = SummaryWriter(str(folder / EVENTS))
+    writer = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
 
     def write_numbers(metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():

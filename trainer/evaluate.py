@@ -108,7 +108,8 @@ def batch_losses(model: Transformer, batch: Batch) -> Losses:
     """Losses of one batch; the first token of a document is never predicted from the one before it."""
     ids_BT, documents_BT, positions_BT = batch.to(model.tokens.weight.device)
     counted_BT = attention.counted(documents_BT)
-    kernel = attention.kernel(documents_BT.device, compiled=False)
+    head_width = model.section.head_width
+    kernel = attention.kernel(documents_BT.device, compiled=False, head_width=head_width)
     inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1], kernel)
     with torch.inference_mode(), at_rest(model):
         nll_BT = model.nll(model(inputs), ids_BT[:, 1:], counted_BT)

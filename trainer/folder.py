@@ -30,13 +30,21 @@ NO_PART: dict[str, Any] = {
     "admission": {"as_of", "deletion_plans"},
 }
 """Settings that are no part of a run's identity; its sources are told by their packs."""
+MAY_CHANGE: dict[str, Any] = {**NO_PART, "optimizer": True, "loop": True}
+"""Settings that a run may go on with in another way: a lower rate behind a divergence, other numerics, other
+ranks. What it has seen, and what its weights mean, hangs on none of them.
+"""
 
 
 def identity(version: Version, config: TrainerConfig) -> str:
-    """What a run is: the same packs, trained in the same way. Who makes its batches, and how one samples from
-    it later, is no part.
+    """What a run was when it began: packs, and how they are trained on. Who makes its batches, and how one
+    samples from it later, is no part.
     """
-    settings = config.model_dump(mode="json", exclude=NO_PART)
+    return _told(version, config, NO_PART)
+
+
+def _told(version: Version, config: TrainerConfig, but: dict[str, Any]) -> str:
+    settings = config.model_dump(mode="json", exclude=but)
     return fingerprint(settings, version.artifacts["pack"], *sources.identity(config.sources))
 
 
@@ -45,14 +53,31 @@ def tokenizers(corpus: Corpus, version: Version) -> dict[str, str]:
     return {step: corpus.artifact(version, step).key for step in TOKENIZERS}
 
 
-def claim(run: Path, name: str, config: TrainerConfig, keys: Mapping[str, str]) -> None:
-    """Make the folder this run's, or find that it is."""
+def claim(run: Path, version: Version, config: TrainerConfig, keys: Mapping[str, str]) -> str:
+    """Make the folder this run's, or find that it is; the identity that it began with comes back.
+
+    Settings that changed on the way are kept, those before them too.
+    """
     run.mkdir(parents=True, exist_ok=True)
-    path = run / RUN
-    if path.exists() and json.loads(path.read_text())["identity"] != name:
-        raise runs.OtherRun(f"{run} holds a run with other settings or other packs; give another --run")
-    facts = {"identity": name, "config": config.model_dump(mode="json"), "tokenizers": dict(keys)}
+    path, lasting, told = run / RUN, _told(version, config, MAY_CHANGE), config.model_dump(mode="json")
+    held = json.loads(path.read_text()) if path.exists() else {}
+    if held and held.get("lasting") != lasting:
+        raise runs.OtherRun(
+            f"{run} holds a run of other packs, or with another trainer.model, .masking, .stream, .seed or "
+            ".admission; give another --run. Only .optimizer, .loop and .loader may change when a run goes on"
+        )
+    before = held.get("before", [])
+    if held and held["config"] != told:
+        before = [*before, held["config"]]
+    facts = {
+        "identity": held.get("identity") or identity(version, config),
+        "lasting": lasting,
+        "config": told,
+        "before": before,
+        "tokenizers": dict(keys),
+    }
     LocalStore(str(run)).write(RUN, pretty(facts))
+    return str(facts["identity"])
 
 
 def begun(run: Path) -> str | None:

@@ -78,6 +78,7 @@ class Loader(Generic[T]):
             num_workers=section.workers,
             prefetch_factor=section.prefetch,
             timeout=section.timeout_s,
+            generator=torch.Generator(),  # else it draws from that of dropout, which resuming put back
         )
         return map(functools.partial(self._received, {}), loader)
 
@@ -90,7 +91,10 @@ class Loader(Generic[T]):
             for dtype, shape, offset in parcel.arrays
         ]
         if self._device.type == "cuda":
-            sent = [one.pin_memory().to(self._device, non_blocking=True) for one in sent]
+            # Counts stay: nothing on the device reads them.
+            sent = [
+                one.pin_memory().to(self._device, non_blocking=True) if one.dim() > 1 else one for one in sent
+            ]
         return self._stream.view.receive(sent)
 
     def state(self) -> State:

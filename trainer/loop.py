@@ -9,7 +9,6 @@ Shapes: B rows, T tokens, C counts of masks.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -20,7 +19,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from infra.settings import Section
 from trainer import attention, budget, cm3, evaluate, parallel
@@ -29,7 +28,8 @@ from trainer.checkpoint import Checkpoints, State, restore
 from trainer.cm3 import Batch
 from trainer.evaluate import Losses
 from trainer.meter import Meter
-from trainer.model import Transformer, at_rest, initialise, packed_inputs
+from trainer.model import Transformer, at_rest, initialise
+from trainer.objective import Objective
 from trainer.optimizer import OptimizerSection, Spikes
 from trainer.parallel import Strategy
 from trainer.spans import Counts, MaskingSection
@@ -109,35 +109,6 @@ class Outcome:
     stopped_early: bool
 
 
-class Objective(nn.Module):
-    """Trunk and loss as one module, since those that deal a model to ranks watch one forward."""
-
-    def __init__(self, model: Transformer, section: LoopSection) -> None:
-        super().__init__()
-        self.model = model
-        self.compiled = section.engine == "compile"
-        model.recomputes = section.recompute == "blocks"
-        if self.compiled:
-            for block in model.blocks:
-                block.compile()
-
-    def forward(
-        self, ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor, share_BT: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The sum of share x loss over the batch, and the nats of each target [B, T - 1]."""
-        hidden_BTD = self._trunk(ids_BT, documents_BT, positions_BT)
-        if not torch.is_grad_enabled():
-            nll_BT = self.model.nll(hidden_BTD, ids_BT[:, 1:], share_BT != 0)
-            return (share_BT * nll_BT).sum(), nll_BT
-        return self.model.loss(hidden_BTD, ids_BT[:, 1:], share_BT)
-
-    def _trunk(self, ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor) -> Tensor:
-        kernel = attention.kernel(ids_BT.device, compiled=self.compiled)
-        inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1], kernel)
-        hidden_BTD: Tensor = self.model(inputs)
-        return hidden_BTD
-
-
 class _Run:
     """Weights, optimiser and counters between two steps."""
 
@@ -147,7 +118,11 @@ class _Run:
         self.recipe = recipe
         on_meta = model.tokens.weight.is_meta
         self.device = parallel.device() if on_meta else model.tokens.weight.device
-        objective = Objective(model, recipe.loop)
+        objective = Objective(
+            model,
+            compiled=recipe.loop.engine == "compile",
+            recomputes=recipe.loop.recompute == "blocks",
+        )
         if on_meta and recipe.loop.strategy == "ddp":
             first_weights(model, self.device, recipe.seed)
         self.objective = parallel.dealt(
@@ -156,11 +131,7 @@ class _Run:
         if on_meta and recipe.loop.strategy == "fsdp":  # each rank draws what it holds
             first_weights(model, self.device, recipe.seed)
         self.optimizer = optimizers.build(model, recipe.optimizer)
-        self.meter = Meter(
-            flops_per_token=budget.flops_per_token(model.section, model.live),
-            device=self.device,
-            ranks=parallel.world_size(),
-        )
+        self.meter = Meter(device=self.device, ranks=parallel.world_size())
         self.step = 0
         self.best_step = 0
         self.best_loss = float("inf")
@@ -186,9 +157,9 @@ class _Run:
             ),
             torch.zeros((), dtype=torch.int64, device=self.device),
         )
-        if found := int(parallel.total(wrong)):
+        if int(parallel.total(wrong)):
             raise FloatingPointError(
-                f"step {self.step}: {found} weights are no numbers, so no checkpoint was written; go on from "
+                f"step {self.step}: some weights are no numbers, so no checkpoint was written; go on from "
                 "the last with `pardalis train --resume` and a lower trainer.optimizer.learning_rate"
             )
 
@@ -218,7 +189,7 @@ class _Run:
             batches = [next(self.streams.train) for _ in range(self.recipe.loop.accumulation)]
         batches = [batch.to(self.device) for batch in batches]
         counted = [cm3.counted(batch, self.recipe.masking) for batch in batches]
-        found = sum((one.sum() for one in counted), torch.zeros((), device=self.device))
+        found = sum((one.sum() for one in counted), torch.zeros((), dtype=torch.int64, device=self.device))
         num_tokens = parallel.total(found)
         nlls = self._backward(batches, counted, num_tokens)
         tokens = num_tokens.item()
@@ -241,6 +212,7 @@ class _Run:
         for number, (batch, counted_BT) in enumerate(zip(batches, counted, strict=True)):
             with parallel.adding_up(self.objective, last=number == len(batches) - 1), self.autocast():
                 loss, nll_BT = self.objective(*batch, counted_BT * share)
+            with parallel.adding_up(self.objective, last=number == len(batches) - 1):
                 loss.backward()
             nlls.append(nll_BT)
         return nlls
@@ -287,7 +259,9 @@ class _Run:
         self.masks = Counts()
         table = {name: value for name, value in losses.table().items() if name != "loss"}
         shares = {f"masks/{name}": value for name, value in masks.shares().items()} if masks.rows else {}
-        return {**table, **shares, **self.meter.told()}
+        section, live = self.model.section, self.model.live
+        length = masks.tokens / masks.documents if masks.documents else section.context
+        return {**table, **shares, **self.meter.told(budget.flops_per_token(section, live, longest=length))}
 
     def validate(self) -> dict[str, float]:
         """Every number of every validation stream, and whether it is the best so far."""
@@ -375,10 +349,14 @@ def fit(
     run = _Run(model, streams, recipe)
     if latest := parallel.told_by_first(checkpoints.latest()):
         run.resume(latest)
-    with contextlib.ExitStack() as ending:
-        ending.callback(checkpoints.wait)
+        checkpoints.forget(after=run.step)
+    try:
         while not run.finished:
             _step(run, report=report, checkpoints=checkpoints)
+    except BaseException:
+        checkpoints.settle()  # not wait: the other ranks may be anywhere
+        raise
+    checkpoints.wait()
     return Outcome(
         step=run.step,
         best_step=run.best_step,
@@ -402,6 +380,7 @@ def _step(run: _Run, *, report: Report, checkpoints: Checkpoints) -> None:
         checkpoints.save(run.model, run.optimizer, state=run.state())
     if told:
         report({"step": run.step, **metrics})
+        run.meter.begin()
 
 
 def to_ray(metrics: Mapping[str, float]) -> None:

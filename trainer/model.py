@@ -96,12 +96,17 @@ class ModelSection(Section):
     def _heads_divide_width(self) -> ModelSection:
         if self.width % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide width {self.width}")
-        if self.variant == "modern" and self.width // self.num_heads % 2:
+        if self.variant == "modern" and self.head_width % 2:
             raise ValueError(
-                f"width {self.width} gives {self.num_heads} heads of {self.width // self.num_heads}; rotated "
-                "positions need an even number"
+                f"width {self.width} gives {self.num_heads} heads of {self.head_width}; rotated positions "
+                "need an even number"
             )
         return self
+
+    @property
+    def head_width(self) -> int:
+        """E"""
+        return self.width // self.num_heads
 
     @property
     def has_qk_norm(self) -> bool:
@@ -143,8 +148,7 @@ class Cache:
     """Keys and values [L, B, H, S, E] and ids [B, S] of the tokens read so far, in memory taken once."""
 
     def __init__(self, section: ModelSection, *, batch_rows: int, num_slots: int, like: Tensor) -> None:
-        head_width = section.width // section.num_heads
-        shape = (section.num_layers, batch_rows, section.num_heads, num_slots, head_width)
+        shape = (section.num_layers, batch_rows, section.num_heads, num_slots, section.head_width)
         self.keys_LBHSE = like.new_zeros(shape)
         self.values_LBHSE = like.new_zeros(shape)
         self.ids_BS = torch.zeros(batch_rows, num_slots, dtype=torch.int64, device=like.device)
@@ -234,10 +238,21 @@ def rotated(x_BHTE: Tensor, turned: Rotation) -> Tensor:
     return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1).to(x_BHTE)
 
 
+class Gained(nn.Module):
+    """RMSNorm whose gain may be bfloat16 while the residual is float32, which torch's fused one refuses."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.rms_norm(x, x.shape[-1:]) * self.weight
+
+
 def norm(section: ModelSection) -> nn.Module:
     """Over the last dimension."""
     if section.variant == "modern":
-        return nn.RMSNorm(section.width)
+        return Gained(section.width)
     return nn.LayerNorm(section.width, elementwise_affine=False)
 
 
@@ -274,7 +289,7 @@ class Transformer(nn.Module):
         x_BTD = self._embedded(inputs, inputs.ids_BT if cache is None else cache.read(inputs.ids_BT))
         turned = None
         if self.positions is None:
-            turned = rotation(inputs.positions_BT, self.section.width // self.section.num_heads)
+            turned = rotation(inputs.positions_BT, self.section.head_width)
         for layer, block in enumerate(self.blocks):
             if cache is not None:
                 x_BTD = block(x_BTD, inputs.seen, turned, cache.extending(layer))

@@ -7,7 +7,7 @@ written once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -19,10 +19,10 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from infra.launch import BACKENDS
-
 T = TypeVar("T")
 Strategy = Literal["ddp", "fsdp"]
+BACKEND = "cpu:gloo,cuda:nccl"
+"""gloo too where there are GPUs: checkpoints are agreed on and written from the CPU."""
 TIMEOUT = timedelta(minutes=10)
 """A rank that is gone ends the others after so long."""
 
@@ -34,15 +34,19 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Inside, the group that ``torchrun`` started; no group where it did not."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or distributed.is_initialized():
+    if not under_torchrun() or distributed.is_initialized():
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group(BACKENDS, timeout=TIMEOUT)
+        distributed.init_process_group(BACKEND, timeout=TIMEOUT)
     else:
         distributed.init_process_group("gloo", timeout=TIMEOUT)
     try:
@@ -95,6 +99,20 @@ def told_by_first(value: T) -> T:
     return answer
 
 
+def by_first(work: Callable[[], T]) -> T:
+    """Done by rank 0 alone; what came of it, be it an error, is the same on all ranks."""
+    done: tuple[Any, Exception | None] = (None, None)
+    if is_first():
+        try:
+            done = (work(), None)
+        except Exception as caught:  # noqa: BLE001  # whatever it is, nobody may wait for it in vain
+            done = (None, caught)
+    answer, error = told_by_first(done)
+    if error is not None:
+        raise error
+    return answer  # type: ignore[no-any-return]  # what came through a message
+
+
 def dealt(objective: nn.Module, blocks: nn.ModuleList, strategy: Strategy, *, half: bool) -> nn.Module:
     """The objective, spread over the ranks. ``fsdp`` shards each block, and what is left as one more group.
 
@@ -104,7 +122,7 @@ def dealt(objective: nn.Module, blocks: nn.ModuleList, strategy: Strategy, *, ha
     if not distributed.is_initialized():
         return objective
     if strategy == "ddp":
-        return DistributedDataParallel(objective)
+        return DistributedDataParallel(objective, gradient_as_bucket_view=True)
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     mesh = init_device_mesh(kind, (world_size(),))
     policy = MixedPrecisionPolicy(

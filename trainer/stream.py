@@ -148,7 +148,7 @@ class Masked:
             ids_BT.to(torch.int64, copy=True),
             documents_BT.to(torch.int32, copy=True),
             positions_BT.to(torch.int32, copy=True),
-            masks=Counts.of(masks.cpu().numpy()),
+            masks=Counts.of(masks.numpy()),
         )
 
     def drawn(self, rows: Rows) -> tuple[Layout, Spans]:

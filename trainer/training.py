@@ -7,6 +7,7 @@ identity (settings, packs); what it holds is resumed, never mixed with another's
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ from infra import cluster, journal, launch, runs
 from infra.corpus import Corpus, Version
 from infra.options import CorpusOptions, EngineOptions, answer
 from infra.storage import LocalStore, Store
-from infra.telemetry import Log
+from infra.telemetry import Log, say
 from pipeline import jobs, packs, reading
 from pipeline.blocks import Shard
 from pipeline.examples import KINDS
@@ -29,7 +30,7 @@ from pipeline.shards import ShardInfo
 from pipeline.split import TRAIN
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
-from trainer import admission, budget, curves, export, loop, parallel, seen, sources, stream
+from trainer import admission, budget, curves, export, loop, order, parallel, seen, sources, stream
 from trainer import folder as folders
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.cm3 import Batch
@@ -43,7 +44,7 @@ from trainer.stream import Masked, PackedStream
 METRICS = "metrics.jsonl"
 EXPORT = "model"
 DONE = "done"
-"""Names the identity of the run that ended."""
+"""Says which run ended, and when it was to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,8 @@ class Plan:
     version: int
     folder: str
     config: TrainerConfig
+    identity: str
+    """That the run began with."""
 
     def json(self) -> dict[str, Any]:
         return {
@@ -61,12 +64,14 @@ class Plan:
             "version": self.version,
             "folder": self.folder,
             "config": self.config.model_dump(mode="json"),
+            "identity": self.identity,
         }
 
     @staticmethod
     def of(value: Mapping[str, Any]) -> Plan:
         config = reading.validated(TrainerConfig, value["config"], "the run's configuration")
-        return Plan(corpus=value["corpus"], version=value["version"], folder=value["folder"], config=config)
+        told = {name: value[name] for name in ("corpus", "version", "folder", "identity")}
+        return Plan(config=config, **told)
 
 
 def infos(corpus: Corpus, version: Version) -> list[ShardInfo]:
@@ -90,11 +95,10 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
     # Dropout, where the model has any: of each rank its own.
     torch.manual_seed(plan.config.seed + parallel.rank())
     read = sources.opened(corpus, version, plan.config.sources)
-    name = folders.identity(version, plan.config)
     checkpoints = Checkpoints(
         folder=Path(plan.folder),
         keep=plan.config.loop.keep_checkpoints,
-        before=lambda state: seen.saw(read, name, state.stream),
+        before=lambda state: seen.saw(read, plan.identity, state.stream),
     )
     found = streams(corpus, version, plan.config, parallel.device())
     with contextlib.closing(found.train):
@@ -134,7 +138,7 @@ def unmasked(shards: list[Shard], config: TrainerConfig) -> Iterable[Batch]:
     return stream.validation(
         shards,
         masking=MaskingSection(max_spans=0),
-        batch_rows=config.stream.rows_per_step,
+        batch_rows=max(1, config.stream.rows_per_step // parallel.world_size()),
         pieces=config.loader,
     )
 
@@ -155,7 +159,7 @@ def reporter(folder: Path) -> loop.Report:
     """Rank 0 keeps the journal and feeds TensorBoard."""
     if not parallel.is_first():
         return lambda _: None
-    write, draw = opened(folder), curves.tensorboard(folder)
+    write, draw = opened(folder), curves.tensorboard(folder, step=resumed_step(folder))
 
     def report(metrics: Mapping[str, float]) -> None:
         write(metrics)
@@ -190,6 +194,9 @@ def train(
 ) -> None:
     """Train a model on the newest version's packs.
 
+    Settings are the table trainer of --config; without it, those that the run began with; for a new run, the
+    defaults. Where none of them names the context and the masks, these fit the packs. --set wins over all.
+
     Example: pardalis train --run runs/first --corpus s3://bucket/corpus --workers 8
 
     Parameters
@@ -205,13 +212,25 @@ def train(
         Say what the run will take (parameters, memory a rank, FLOPs a token, expected speed); train nothing.
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
+    check_engine(workers, engine, plan=plan)
     with parallel.joined():
         if plan:
-            planned(
-                run, workers=parallel.world_size() if engine.engine == "inline" else workers, options=options
-            )
+            parallel.by_first(lambda: planned(run, workers=workers, options=options))
             return
         started(run, workers=workers, resume=resume, options=options, engine=engine)
+
+
+def check_engine(workers: int, engine: EngineOptions, *, plan: bool) -> None:
+    """Ranks come from one place: Ray, torchrun, or nowhere."""
+    if workers < 1:
+        raise ValueError(f"--workers is {workers}; give at least 1")
+    if parallel.under_torchrun() and engine.engine != "inline":
+        raise ValueError("torchrun started these ranks, and Ray would start others; add --engine inline")
+    if engine.engine == "inline" and workers > 1 and not plan:
+        raise ValueError(
+            f"--workers {workers} are ranks of Ray, and --engine inline is this process; leave one out, or "
+            f"run `torchrun --nproc-per-node {workers} -m -- infra.cli train … --engine inline`"
+        )
 
 
 def started(run: Path, *, workers: int, resume: bool, options: CorpusOptions, engine: EngineOptions) -> None:
@@ -219,7 +238,7 @@ def started(run: Path, *, workers: int, resume: bool, options: CorpusOptions, en
     if parallel.told_by_first(Checkpoints(folder=runs.folder(run)).latest()) and not resume:
         raise runs.OtherRun(f"{run} holds a run already; give --resume to go on with it, or another --run")
     corpus, log = options.open(), Log()
-    version = corpus.newest()
+    version = corpus.version(parallel.told_by_first(corpus.newest().number))
     config = folders.settings(run, options, infos(corpus, version))
     config = config.model_copy(update={"sources": sources.pinned(config.sources)})
     try:
@@ -232,15 +251,16 @@ def started(run: Path, *, workers: int, resume: bool, options: CorpusOptions, en
 
 
 def planned(run: Path, *, workers: int, options: CorpusOptions) -> None:
-    """Answer with the budget. Without a corpus: of the paper's whole vocabulary."""
-    try:
+    """Answer with the budget: for the corpus that is named, else for the paper's vocabulary."""
+    ids, packed = Live(num_text=vocabulary.MAX_TEXT, num_codes=vocabulary.MAX_CODES), []
+    if options.corpus or os.environ.get("PARDALIS_CORPUS"):
         corpus = options.open()
         version = corpus.newest()
-    except ValueError:
-        ids, packed = Live(num_text=vocabulary.MAX_TEXT, num_codes=vocabulary.MAX_CODES), []
-    else:
         ids, packed = live(corpus, version), infos(corpus, version)
+    else:
+        say(f"no corpus is named: planned for the whole vocabulary of {vocabulary.SIZE:,} ids")
     config = folders.settings(run, options, packed)
+    order.check_ranks(config.stream, workers)
     found = budget.of(
         config.model,
         ids,
@@ -271,19 +291,26 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
     admission.check(read, config.admission, now=now)
     listed = stream.check_packs(sources.mixed(read, config.sources, revoked={}))
     folders.check(config, [shard.info for shard in listed], ranks=ranks)
-    name = folders.identity(version, config)
     facts = {"config": config.model_dump(mode="json"), "folder": str(folder.absolute())}
-    if parallel.is_first():
-        folders.claim(folder, name, config, folders.tokenizers(corpus, version))
+
+    def claimed() -> str:
+        name = folders.claim(folder, version, config, folders.tokenizers(corpus, version))
         for one in read.values():
             runs.record(*one, identity=name, facts=facts)
         log.event("run", folder=str(folder), identity=name, version=version.number, ranks=ranks)
-    plan = Plan(corpus=corpus.store.uri, version=version.number, folder=str(folder.absolute()), config=config)
-    if not parallel.told_by_first(ended(folder)):
+        return name
+
+    plan = Plan(
+        corpus=corpus.store.uri,
+        version=version.number,
+        folder=str(folder.absolute()),
+        config=config,
+        identity=parallel.by_first(claimed),
+    )
+    if not parallel.told_by_first(ended(folder, plan)):
         with watched(folder, config, log):
             run_plan(plan, workers=workers, engine=engine)
-        if parallel.is_first():
-            finish(folder, name, config, live(corpus, version))
+        parallel.by_first(lambda: finish(folder, plan, live(corpus, version)))
     best = Checkpoints(folder=folder).best()
     if best is None:
         raise RuntimeError(f"{folder} holds no checkpoint after training; see its {METRICS}")
@@ -303,8 +330,9 @@ def watched(folder: Path, config: TrainerConfig, log: Log) -> AbstractContextMan
     return journal.watched(folder / METRICS, "train", total=config.optimizer.num_steps, log=log)
 
 
-def finish(folder: Path, name: str, config: TrainerConfig, ids: Live) -> None:
+def finish(folder: Path, plan: Plan, ids: Live) -> None:
     """Behind the last step: the curves as a page, the weights as one file, and the word that it is done."""
+    config = plan.config
     facts = {
         "name": folder.name,
         "steps": config.optimizer.num_steps,
@@ -317,13 +345,19 @@ def finish(folder: Path, name: str, config: TrainerConfig, ids: Live) -> None:
     if last is not None:
         shutil.rmtree(folder / EXPORT, ignore_errors=True)
         export.write(last, folder / EXPORT, export.origin(folder))
-    LocalStore(str(folder)).write(DONE, name.encode())
+    LocalStore(str(folder)).write(DONE, done(plan).encode())
 
 
-def ended(folder: Path) -> bool:
+def done(plan: Plan) -> str:
+    """What ended: the run, and how long it was to be. One that is made longer goes on."""
+    return f"{plan.identity} {plan.config.optimizer.num_steps} {plan.config.loop.patience}"
+
+
+def ended(folder: Path, plan: Plan) -> bool:
     """Whether the run is done, and the checkpoint that it ended with is still there."""
-    lines = metrics(folder)
-    return (folder / DONE).exists() and bool(lines) and int(lines[-1]["step"]) == resumed_step(folder)
+    path, line = folder / DONE, journal.last(folder / METRICS)
+    is_done = path.exists() and path.read_text() == done(plan)
+    return is_done and line is not None and int(line["step"]) == resumed_step(folder)
 
 
 def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
@@ -337,4 +371,5 @@ def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
             folder=Path(plan.folder),
             workers=workers,
             cpus=plan.config.loop.threads,
+            backend=parallel.BACKEND,
         )

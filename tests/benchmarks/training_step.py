@@ -30,8 +30,9 @@ from trainer.checkpoint import Checkpoints
 from trainer.cm3 import Batch
 from trainer.config import TrainerConfig
 from trainer.loader import Loader, LoaderSection
-from trainer.loop import LoopSection, Objective, Streams
+from trainer.loop import Streams
 from trainer.model import ModelSection, Transformer, initialise
+from trainer.objective import Objective
 from trainer.optimizer import OptimizerSection
 from trainer.order import StreamSection
 from trainer.spans import MaskingSection
@@ -53,7 +54,7 @@ def step(given: Mapping[str, Any]) -> list[dict[str, float]]:
         head=given["head"],
     )
     model = initialise(Transformer(section, WHOLE), seed=0).train()
-    objective = Objective(model, LoopSection(engine=given["engine"]))
+    objective = Objective(model, compiled=given["engine"] == "compile")
     recipe = OptimizerSection(num_steps=100, warmup_steps=0)
     adam = optimizer.build(model, recipe)
     steps = []
@@ -63,7 +64,7 @@ def step(given: Mapping[str, Any]) -> list[dict[str, float]]:
         counted_BT = cm3.counted(batch, MaskingSection())
         with torch.autocast("cpu", torch.bfloat16, enabled=given["dtype"] == "bfloat16"):
             loss, nll_BT = objective(*batch, counted_BT / counted_BT.sum())
-            loss.backward()
+        loss.backward()
         optimizer.clip(adam, recipe)
         optimizer.update(adam, recipe, step=number)
         mean = nll_BT.sum().item() / int(counted_BT.sum())

@@ -57,6 +57,8 @@ def test_sharding_divides_what_each_weight_takes() -> None:
         for sharded in (False, True)
     )
     assert alone.bytes_per_rank["weights"] == 4 * alone.parameters
+    assert "does not fit 80 GB" in alone.told(shape("cm3leon-7b"), ranks=64)
+    assert "does not fit 80 GB" not in shared.told(shape("cm3leon-7b"), ranks=64)
     assert shared.bytes_per_rank["moments"] == alone.bytes_per_rank["moments"] // 64
     assert shared.tokens_per_s["H100"] == pytest.approx(0.4 * 64 * 989e12 / shared.flops_per_token)
     assert "memory a rank" in shared.told(shape("cm3leon-7b"), ranks=64)

@@ -119,11 +119,11 @@ def test_only_the_last_few_stay_and_the_best_beside_them(tmp_path: Path) -> None
         kept.save(model, adam, state=replace(STATE, step=step))
         kept.wait()
         assert kept.best() == kept.latest()
-    for step in (2, 10):
+    for step in (1, 2, 10):
         kept.save_best(model, state=replace(STATE, step=step))
     kept.wait()
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["best-00000010", "step-00000010", "step-00000011"]
+    assert names == ["best-00000002", "best-00000010", "step-00000010", "step-00000011"]
     assert (kept.latest(), kept.best()) == (tmp_path / "step-00000011", tmp_path / "best-00000010")
     assert torch.equal(checkpoint.load_model(tmp_path / "best-00000010").tokens.weight, model.tokens.weight)
 
@@ -160,3 +160,24 @@ def test_a_checkpoint_that_lacks_an_array_is_refused_by_name(tmp_path: Path) -> 
     kept.wait()
     with pytest.raises(Corrupt, match=r"exp_avg\.blocks\.0\.attention_out\.weight is in none of its files"):
         checkpoint.restore(tmp_path / "best-00000007", *made)
+
+
+def test_a_best_behind_the_step_that_a_run_goes_on_from_is_forgotten(tmp_path: Path) -> None:
+    model, _ = stepped(0)
+    kept = Checkpoints(folder=tmp_path)
+    for step in (5, 15):
+        kept.save_best(model, state=replace(STATE, step=step))
+    kept.wait()
+    kept.forget(after=10)
+    assert kept.best() == tmp_path / "best-00000005"
+
+
+def test_a_run_may_be_saved_before_its_first_update(tmp_path: Path) -> None:
+    model = initialise(Transformer(SECTION, LIVE), seed=0)
+    kept = Checkpoints(folder=tmp_path)
+    kept.save(model, optimizer.build(model, OPTIMIZER), state=replace(STATE, progress={"updates": 0}))
+    kept.wait()
+    other, adam = stepped(1)
+    checkpoint.restore(tmp_path / "step-00000007", other, adam)
+    assert torch.equal(other.tokens.weight, model.tokens.weight)
+    assert not adam.state[other.tokens.weight]["exp_avg"].any()

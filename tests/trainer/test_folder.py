@@ -63,11 +63,15 @@ def test_a_file_wins_over_the_packs_and_an_override_over_the_file(tmp_path: Path
 
 def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> None:
     began = TrainerConfig(seed=5, model=ModelSection(context=300))
-    folder.claim(tmp_path, folder.identity(VERSION, began), began, {})
+    first = folder.claim(tmp_path, VERSION, began, {})
+    assert first == folder.identity(VERSION, began)
     assert folder.settings(tmp_path, CorpusOptions(), [info()]) == began
     changed = folder.settings(tmp_path, CorpusOptions(overrides=("trainer.seed = 6",)), [info()])
-    with pytest.raises(runs.OtherRun, match="holds a run with other settings"):
-        folder.claim(tmp_path, folder.identity(VERSION, changed), changed, {})
+    with pytest.raises(runs.OtherRun, match=r"holds a run of other packs, or with another trainer\.model"):
+        folder.claim(tmp_path, VERSION, changed, {})
+    longer = folder.settings(tmp_path, CorpusOptions(overrides=("trainer.optimizer.num_steps = 9000",)))
+    assert folder.claim(tmp_path, VERSION, longer, {}) == first
+    assert folder.settings(tmp_path, CorpusOptions()) == longer
 
 
 def test_a_table_that_is_a_number_is_refused(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_a_run_is_sampled_only_with_the_tokenizers_that_it_was_trained_with(
 ) -> None:
     store, version = corpus
     config = TrainerConfig()
-    folder.claim(tmp_path, folder.identity(version, config), config, folder.tokenizers(store, version))
+    folder.claim(tmp_path, version, config, folder.tokenizers(store, version))
     folder.check_tokenizers(tmp_path, store, version)
     refitted = replace(version, models={"bpe": "b1", "vq": "v2"})
     with pytest.raises(runs.OtherRun, match=r"another corpus \(vq v1, not v2\)"):

@@ -88,7 +88,7 @@ def train(
     folder: Path, settings: TrainerConfig, *, stream: Words | None = None
 ) -> tuple[loop.Outcome, list[Mapping[str, float]], Transformer]:
     torch.manual_seed(0)
-    model = initialise(Transformer(SECTION, LIVE), seed=settings.seed)
+    model = initialise(Transformer(settings.model, LIVE), seed=settings.seed)
     reports: list[Mapping[str, float]] = []
     outcome = loop.fit(
         model,
@@ -178,8 +178,8 @@ def test_accumulated_batches_weigh_as_one(tmp_path: Path) -> None:
     _, one, _ = train(tmp_path / "a", whole, stream=Words(6))
     _, two, _ = train(tmp_path / "b", parts, stream=Ragged())
     assert [r["tokens"] for r in one] == [r["tokens"] for r in two]
-    assert one[0]["gradient_norm"] == pytest.approx(two[0]["gradient_norm"], rel=0.2)
-    assert one[0]["loss"] == pytest.approx(two[0]["loss"], rel=0.02)
+    for name in ("loss", "gradient_norm"):
+        assert [r[name] for r in one] == pytest.approx([r[name] for r in two], rel=1e-5), name
 
 
 def test_training_stops_when_validation_stops_improving(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_last_checkpoint(tm
     wild = wild.model_copy(
         update={"optimizer": wild.optimizer.model_copy(update={"learning_rate": 1e39, "spike_ratio": None})}
     )
-    with pytest.raises(FloatingPointError, match=r"step 11: \d+ weights are no numbers, so no checkpoint"):
+    with pytest.raises(FloatingPointError, match="step 11: some weights are no numbers, so no checkpoint"):
         train(tmp_path, wild)
     seldom = wild.model_copy(update={"loop": wild.loop.model_copy(update={"checkpoint_every": 50})})
     with pytest.raises(FloatingPointError, match=r"step 12: the loss is nan; .*go on from it with"):
@@ -272,3 +272,23 @@ def test_losses_are_told_by_modality_place_and_distance(tmp_path: Path) -> None:
     assert told <= reports[-1].keys()
     weighed = 4 * reports[-1]["loss/image"] + reports[-1]["loss/text"] + 2 * reports[-1]["loss/special"]
     assert weighed / 7 == pytest.approx(reports[-1]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["paper", "modern"])
+@pytest.mark.filterwarnings("error:Cannot dispatch:UserWarning")
+def test_sharded_in_bfloat16_with_blocks_computed_again_is_near_the_same_without(
+    tmp_path: Path, variant: str
+) -> None:
+    """The path of the large configurations, but for the compiler, in a group of one."""
+    plain = {**SECTION.model_dump(), "dropout": 0.0, "variant": variant}
+    words = {"strategy": "fsdp", "recompute": "blocks", "accumulation": 2, "dtype": "bfloat16"}
+    base = TrainerConfig.model_validate(config(3, accumulation=2).model_dump() | {"model": plain})
+    large = TrainerConfig.model_validate(config(3, **words).model_dump() | {"model": plain})
+    _, alone, _ = train(tmp_path / "alone", base)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        _, sharded, _ = train(tmp_path / "sharded", large)
+    finally:
+        distributed.destroy_process_group()
+    assert [r["loss"] for r in sharded] == pytest.approx([r["loss"] for r in alone], rel=0.02)
+    assert sharded[-1]["alone/loss"] == pytest.approx(alone[-1]["alone/loss"], rel=0.02)

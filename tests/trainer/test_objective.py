@@ -18,8 +18,8 @@ from tests.trainer.test_cm3 import ROWS, SECTION, SEED, build, literal_rows, mas
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
 from trainer import attention, cm3
-from trainer.loop import LoopSection, Objective
 from trainer.model import ModelSection, Transformer, packed_inputs, rotation
+from trainer.objective import Objective
 from trainer.spans import MaskingSection
 
 LIVE = Live(num_text=300, num_codes=300)
@@ -134,7 +134,7 @@ def test_loss_and_gradients_are_those_of_the_literal_objective(
     rows_BT, layout = build(rows, room=3 * section.max_spans)
     batch, _ = masked(rows_BT, layout, section, seed)
     share_BT = cm3.counted(batch, section) * 0.25
-    loss, _ = Objective(model, LoopSection())(*batch, share_BT)
+    loss, _ = Objective(model)(*batch, share_BT)
     found = gradients(model, loss)
     documents = [ids for row in literal_rows(rows_BT, layout, section, seed) for ids in row]
     literal = 0.25 * torch.cat([literal_losses(model, ids) for ids in documents]).sum()
@@ -224,9 +224,9 @@ def test_the_loss_under_autocast_is_near_that_without(dtype: torch.dtype) -> Non
     model = model_of("modern")
     batch, _ = masked(*build([[[(3, 4)]] * 2] * 2, room=6), MaskingSection(max_spans=2), 3)
     share_BT = cm3.counted(batch, MaskingSection()) / 10
-    exact, _ = Objective(model, LoopSection())(*batch, share_BT)
+    exact, _ = Objective(model)(*batch, share_BT)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        loss, _ = Objective(model, LoopSection())(*batch, share_BT)
+        loss, _ = Objective(model)(*batch, share_BT)
     assert loss.item() == pytest.approx(exact.item(), rel=0.03 if dtype == torch.bfloat16 else 1e-6)
     half, whole = gradients(model, loss), gradients(model, exact)
     for name, gradient in whole.items():
