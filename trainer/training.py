@@ -345,19 +345,18 @@ def finish(folder: Path, plan: Plan, ids: Live) -> None:
     if last is not None:
         shutil.rmtree(folder / EXPORT, ignore_errors=True)
         export.write(last, folder / EXPORT, export.origin(folder))
-    LocalStore(str(folder)).write(DONE, done(plan).encode())
+    LocalStore(str(folder)).write(DONE, done(plan, step=resumed_step(folder)).encode())
 
 
-def done(plan: Plan) -> str:
-    """What ended: the run, and how long it was to be. One that is made longer goes on."""
-    return f"{plan.identity} {plan.config.optimizer.num_steps} {plan.config.loop.patience}"
+def done(plan: Plan, *, step: int) -> str:
+    """What ended: the run, how long it was to be, and where. One that is made longer goes on."""
+    return f"{plan.identity} {plan.config.optimizer.num_steps} {plan.config.loop.patience} {step}"
 
 
 def ended(folder: Path, plan: Plan) -> bool:
     """Whether the run is done, and the checkpoint that it ended with is still there."""
-    path, line = folder / DONE, journal.last(folder / METRICS)
-    is_done = path.exists() and path.read_text() == done(plan)
-    return is_done and line is not None and int(line["step"]) == resumed_step(folder)
+    path = folder / DONE
+    return path.exists() and path.read_text() == done(plan, step=resumed_step(folder))
 
 
 def run_plan(plan: Plan, *, workers: int, engine: EngineOptions) -> None:
