@@ -256,13 +256,21 @@ def test_a_step_whose_documents_were_all_taken_back_changes_nothing(tmp_path: Pa
     [
         {"recompute": "blocks"},
         {"threads": 2},
-        pytest.param({"engine": "compile"}, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+        pytest.param(
+            {"engine": "compile"},
+            # The compiler's own warnings are not ours to mend.
+            marks=[pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")],
+        ),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 def test_how_a_step_is_computed_changes_no_number_much(tmp_path: Path, words: dict[str, object]) -> None:
-    _, plain, _ = train(tmp_path / "a", config(4))
-    _, other, _ = train(tmp_path / "b", config(4, **words))
+    # Without dropout: a compiled block draws from a generator of its own.
+    sure = {"model": {**SECTION.model_dump(), "dropout": 0.0}}
+    first, second = (
+        TrainerConfig.model_validate(config(4, **one).model_dump() | sure) for one in ({}, words)
+    )
+    _, plain, _ = train(tmp_path / "a", first)
+    _, other, _ = train(tmp_path / "b", second)
     assert [r["loss"] for r in other] == pytest.approx([r["loss"] for r in plain], rel=1e-4)
 
 
