@@ -28,7 +28,7 @@ from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
 from trainer.studio import Pixels, Studio, open_studio
 
-REVISION = 4
+REVISION = 5
 PROMPTS = {
     "red apple": ("1f34e",),
     "red heart": ("2764-fe0f",),
@@ -148,8 +148,9 @@ def validation(run: Path) -> dict[str, Any]:
     checkpoints = Checkpoints(folder=run)
     best, last = (read_state(one).step for one in (checkpoints.best(), checkpoints.latest()) if one)
     lines = {line["step"]: line for line in training.metrics(run)}
-    found = {name: value for name, value in lines[best].items() if "/" in name}
-    at_last = {f"last/{name}": value for name, value in lines[last].items() if "/" in name}
+    streams = ("alone/", "neighbors/")
+    found = {name: value for name, value in lines[best].items() if name.startswith(streams)}
+    at_last = {f"last/{name}": value for name, value in lines[last].items() if name.startswith(streams)}
     return {"best_step": best, "last_step": last, **found, **at_last}
 
 
