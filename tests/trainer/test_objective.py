@@ -123,6 +123,7 @@ SMALL = st.lists(
 ).filter(any)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", ["paper", "modern"])
 @pytest.mark.parametrize(("head", "z_loss"), [("by_modality", 0.0), ("flat", 1e-2)])
 @given(rows=SMALL, section=SECTION, seed=SEED)
