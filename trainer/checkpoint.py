@@ -104,8 +104,9 @@ def _model_arrays(model: nn.Module) -> dict[str, Tensor]:
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{moment}.{name}": optimizer.state[weight].get(moment, torch.zeros_like(weight))
+        f"{moment}.{name}": held[moment] if held else torch.zeros_like(weight)
         for name, weight in model.named_parameters()
+        for held in (optimizer.state[weight],)  # empty before the first update
         for moment in MOMENTS
     }
 
@@ -122,7 +123,7 @@ def load_model(folder: Path) -> Transformer:
     """The model of a checkpoint, whole, on the CPU, ready to sample."""
     state = read_state(folder)
     model = Transformer(state.model, state.live)
-    _load(folder, _model_arrays(model), alone=True)
+    _load(folder, _names(folder), _model_arrays(model), alone=True)
     return model.eval()
 
 
@@ -135,8 +136,9 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
     for weight in model.parameters():
         moments = {moment: torch.zeros_like(weight) for moment in MOMENTS}
         optimizer.state[weight] = {"step": step.to(weight.device, copy=True), **moments}
-    generators = {name: held for name, held in _generators().items() if name in _names(folder)}
-    _load(folder, _model_arrays(model) | _moments(model, optimizer) | generators)
+    names = _names(folder)
+    generators = {name: held for name, held in _generators().items() if name in names}
+    _load(folder, names, _model_arrays(model) | _moments(model, optimizer) | generators)
     for name, held in generators.items():
         (torch.cuda.set_rng_state if "cuda" in name else torch.set_rng_state)(held)
     return state
@@ -157,8 +159,9 @@ def _names(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _load(folder: Path, arrays: dict[str, Tensor], *, alone: bool = False) -> None:
-    if missing := arrays.keys() - _names(folder):
+def _load(folder: Path, names: frozenset[str], arrays: dict[str, Tensor], *, alone: bool = False) -> None:
+    """``names`` are those that the checkpoint has."""
+    if missing := arrays.keys() - names:
         raise _damaged(folder / STATE, f"{min(missing)} is in none of its files")
     try:
         load(arrays, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=_one_process() or alone)

@@ -22,7 +22,8 @@ from torch import Tensor
 from tokenizer_service import vocabulary
 from trainer import attention
 from trainer.cm3 import Batch
-from trainer.model import Transformer, at_rest, packed_inputs
+from trainer.model import Transformer, at_rest
+from trainer.objective import hidden
 
 MODALITIES = ("text", "image", "special")
 DISTANCES = (0, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -108,11 +109,9 @@ def batch_losses(model: Transformer, batch: Batch) -> Losses:
     """Losses of one batch; the first token of a document is never predicted from the one before it."""
     ids_BT, documents_BT, positions_BT = batch.to(model.tokens.weight.device)
     counted_BT = attention.counted(documents_BT)
-    head_width = model.section.head_width
-    kernel = attention.kernel(documents_BT.device, compiled=False, head_width=head_width)
-    inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1], kernel)
     with torch.inference_mode(), at_rest(model):
-        nll_BT = model.nll(model(inputs), ids_BT[:, 1:], counted_BT)
+        hidden_BTD = hidden(model, ids_BT, documents_BT, positions_BT)
+        nll_BT = model.nll(hidden_BTD, ids_BT[:, 1:], counted_BT)
     return bucketed(nll_BT, batch, counted_BT)
 
 

@@ -29,15 +29,23 @@ class Objective(nn.Module):
         self, ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor, share_BT: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The sum of share x loss over the batch, and the nats of each target [B, T - 1]."""
-        hidden_BTD = self._trunk(ids_BT, documents_BT, positions_BT)
+        hidden_BTD = hidden(self.model, ids_BT, documents_BT, positions_BT, compiled=self.compiled)
         if not torch.is_grad_enabled():
             nll_BT = self.model.nll(hidden_BTD, ids_BT[:, 1:], share_BT != 0)
             return (share_BT * nll_BT).sum(), nll_BT
         return self.model.loss(hidden_BTD, ids_BT[:, 1:], share_BT)
 
-    def _trunk(self, ids_BT: Tensor, documents_BT: Tensor, positions_BT: Tensor) -> Tensor:
-        head_width = self.model.section.head_width
-        kernel = attention.kernel(ids_BT.device, compiled=self.compiled, head_width=head_width)
-        inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1], kernel)
-        hidden_BTD: Tensor = self.model(inputs)
-        return hidden_BTD
+
+def hidden(
+    model: Transformer,
+    ids_BT: Tensor,
+    documents_BT: Tensor,
+    positions_BT: Tensor,
+    *,
+    compiled: bool = False,
+) -> Tensor:
+    """[B, T - 1, D]: of all tokens but the last, by the kernel that the device has."""
+    kernel = attention.kernel(ids_BT.device, compiled=compiled, head_width=model.section.head_width)
+    inputs = packed_inputs(ids_BT[:, :-1], documents_BT[:, :-1], positions_BT[:, :-1], kernel)
+    hidden_BTD: Tensor = model(inputs)
+    return hidden_BTD

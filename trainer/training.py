@@ -100,7 +100,7 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
         keep=plan.config.loop.keep_checkpoints,
         before=lambda state: seen.saw(read, plan.identity, state.stream),
     )
-    found = streams(corpus, version, plan.config, parallel.device())
+    found = streams(read, plan.config, parallel.device())
     with contextlib.closing(found.train):
         return loop.fit(
             budget.meta(plan.config.model, live(corpus, version)),
@@ -111,9 +111,8 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
         )
 
 
-def streams(corpus: Corpus, version: Version, config: TrainerConfig, device: torch.device) -> Streams:
+def streams(read: sources.Opened, config: TrainerConfig, device: torch.device) -> Streams:
     """Give this rank its share of the training packs, and held-out targets with neighbors and without."""
-    read = sources.opened(corpus, version, config.sources)
     revoked = sources.taken_back(read, config.admission)
     mixed = sources.mixed(read, config.sources, revoked)
     stream.check_room([shard.info for one in mixed.values() for shard in one.shards], config.masking)
@@ -124,7 +123,7 @@ def streams(corpus: Corpus, version: Version, config: TrainerConfig, device: tor
         pieces=config.loader,
     )
     held_out = {
-        name: packs.listed(corpus, version, kind, revoked=revoked[MAIN])
+        name: packs.listed(*read[MAIN], kind, revoked=revoked[MAIN])
         for name, kind in zip(("neighbors", "alone"), KINDS[1:], strict=True)
     }
     return Streams(
