@@ -15,9 +15,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ import numpy as np
 from infra.telemetry import say
 from retrieval import layouts
 from retrieval.layouts import IndexConfig
-from tests.benchmarks import clustered, crops, peer_index, photographs
+from tests.benchmarks import clustered, crops, peer_index, peers, photographs
 
 TARGET, SPARE, ROUNDS, QUERIES, K = 0.95, 0.002, 3, 2048, 10
 """SPARE is asked for beside the target on the tuning queries; on the others it has to be reached."""
@@ -119,18 +117,12 @@ OURS = (sys.executable, "-m", "tests.benchmarks.indexing")
 
 def theirs(folder: Path) -> tuple[str, str]:
     """The peers' Python, with what they need, and their script."""
-    home = folder.parent / "venv-autofaiss"
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        venv.create(home, with_pip=True, clear=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES], check=True)
-        (home / "ready").touch()
-    return str(python), str(Path(peer_index.__file__))
+    python = peers.python(folder.parent / "venv-autofaiss", PEER_PACKAGES, lent=False)
+    return python, str(Path(peer_index.__file__))
 
 
 def called(words: list[Any]) -> Any:
-    done = subprocess.run([str(word) for word in words], check=True, stdout=subprocess.PIPE)
-    return json.loads(done.stdout.splitlines()[-1])
+    return peers.told_by(*words)
 
 
 def nearest(folder: Path, base: Path, stream: int) -> tuple[Path, Path]:

@@ -15,11 +15,9 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from infra.telemetry import say
 from pipeline import exporting
 from pipeline.blocks import Blocks, Shard
 from tests import seaweed
-from tests.benchmarks import photographs, stream_reading
+from tests.benchmarks import peers, photographs, stream_reading
 
 ROUNDS = int(os.environ.get("PARDALIS_ROUNDS", "3"))
 CASES = ((60_000, 1040), (20_000, 4224))
@@ -183,32 +181,15 @@ def made(home: Path, folder: Path, num: int, width: int) -> None:
 def called(home: Path, name: str, verb: str, *rest: object) -> dict[str, Any]:
     python = theirs(home, name) if name in PEERS else sys.executable
     words = [stream_reading.__file__, verb, name, *rest]
-    return told_by(python, *words) if name in PEERS else told_by(python, *words, **OUR_CODE)
+    found: dict[str, Any] = peers.told_by(python, *words, **({} if name in PEERS else OUR_CODE))
+    return found
 
 
 OUR_CODE = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def told_by(*words: object, **environment: str) -> dict[str, Any]:
-    """The JSON that a program ends with."""
-    done = subprocess.run(
-        [str(word) for word in words], check=True, stdout=subprocess.PIPE, env={**os.environ, **environment}
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def theirs(home: Path, name: str) -> str:
-    """A venv with the peer's own pins; what it lacks, torch above all, is looked for in ours."""
-    place = home.parent / f"venv-{HOMES[name]}"
-    python = place / "bin" / "python"
-    if not (place / "ready").exists():
-        venv.create(place, with_pip=True, clear=True)
-        (site,) = place.glob("lib/python3*/site-packages")
-        (site / "ours.pth").write_text(str(Path(np.__file__).parents[1]) + "\n")
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEERS[name]], check=True)
-        (place / "ready").touch()
-    return str(python)
+    return peers.python(home.parent / f"venv-{HOMES[name]}", PEERS[name])
 
 
 START = """
@@ -245,7 +226,7 @@ def start_and_resume(folder: Path) -> dict[str, Any]:
     for _ in range(ROUNDS):
         one = {}
         for name in ("start", "resume"):
-            one |= told_by(sys.executable, "-c", START, folder, MANY, name, **OUR_CODE)
+            one |= peers.told_by(sys.executable, "-c", START, folder, MANY, name, **OUR_CODE)
         found.append(one)
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
@@ -310,7 +291,7 @@ def streamed(store: Store, cache_mib: int, lanes: int) -> float:
     """MB/s of an epoch, from the constructor to the last batch, in a process with an empty cache."""
     with tempfile.TemporaryDirectory() as cache:
         words = [sys.executable, "-c", READ_S3, store.uri, cache_mib, lanes]
-        return float(told_by(*words, **OUR_CODE, XDG_CACHE_HOME=cache)["mb_per_s"])
+        return float(peers.told_by(*words, **OUR_CODE, XDG_CACHE_HOME=cache)["mb_per_s"])
 
 
 def plain(ranges: list[tuple[str, int, int]], threads: int) -> float:

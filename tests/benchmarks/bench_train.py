@@ -11,18 +11,15 @@ times, each a step to warm up and STEPS that count; rates and ratios are medians
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tests.benchmarks import peer_gpt, photographs
+from tests.benchmarks import peer_gpt, peers, photographs
 from tokenizer_service import vocabulary
 
 ROUNDS, STEPS = 3, 2
@@ -123,20 +120,9 @@ def peer(python: str, name: str, ids: Path, dtype: str, *more: str) -> Any:
 
 
 def told_by(*words: str) -> Any:
-    """The JSON that a program ends with."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+    return peers.told_by(*words, OMP_NUM_THREADS=str(THREADS))
 
 
 def theirs(home: Path) -> str:
-    """A venv with transformers; torch is looked for in ours."""
-    place = home / "venv-transformers"
-    if not (place / "ready").exists():
-        venv.create(place, with_pip=True, clear=True)
-        (site,) = place.glob("lib/python3*/site-packages")
-        (site / "ours.pth").write_text(str(Path(np.__file__).parents[1]) + "\n")
-        python = str(place / "bin" / "python")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "transformers>=5.24"], check=True)
-        (place / "ready").touch()
-    return str(place / "bin" / "python")
+    """An interpreter that has transformers."""
+    return peers.python(home / "venv-transformers", ["transformers>=5.24"])
