@@ -1,0 +1,1 @@
+"""Instruction data made of a licensed corpus: pictures changed, mapped, lettered and asked about."""
