@@ -32,6 +32,8 @@ from trainer import chameleon_processor
 from trainer.chameleon_processor import NAMES, Tokenizers, image_name
 from trainer.model import ROPE_BASE, Block, ModelSection, Transformer
 
+NEAREST = frozenset({"unit", "ema", "lookup", "simvq"})
+"""Quantisers that choose the code at the smallest distance; others choose by a score."""
 NO_PICTURES = VQConfig(
     codebook_size=2,
     quantizer=LookupConfig(dim=1),
@@ -173,7 +175,8 @@ def fits(image: VQ) -> bool:
 
     Of unit vectors the nearest is also the nearest to the vector before it was brought to unit length.
     """
-    return isinstance(image.config.body, ConvolutionalConfig) and isinstance(image.quantizer, Codebook)
+    nearest = image.config.quantizer.kind in NEAREST
+    return nearest and isinstance(image.config.body, ConvolutionalConfig)
 
 
 def image_config(image: VQ | None, side: int) -> dict[str, Any]:
