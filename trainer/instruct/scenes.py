@@ -10,7 +10,7 @@ H, W height and width of a picture, h, w of a part of it; C red, green, blue.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import cv2
@@ -34,6 +34,8 @@ MARGIN = 4
 MIN_AREA = 0.01
 """Share of the picture that a thing covers at least; less than that is a speck."""
 MAX_AREA = 0.9
+GAP = 6
+"""Pixels of the grid between two frames at least: things that touch are detected as one."""
 MAX_THINGS = 4
 LEAST, MOST = 77, 128
 """Pixels a side of a frame: 30 to 50 % of the grid."""
@@ -149,6 +151,20 @@ class Scene:
     def drawn(self, side: int) -> Drawn:
         return compose([thing.sprite for thing in self.things], self.frames, ground=self.ground, side=side)
 
+    def without(self, which: int) -> Self:
+        things, frames = list(self.things), list(self.frames)
+        del things[which], frames[which]
+        return replace(self, things=tuple(things), frames=tuple(frames))
+
+    def joined_by(self, thing: Thing, frame: Box) -> Self:
+        return replace(self, things=(*self.things, thing), frames=(*self.frames, frame))
+
+    def exchanged(self, which: int, *, thing: Thing | None = None, frame: Box | None = None) -> Self:
+        """With another thing, or another frame, in place of that one."""
+        things, frames = list(self.things), list(self.frames)
+        things[which], frames[which] = thing or things[which], frame or frames[which]
+        return replace(self, things=tuple(things), frames=tuple(frames))
+
 
 def foreground(picture: Pixels) -> Foreground | None:
     """What is not reached from the border by the ground's colour; none where the ground is not plain.
@@ -190,10 +206,15 @@ def cut(picture: Pixels) -> Sprite | None:
     if found is None:
         return None
     ys, xs = _spans(found.mask)
-    # One pixel in, then blurred over one: the outermost pixel is half paper, and shows as a rim elsewhere.
-    inner = cv2.erode(found.mask.astype(np.uint8), np.ones((3, 3), np.uint8))
-    alpha = cv2.GaussianBlur(inner.astype(np.float32), (3, 3), 0)
-    return Sprite(pixels=picture[ys, xs].copy(), alpha=np.asarray(alpha, np.float32)[ys, xs].copy())
+    return Sprite(pixels=picture[ys, xs].copy(), alpha=soft(found.mask)[ys, xs].copy())
+
+
+def soft(mask: Mask) -> Alpha:
+    """[H, W] in [0, 1]: one pixel in, then blurred over one. The outermost pixel is half paper, and would
+    show as a rim on another ground.
+    """
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    return np.asarray(cv2.GaussianBlur(inner.astype(np.float32), (3, 3), 0), np.float32)
 
 
 def compose(sprites: Sequence[Sprite], frames: Sequence[Box], *, ground: RGB, side: int) -> Drawn:
@@ -215,7 +236,7 @@ def compose(sprites: Sequence[Sprite], frames: Sequence[Box], *, ground: RGB, si
 
 
 def draw_layout(rng: np.random.Generator, num: int) -> tuple[Box, ...]:
-    """So many squares of 30 to 50 % of the side that do not overlap, anywhere in the grid.
+    """So many squares of 30 to 50 % of the side that do not touch, anywhere in the grid.
 
     Drawn until they fit: four take 6 ms.
     """
@@ -229,8 +250,14 @@ def draw_layout(rng: np.random.Generator, num: int) -> tuple[Box, ...]:
             Box(x, y, x + side, y + side)
             for (x, y), side in zip(corners.tolist(), sides.tolist(), strict=True)
         ]
-        if not any(one.iou(other) for i, one in enumerate(boxes) for other in boxes[:i]):
+        if not any(crowded(box, boxes[:i]) for i, box in enumerate(boxes)):
             return tuple(boxes)
+
+
+def crowded(frame: Box, others: Sequence[Box]) -> bool:
+    """Whether any of the others is less than :data:`GAP` away."""
+    wide = Box(frame.x0 - GAP, frame.y0 - GAP, frame.x1 + GAP, frame.y1 + GAP)
+    return any(wide.iou(other) > 0 for other in others)
 
 
 def _unreached(picture: Pixels, ground: RGB) -> Mask:

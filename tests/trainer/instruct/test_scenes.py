@@ -101,14 +101,21 @@ def test_a_sprite_keeps_its_colour_its_proportions_and_leaves_no_paper_behind() 
 
 
 @given(st.integers(0, 2**32), st.integers(1, scenes.MAX_THINGS))
-def test_frames_lie_in_the_grid_and_never_overlap(seed: int, num: int) -> None:
+def test_frames_lie_in_the_grid_and_never_touch(seed: int, num: int) -> None:
     frames = scenes.draw_layout(np.random.default_rng(seed), num)
     assert len(frames) == num
     for frame in frames:
         assert 0 < frame.x0 < frame.x1 < scenes.GRID
         assert 0 < frame.y0 < frame.y1 < scenes.GRID
         assert 0.3 * scenes.GRID <= frame.width == frame.height <= 0.5 * scenes.GRID
-    assert all(one.iou(other) == 0 for i, one in enumerate(frames) for other in frames[:i])
+    assert not any(scenes.crowded(one, frames[:i]) for i, one in enumerate(frames))
+
+
+def test_frames_are_crowded_from_less_than_the_gap_on() -> None:
+    frame = Box(0, 0, 80, 80)
+    assert not scenes.crowded(frame, [Box(80 + scenes.GAP, 0, 160, 80), Box(0, 80 + scenes.GAP, 80, 170)])
+    assert scenes.crowded(frame, [Box(79 + scenes.GAP, 0, 160, 80)])
+    assert scenes.crowded(frame, [Box(20, 20, 30, 30)])
 
 
 @pytest.mark.parametrize("num", [0, 5])
