@@ -1,4 +1,4 @@
-"""A ``modern`` model in Hugging Face's Chameleon layout, which transformers and vLLM load as it is.
+"""A ``modern`` model in Hugging Face's Chameleon layout: transformers loads it, and vLLM up to 0.28.
 
 The blocks are the same (arXiv 2405.09818): RMSNorm, rotated halves, SwiGLU, and LayerNorm over each head's
 query and key, whose gain and bias are 1 and 0 here. Ids are ours, unchanged: the embedding has all 65,536
@@ -40,7 +40,8 @@ NO_PICTURES = VQConfig(
     body=ConvolutionalConfig(channels=32, multipliers=(1,), blocks=1, attention_levels=(), z_channels=1),
 )
 """Stands where a corpus's image tokenizer has no place in Chameleon's layout. It takes pictures of one
-channel, so that reading a picture stops with an error and never gives ids that mean nothing."""
+channel, so that reading a picture stops with an error and never gives ids that mean nothing. vLLM
+tries one when it starts: limit_mm_per_prompt has to allow none."""
 
 
 def write(

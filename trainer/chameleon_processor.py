@@ -1,8 +1,8 @@
 """Files beside a model in Chameleon's layout that make ids of text and pictures: tokenizer and processor.
 
-``<break>`` stands on both sides of a picture, as between the pairs of our documents, and behind a prompt, so
-that a picture comes next. What follows the last picture of a document is ``<eos>``; a caller who wants a
-caption puts it there himself.
+Both programs write text alone, so what their processor lays out by itself is the question for a caption:
+``<sentinel:0><image>`` becomes ``<eos> <sentinel:0> <break> I <eos> <sentinel:0>``, whose answer ends with
+``<eoss>``. Other documents, those with neighbors above all, are laid out by the caller, as ids.
 
 The surprising rule: all is written as JSON that transformers reads, and transformers is not asked.
 """
@@ -73,9 +73,9 @@ TOKENIZER = {
     "bos_token": "<eos>",
     "eos_token": "<eos>",
     "pad_token": "<pad>",
-    # The processor puts it behind a prompt, unless told return_for_text_completion: an image comes next.
-    "sep_token": "<break>",
-    "extra_special_tokens": {"image_token": "<image>", "boi_token": "<break>", "eoi_token": "<break>"},
+    # Put behind every prompt by vLLM, and by transformers unless told return_for_text_completion.
+    "sep_token": "<sentinel:0>",
+    "extra_special_tokens": {"image_token": "<image>", "boi_token": "<break>", "eoi_token": "<eos>"},
     "clean_up_tokenization_spaces": False,
 }
 PROCESSOR = {"processor_class": "ChameleonProcessor", "image_token": "<image>"}

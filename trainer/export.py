@@ -70,9 +70,10 @@ def export(
 ) -> None:
     """Write a run's last weights as safetensors, with a config.json.
 
-    With --layout chameleon, transformers and vLLM load the folder as ChameleonForConditionalGeneration. Where
-    a corpus is named (--corpus, $PARDALIS_CORPUS), the files of its tokenizers stand beside the weights. The
-    run must be of the variant "modern", with image_places and lookup_rows 0.
+    With --layout chameleon, transformers and vLLM (up to 0.28) load the folder as
+    ChameleonForConditionalGeneration. Where a corpus is named (--corpus, $PARDALIS_CORPUS), the files of its
+    tokenizers stand beside the weights. The run must be of the variant "modern", with image_places and
+    lookup_rows 0.
 
     Example: pardalis export --run runs/first --out models/first
 

@@ -23,6 +23,7 @@ from tokenizer_service.vocabulary import Live
 from trainer import chameleon
 from trainer.chameleon_processor import IMAGE_PLACE, Tokenizers
 from trainer.model import ModelSection, Transformer
+from trainer.prompts import Hole, coming, infill
 
 TEXTS = ["a red car, 1991", "naïve café 東京", "a blue car"]
 BPE = text.fit(TEXTS * 3, entries=300)
@@ -157,22 +158,20 @@ def test_their_tokenizer_knows_specials_and_codes_by_name(folder: Path) -> None:
     assert (theirs.bos_token_id, theirs.pad_token_id) == (vocabulary.EOS, vocabulary.PAD)
 
 
-def test_their_processor_lays_a_picture_out_as_our_documents_do(folder: Path) -> None:
+def test_their_processor_asks_for_a_caption_as_ours_is_asked_for(folder: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-    made = AutoProcessor.from_pretrained(folder)(
-        text="a red car<image>", images=Image.fromarray(pixels), return_for_text_completion=True
-    )
-    (words,) = BPE.encode(["a red car"])
-    tokens = (SIDE // 2) ** 2
-    layout = [vocabulary.BREAK, *[IMAGE_PLACE] * tokens, vocabulary.BREAK]
-    assert made["input_ids"].tolist() == [[vocabulary.EOS, *vocabulary.from_text(words).tolist(), *layout]]
+    processor = AutoProcessor.from_pretrained(folder)
+    made = processor(text="<sentinel:0><image>", images=Image.fromarray(pixels))
+    places = [IMAGE_PLACE] * (SIDE // 2) ** 2
+    assert made["input_ids"].tolist() == [[*infill(((), places), Hole(0, 0, 0))]]
     expected = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
     torch.testing.assert_close(made["pixel_values"], expected, atol=1e-6, rtol=0)
 
 
-def test_a_prompt_of_theirs_ends_where_an_image_comes_next(folder: Path) -> None:
-    made = AutoProcessor.from_pretrained(folder)(text="a car")
-    assert made["input_ids"][0, [0, -1]].tolist() == [vocabulary.EOS, vocabulary.BREAK]
+def test_their_processor_completes_a_text_where_told_so(folder: Path) -> None:
+    made = AutoProcessor.from_pretrained(folder)(text="a car<break>", return_for_text_completion=True)
+    (words,) = BPE.encode(["a car"])
+    assert made["input_ids"].tolist() == [[*coming([vocabulary.from_text(words).tolist()])]]
 
 
 @pytest.mark.parametrize(
