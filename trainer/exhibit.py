@@ -170,8 +170,8 @@ def samples(studio: Studio, recipe: TrainerConfig) -> list[dict[str, Any]]:
             "prompt": prompt,
             "named": uids,
             "trained_on": [uid for uid in uids if trained_on(studio, uid)],
-            "image": png(augmented[i]),
-            "alone": png(alone[i]),
+            "image": png(augmented[i][0]),
+            "alone": png(alone[i][0]),
             "copy": png(studio.picture(found[i][0].uid)),
             "neighbors": [shown(studio, one) for one in found[i]],
         }

@@ -5,11 +5,13 @@ with a row for each pair of (word, place), as conditional memory has one for eac
 binds them in a few: a row is touched by its own words alone. The surprising rule: a caption is a bag here,
 its rows are summed; order, context and what was drawn so far remain the transformer's part.
 
-Shapes: B rows, S tokens read so far, of which the last T are asked for, W words of a caption, M the width of
-the memory, D the width of the model.
+Shapes: B rows, S tokens of whole documents, T tokens asked for, W words of a caption, M the width of the
+memory, D the width of the model.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,18 @@ _ODD = 2_654_435_761
 _PRIME = 4_294_967_291
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captioned:
+    """Where tokens stand: what a memory is asked with."""
+
+    place_BT: Tensor
+    """Consecutive image tokens that end with each."""
+    words_BTW: Tensor
+    """Ids of its caption, last first."""
+    real_BTW: Tensor
+    """Which of them are real: none where no image token comes next."""
+
+
 class Lookup(nn.Module):
     """A table of ``num_rows`` rows, shared by all (word, place) that hash to the same."""
 
@@ -32,18 +46,23 @@ class Lookup(nn.Module):
         self.rows = nn.Embedding(num_rows, WIDTH)
         self.out = nn.Linear(WIDTH, width, bias=False)
 
-    def forward(self, ids_BS: Tensor, *, num_tokens: int) -> Tensor:
-        """What to add to the last ``num_tokens`` tokens [B, T, D]; 0 where no image token comes next.
+    def forward(self, of: Captioned) -> Tensor:
+        """What to add to each token [B, T, D]; 0 where no image token comes next.
 
         Divided by the root of the number of words, so that short and long captions speak equally loud.
         """
-        words_BTW, real_BTW = (part[:, -num_tokens:] for part in captions(ids_BS))
-        place_BT1 = run_lengths(ids_BS)[:, -num_tokens:, None]
-        keys_BTW = (words_BTW * vocabulary.SIZE + place_BT1) * _ODD % _PRIME % self.rows.num_embeddings
+        place_BT1, real_BTW = of.place_BT[..., None], of.real_BTW
+        keys_BTW = (of.words_BTW * vocabulary.SIZE + place_BT1) * _ODD % _PRIME % self.rows.num_embeddings
         scale_BT1 = real_BTW.sum(dim=-1, keepdim=True).clamp(min=1) ** -0.5
         said_BTM = (self.rows(keys_BTW) * (real_BTW * scale_BT1)[..., None]).sum(dim=2)
         found_BTD: Tensor = self.out(said_BTM)
         return found_BTD
+
+
+def captioned(ids_BS: Tensor) -> Captioned:
+    """Of each token of whole documents."""
+    words_BSW, real_BSW = captions(ids_BS)
+    return Captioned(place_BT=run_lengths(ids_BS), words_BTW=words_BSW, real_BTW=real_BSW)
 
 
 def captions(ids_BS: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,17 +13,18 @@ Neither has biases; both start as the identity, end in a norm and share the embe
 surprising rule: the model has an embedding row only for ids that the fitted tokenizers use
 (:class:`tokenizer_service.vocabulary.Live`); ids outside are turned into rows here and nowhere else.
 
-Shapes: B rows of a batch, T tokens, S cached and new tokens, D width, F width of the feed-forward, H heads,
+Shapes: B rows of a batch, T tokens, D width, F width of the feed-forward, H heads,
 E head width, L layers, V embedding rows, N tokens of the batch.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from pydantic import Field, model_validator
@@ -38,7 +39,7 @@ from tokenizer_service.vocabulary import Live
 from trainer import attention, cross_entropy, lookup
 from trainer.attention import Kernel, Mask
 from trainer.cross_entropy import Competition
-from trainer.lookup import Lookup, run_lengths
+from trainer.lookup import Captioned, Lookup, captioned, run_lengths
 
 Z_LOSS = 1e-5
 ROPE_BASE = 10_000.0
@@ -135,6 +136,8 @@ class Inputs:
     """Index in the rotated document, from 0."""
     seen: Mask
     """Which token may look at which."""
+    captioned: Captioned | None = None
+    """Where the tokens stand; None: the ids are whole documents, and tell it themselves."""
 
 
 def packed_inputs(
@@ -144,31 +147,13 @@ def packed_inputs(
     return Inputs(ids_BT=ids_BT, positions_BT=positions_BT, seen=attention.mask(documents_BT, kernel))
 
 
-class Cache:
-    """Keys and values [L, B, H, S, E] and ids [B, S] of the tokens read so far, in memory taken once."""
+class Cache(Protocol):
+    """Keys and values of tokens read before: it answers for attention."""
 
-    def __init__(self, section: ModelSection, *, batch_rows: int, num_slots: int, like: Tensor) -> None:
-        shape = (section.num_layers, batch_rows, section.num_heads, num_slots, section.head_width)
-        self.keys_LBHSE = like.new_zeros(shape)
-        self.values_LBHSE = like.new_zeros(shape)
-        self.ids_BS = torch.zeros(batch_rows, num_slots, dtype=torch.int64, device=like.device)
-        self.num_filled = 0
-
-    def read(self, ids_BT: Tensor) -> Tensor:
-        """Write the new ids behind the old ones; both together come back."""
-        stop = self.num_filled + ids_BT.shape[1]
-        self.ids_BS[:, self.num_filled : stop] = ids_BT
-        return self.ids_BS[:, :stop]
-
-    def extending(self, layer: int) -> Extend:
-        return lambda keys_BHTE, values_BHTE: self.extend(layer, keys_BHTE, values_BHTE)
-
-    def extend(self, layer: int, keys_BHTE: Tensor, values_BHTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new tokens of one layer behind the old ones; both together come back."""
-        stop = self.num_filled + keys_BHTE.shape[2]
-        self.keys_LBHSE[layer, :, :, self.num_filled : stop] = keys_BHTE
-        self.values_LBHSE[layer, :, :, self.num_filled : stop] = values_BHTE
-        return self.keys_LBHSE[layer, :, :, :stop], self.values_LBHSE[layer, :, :, :stop]
+    def attend(self, layer: int, q_BHTE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor, seen: Mask, /) -> Tensor:
+        """Mixed values [B, H, T, E] of what new tokens see: what is kept, and of each other what ``seen``
+        says. Keeps theirs too.
+        """
 
 
 class Block(nn.Module):
@@ -189,10 +174,9 @@ class Block(nn.Module):
         self.down = nn.Linear(inner, width, bias=False)
 
     def forward(
-        self, x_BTD: Tensor, seen: Mask, turned: Rotation | None, extend: Extend | None = None
+        self, x_BTD: Tensor, seen: Mask, turned: Rotation | None, attend: Attend = attention.attend
     ) -> Tensor:
-        """``extend`` puts cached keys and values in front of the new ones."""
-        x_BTD = x_BTD + self._drop(self._attend(self.before_attention(x_BTD), seen, turned, extend))
+        x_BTD = x_BTD + self._drop(self._attend(self.before_attention(x_BTD), seen, turned, attend))
         return x_BTD + self._drop(self.down(self._activated(self.up(self.before_feed_forward(x_BTD)))))
 
     def _activated(self, up_BTF: Tensor) -> Tensor:
@@ -204,22 +188,20 @@ class Block(nn.Module):
     def _drop(self, x_BTD: Tensor) -> Tensor:
         return functional.dropout(x_BTD, self.dropout, self.training)
 
-    def _attend(self, x_BTD: Tensor, seen: Mask, turned: Rotation | None, extend: Extend | None) -> Tensor:
+    def _attend(self, x_BTD: Tensor, seen: Mask, turned: Rotation | None, attend: Attend) -> Tensor:
         num_rows, num_tokens, width = x_BTD.shape
         qkv = self.qkv(x_BTD).view(num_rows, num_tokens, 3, self.num_heads, -1)
-        q_BHTE, k_BHSE, v_BHSE = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q_BHTE, k_BHTE, v_BHTE = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if self.has_qk_norm:
-            q_BHTE, k_BHSE = normalise(q_BHTE).to(v_BHSE), normalise(k_BHSE).to(v_BHSE)
+            q_BHTE, k_BHTE = normalise(q_BHTE).to(v_BHTE), normalise(k_BHTE).to(v_BHTE)
         if turned is not None:
-            q_BHTE, k_BHSE = rotated(q_BHTE, turned), rotated(k_BHSE, turned)
-        if extend is not None:
-            k_BHSE, v_BHSE = extend(k_BHSE, v_BHSE)
-        mixed_BHTE = attention.attend(q_BHTE, k_BHSE, v_BHSE, seen)
+            q_BHTE, k_BHTE = rotated(q_BHTE, turned), rotated(k_BHTE, turned)
+        mixed_BHTE = attend(q_BHTE, k_BHTE, v_BHTE, seen)
         mixed_BTD = mixed_BHTE.transpose(1, 2).reshape(num_rows, num_tokens, width)
         return self.attention_out(mixed_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 
-Extend = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Attend = Callable[[Tensor, Tensor, Tensor, Mask], Tensor]
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine [B, 1, T, E/2] of the angle of each place and frequency."""
 
@@ -285,34 +267,29 @@ class Transformer(nn.Module):
 
     def forward(self, inputs: Inputs, cache: Cache | None = None) -> Tensor:
         """Hidden states [B, T, D], normalised; with a cache, of the new tokens only."""
-        num_tokens = inputs.ids_BT.shape[1]
-        x_BTD = self._embedded(inputs, inputs.ids_BT if cache is None else cache.read(inputs.ids_BT))
+        x_BTD = self._embedded(inputs)
         turned = None
         if self.positions is None:
             turned = rotation(inputs.positions_BT, self.section.head_width)
         for layer, block in enumerate(self.blocks):
             if cache is not None:
-                x_BTD = block(x_BTD, inputs.seen, turned, cache.extending(layer))
+                x_BTD = block(x_BTD, inputs.seen, turned, functools.partial(cache.attend, layer))
             elif self.recomputes and torch.is_grad_enabled():
                 x_BTD = checkpoint(block, x_BTD, inputs.seen, turned, use_reentrant=False)
             else:
                 x_BTD = block(x_BTD, inputs.seen, turned)
-        if cache is not None:
-            cache.num_filled += num_tokens
         return self.last_norm(x_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
-    def _embedded(self, inputs: Inputs, ids_BS: Tensor) -> Tensor:
-        num_tokens = inputs.ids_BT.shape[1]
-        x_BTD: Tensor = self.tokens(
-            self.rows(inputs.ids_BT)
-        ).float()  # the residual, where weights are bfloat16
+    def _embedded(self, inputs: Inputs) -> Tensor:
+        ids_BT, told = inputs.ids_BT, inputs.captioned
+        x_BTD: Tensor = self.tokens(self.rows(ids_BT)).float()  # the residual, where weights are bfloat16
         if self.positions is not None:
             x_BTD = x_BTD + self.positions(inputs.positions_BT)
         if self.places is not None:
-            places_BT = run_lengths(ids_BS)[:, -num_tokens:]
+            places_BT = run_lengths(ids_BT) if told is None else told.place_BT
             x_BTD = x_BTD + self.places(places_BT.clamp(max=self.section.image_places))
         if self.lookup is not None:
-            x_BTD = x_BTD + self.lookup(ids_BS, num_tokens=num_tokens)
+            x_BTD = x_BTD + self.lookup(captioned(ids_BT) if told is None else told)
         return x_BTD
 
     def text_logits(self, hidden_ND: Tensor) -> Tensor:

@@ -1,18 +1,19 @@
-"""Draw images and captions from a trained model: cached decoding, guidance, temperature, top-k and top-p.
+"""Draw images and texts from a trained model: a prompt is read once, its samples are written side by side.
 
-The surprising rule: a sample depends on the seed, its prompt and on how many equal prompts stand before it,
-never on the others of the batch. N samples of a prompt are N copies of it. (Batches of other sizes round
-differently: equal up to that.)
+The surprising rule: a sample depends on the seed, its prompt and on how many samples of equal prompts stand
+before it, never on the others of the batch. (Batches of other sizes round differently: equal up to that.)
 
-Shapes: B prompts, T their tokens, S steps or slots of the cache, D width, V ids that may come next.
+Shapes: N samples, B = N x streams rows that are read, S new tokens, D width, V ids that may come next.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,186 +23,297 @@ from torch import Tensor
 
 from infra.settings import Section
 from tokenizer_service import vocabulary
-from trainer.model import Cache, Inputs, Transformer, at_rest
+from trainer import choosing
+from trainer.decoding import Decoder, Engine, Slot, numerics
+from trainer.model import Transformer
+from trainer.prompts import UNCONDITIONAL, Ids
+from trainer.quantized import Precision, ready
 
-Ids = tuple[int, ...]
-
-UNCONDITIONAL: Ids = (vocabulary.EOS, vocabulary.sentinel(0), vocabulary.BREAK)
-"""An image whose text was cut, without neighbours: guidance leads away from it (arXiv 2309.02591, eq. 1)."""
+ENDED_EVERY = 8
+DRAWN = -1
+"""In :attr:`Request.given`: this token is to be drawn."""
 
 
 class SamplerSection(Section):
     """``[trainer.sampler]``: how tokens are drawn. Defaults: those of the authors' demo."""
 
+    method: Literal["top_p", "contrastive", "half"] = "top_p"
+    """Of images. ``contrastive``: CD-K (arXiv 2309.02591, eq. 3), the prompt against what it leads away from.
+    ``half``: so for every other sample of a prompt, the rest by ``top_p``: figure 4's mix, which kept gaining
+    from more samples."""
     temperature: float = Field(default=1.0, ge=0.0)
     """Divides the logits; 0 takes the likeliest token."""
     top_p: float = Field(default=0.8, gt=0.0, le=1.0)
     """Draw from the fewest likeliest tokens that hold this probability."""
     top_k: int = Field(default=8192, ge=1)
     """And from at most so many."""
+    contrast_alpha: float = Field(default=0.1, gt=0.0, le=1.0)
+    """CD-K offers tokens that are at least this many times as likely as the k-th likeliest. 0.1: what
+    contrastive decoding had (arXiv 2210.15097); CM3Leon's is not published, nor is its k."""
+    contrast_k: int = Field(default=64, ge=1)
+    """Which k; 1 is contrastive decoding as it was."""
     guidance: float = Field(default=3.0, ge=1.0)
     """Weight of the text: logits = u + guidance (c - u); 1 is plain sampling. For images only."""
+    image_guidance: float = Field(default=1.5, ge=0.0)
+    """Editing: how far towards the picture (arXiv 2309.02591, section 4.1)."""
+    text_guidance: float = Field(default=7.5, ge=0.0)
+    """Editing: how far from there towards what the instruction says."""
     max_text_tokens: int = Field(default=64, ge=1)
-    """Captions are cut here when they do not end by themselves."""
+    """Texts are cut here when they do not end by themselves."""
+    precision: Precision = "float32"
+    """Of the weights while drawing. ``int8``: of the linear layers, one scale an output."""
+    engine: Engine = "eager"
+    """compile: one graph a step, on a GPU captured; pays where many images of equal shape are drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """A neighbour in front of a prompt: the ids of its text and of its image."""
+class Request:
+    """Samples of one prompt."""
 
-    text: Ids
-    image: Ids
-
-
-def image_prompt(text: Sequence[int], neighbors: Sequence[Pair] = ()) -> Ids:
-    """``<eos> T1 <break> I1 <break> ... Tq <break>``: an image comes next."""
-    return (*_opening(neighbors), *text, vocabulary.BREAK)
-
-
-def caption_prompt(image: Sequence[int], neighbors: Sequence[Pair] = ()) -> Ids:
-    """``<eos> ... <sentinel:0> <break> I <eos> <sentinel:0>``: the text that was cut comes next."""
-    mask = vocabulary.sentinel(0)
-    return (*_opening(neighbors), mask, vocabulary.BREAK, *image, vocabulary.EOS, mask)
-
-
-def _opening(neighbors: Sequence[Pair]) -> Ids:
-    pairs = ((*pair.text, vocabulary.BREAK, *pair.image, vocabulary.BREAK) for pair in neighbors)
-    return (vocabulary.EOS, *(token for pair in pairs for token in pair))
+    prompt: Ids
+    away: Ids = UNCONDITIONAL
+    """What guidance leads away from."""
+    image_only: Ids | None = None
+    """The prompt without its instruction: given, guidance has two terms, of the picture and of the words."""
+    samples: int = 1
+    given: Ids | None = None
+    """Image ids that are written whatever the model thinks; ``DRAWN`` where it draws. None: everywhere."""
 
 
 @torch.inference_mode()
 def draw_images(
-    model: Transformer, prompts: Sequence[Ids], section: SamplerSection, *, num_tokens: int, seed: int
+    model: Transformer, requests: Sequence[Request], section: SamplerSection, *, num_tokens: int, seed: int
 ) -> NDArray[np.int64]:
-    """Codes [B, num_tokens] in [0, num_codes): image positions offer image ids only, exactly so many.
+    """Codes [N, num_tokens] in [0, num_codes), a row a sample, in the order of the requests.
 
-    Guidance doubles the rows that are read: each sample also runs behind ``UNCONDITIONAL``.
+    Image positions offer image ids only, exactly so many. Each stream of guidance is one more row a sample,
+    behind its own prompt: 2 with one term, 3 with two. All N samples are held in memory at once: give fewer
+    requests a call if that is too much. ``ValueError`` if two-term guidance is asked for by some requests
+    only, or together with contrastive decoding, or if what is given is not of ``num_tokens``.
     """
-    streams = 1 if section.guidance == 1.0 else 2
-    rows = [*prompts, *[UNCONDITIONAL] * (len(prompts) * (streams - 1))]
-    decoder = Decoder.start(model, rows, num_new=num_tokens)
-    uniforms_BS = _uniforms(prompts, num_steps=num_tokens, seed=seed).to(decoder.last_BD.device)
-    codes: list[Tensor] = []
-    for step in range(num_tokens):
-        if codes:
-            decoder.read((codes[-1] + vocabulary.IMAGE_START).repeat(streams))
-        logits_BV = guide(model.image_logits(decoder.last_BD), streams=streams, weight=section.guidance)
-        codes.append(choose(logits_BV, uniforms_BS[:, step], section))
-    return torch.stack(codes, dim=1).cpu().numpy()
+    model = ready(model, section.precision)
+    streams = _streams(requests, section)
+    decoder = Decoder.start(
+        model, [row for stream in streams for row in stream], num_new=num_tokens, engine=section.engine
+    )
+    pick = ImagePick(model, section, len(streams), _contrasted(requests, section).to(decoder.last_BD.device))
+    given_NS = _given(requests, num_tokens, num_codes=model.live.num_codes)
+    uniforms_NS = _uniforms(requests, num_steps=num_tokens, seed=seed)
+    codes_NS = torch.stack(list(_written(decoder, pick, uniforms_NS, given_NS, section.engine)), dim=1)
+    return codes_NS.cpu().numpy() - vocabulary.IMAGE_START
 
 
 @torch.inference_mode()
 def draw_texts(
-    model: Transformer, prompts: Sequence[Ids], section: SamplerSection, *, seed: int
+    model: Transformer, requests: Sequence[Request], section: SamplerSection, *, seed: int
 ) -> list[Ids]:
-    """Text ids up to ``<eoss>``, which is left out."""
-    decoder = Decoder.start(model, prompts, num_new=section.max_text_tokens)
-    uniforms_BS = _uniforms(prompts, num_steps=section.max_text_tokens, seed=seed).to(decoder.last_BD.device)
+    """Text ids of each sample in the order of the requests, up to ``<eoss>``, which is left out; by ``top_p``
+    and without guidance.
+    """
+    model = ready(model, section.precision)
+    prompts = [request.prompt for request in requests for _ in range(request.samples)]
+    decoder = Decoder.start(model, prompts, num_new=section.max_text_tokens, engine=section.engine)
+    uniforms_NS = _uniforms(requests, num_steps=section.max_text_tokens, seed=seed)
+    nothing_NS = torch.full_like(uniforms_NS, DRAWN, dtype=torch.int64)
     ids: list[Tensor] = []
-    ended_B = torch.zeros(len(prompts), dtype=torch.bool, device=decoder.last_BD.device)
-    while len(ids) < section.max_text_tokens and not bool(ended_B.all()):
-        if ids:
-            decoder.read(ids[-1])
-        logits_BV = only_text(model.text_logits(decoder.last_BD))
-        ids.append(choose(logits_BV, uniforms_BS[:, len(ids)], section))
-        ended_B = ended_B | (ids[-1] == vocabulary.EOSS)
+    for ids_N in _written(decoder, TextPick(model, section), uniforms_NS, nothing_NS, section.engine):
+        ids.append(ids_N)
+        # Asking waits for the device, so it is not asked at every token.
+        if len(ids) % ENDED_EVERY == 0 and bool((torch.stack(ids) == vocabulary.EOSS).any(dim=0).all()):
+            break
     return [_until_eoss(row) for row in torch.stack(ids, dim=1).tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePick:
+    """The next image id of each sample, from the states of its streams: prompt, image only, away."""
+
+    model: Transformer
+    section: SamplerSection
+    num_streams: int
+    contrasted_N1: Tensor
+    """Whether a sample is drawn by CD-K."""
+
+    def __call__(self, hidden_BD: Tensor, uniform_N: Tensor) -> Tensor:
+        with numerics(self.model):
+            logits = self.model.image_logits(hidden_BD).chunk(self.num_streams)
+        section, scores_NV = self.section, self._guided(logits)
+        top_p: Tensor | float = section.top_p
+        top_k: Tensor | int = section.top_k
+        if section.method != "top_p":
+            contrast_NV = choosing.contrast(
+                logits[0], logits[1], alpha=section.contrast_alpha, k=section.contrast_k
+            )
+            scores_NV = torch.where(self.contrasted_N1, contrast_NV, scores_NV)
+            # CD-K has cut already what it does not offer.
+            top_p = torch.where(self.contrasted_N1, 1.0, top_p)
+            top_k = torch.where(self.contrasted_N1, scores_NV.shape[1], top_k)
+        codes_N = choosing.choose(
+            scores_NV, uniform_N, temperature=section.temperature, top_p=top_p, top_k=top_k
+        )
+        return codes_N + vocabulary.IMAGE_START
+
+    def _guided(self, logits: Sequence[Tensor]) -> Tensor:
+        match logits:
+            case [with_text_NV]:
+                return with_text_NV
+            case [with_text_NV, without_NV]:
+                return choosing.guide(with_text_NV, without_NV, weight=self.section.guidance)
+        section = self.section
+        return choosing.guide_twice(*logits, image=section.image_guidance, text=section.text_guidance)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPick:
+    """The next text id of each sample, or ``<eoss>``."""
+
+    model: Transformer
+    section: SamplerSection
+
+    def __call__(self, hidden_BD: Tensor, uniform_N: Tensor) -> Tensor:
+        section = self.section
+        with numerics(self.model):
+            logits_NV = only_text(self.model.text_logits(hidden_BD))
+        return choosing.choose(
+            logits_NV, uniform_N, temperature=section.temperature, top_p=section.top_p, top_k=section.top_k
+        )
+
+
+Pick = ImagePick | TextPick
+
+
+def only_text(logits_NV: Tensor) -> Tensor:
+    """Inside an infilled text only text ids and ``<eoss>`` may come next."""
+    allowed_V = torch.arange(logits_NV.shape[1], device=logits_NV.device) >= vocabulary.TEXT_START
+    allowed_V[vocabulary.EOSS] = True
+    return logits_NV.masked_fill(~allowed_V, -torch.inf)
+
+
+def _written(
+    decoder: Decoder, pick: Pick, uniforms_NS: Tensor, given_NS: Tensor, engine: Engine
+) -> Iterator[Tensor]:
+    """The ids [N] of each step."""
+    hidden_BD = decoder.last_BD
+    device, num_steps = hidden_BD.device, uniforms_NS.shape[1]
+    uniforms_SN, given_SN = (one.T.contiguous().to(device) for one in (uniforms_NS, given_NS))
+    slots_S = torch.arange(num_steps, device=device)
+    advance = _captured if engine == "compile" else _advanced
+    for step in range(num_steps - 1):
+        numbers = hidden_BD, uniforms_SN[step], given_SN[step]
+        ids_N, hidden_BD = advance(decoder, pick, numbers, slots_S, step)
+        yield ids_N
+    yield _picked(pick, (hidden_BD, uniforms_SN[-1], given_SN[-1]))
+
+
+Numbers = tuple[Tensor, Tensor, Tensor]
+"""States [B, D] to choose from, uniforms [N], given ids [N]."""
+
+
+def _advanced(
+    decoder: Decoder, pick: Pick, numbers: Numbers, slots_S: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
+    """Ids [N] and the states [B, D] behind them: only the slots that are filled are looked at."""
+    slot = Slot(at_1=slots_S[step : step + 1], stop=step + 1, unseen_S=None)
+    return _advance(decoder, pick, numbers, slot)
+
+
+def _captured(
+    decoder: Decoder, pick: Pick, numbers: Numbers, slots_S: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
+    """The same as one graph, which is the same at every step: it looks at all slots and masks the rest."""
+    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch has no annotation
+    ids_N, hidden_BD = _graph()(decoder, pick, numbers, slots_S, slots_S[step : step + 1])
+    # A replay writes its answers to where the last ones are.
+    return ids_N.clone(), hidden_BD.clone()
+
+
+@functools.cache
+def _graph() -> Any:
+    return torch.compile(_masked, mode="reduce-overhead", dynamic=False)
+
+
+def _masked(
+    decoder: Decoder, pick: Pick, numbers: Numbers, slots_S: Tensor, at_1: Tensor
+) -> tuple[Tensor, Tensor]:
+    return _advance(decoder, pick, numbers, Slot(at_1=at_1, stop=len(slots_S), unseen_S=slots_S > at_1))
+
+
+def _advance(decoder: Decoder, pick: Pick, numbers: Numbers, slot: Slot) -> tuple[Tensor, Tensor]:
+    ids_N = _picked(pick, numbers)
+    num_streams = len(numbers[0]) // len(ids_N)
+    return ids_N, decoder(ids_N.repeat(num_streams), slot)
+
+
+def _picked(pick: Pick, numbers: Numbers) -> Tensor:
+    hidden_BD, uniform_N, given_N = numbers
+    return torch.where(given_N == DRAWN, pick(hidden_BD, uniform_N), given_N)
+
+
+def _streams(requests: Sequence[Request], section: SamplerSection) -> list[list[Ids]]:
+    """The prompt of every sample, for each stream that is read."""
+    edited = [request.image_only is not None for request in requests]
+    if any(edited) and not all(edited):
+        raise ValueError(
+            f"{sum(edited)} of {len(edited)} requests have image_only; draw those with two-term guidance by "
+            "themselves"
+        )
+    if any(edited) and section.method != "top_p":
+        raise ValueError(
+            f"trainer.sampler.method is {section.method!r}, which knows no two-term guidance; set 'top_p'"
+        )
+    streams = [[request.prompt for request in requests]]
+    if any(edited):
+        streams.append([request.image_only for request in requests if request.image_only is not None])
+    if any(edited) or section.method != "top_p" or section.guidance != 1.0:
+        streams.append([request.away for request in requests])
+    copies = [request.samples for request in requests]
+    return [
+        [prompt for prompt, count in zip(stream, copies, strict=True) for _ in range(count)]
+        for stream in streams
+    ]
+
+
+def _given(requests: Sequence[Request], num_tokens: int, *, num_codes: int) -> Tensor:
+    """[N, S]"""
+    nothing = (DRAWN,) * num_tokens
+    rows = [nothing if request.given is None else request.given for request in requests]
+    live = range(vocabulary.IMAGE_START, vocabulary.IMAGE_START + num_codes)
+    for row in rows:
+        if len(row) != num_tokens:
+            raise ValueError(f"given are {len(row)} ids for {num_tokens} tokens; give one a token")
+        wrong = [token for token in row if token != DRAWN and token not in live]
+        if wrong:
+            raise ValueError(f"given is {wrong[0]}, which is no image id in [{live.start}, {live.stop})")
+    given = torch.tensor(rows).view(len(rows), num_tokens)
+    return given.repeat_interleave(torch.tensor([request.samples for request in requests]), dim=0)
+
+
+def _numbered(requests: Sequence[Request]) -> list[tuple[Ids, int]]:
+    """Prompt of each sample, and the number of samples of equal prompts before it."""
+    before: Counter[Ids] = Counter()
+    found = []
+    for request in requests:
+        first = before[request.prompt]
+        before[request.prompt] += request.samples
+        found += [(request.prompt, number) for number in range(first, first + request.samples)]
+    return found
+
+
+def _contrasted(requests: Sequence[Request], section: SamplerSection) -> Tensor:
+    """[N, 1]: all, none, or every other sample of a prompt."""
+    numbers = torch.tensor([number for _, number in _numbered(requests)])[:, None]
+    return numbers % {"contrastive": 1, "half": 2, "top_p": 1}[section.method] == 0
+
+
+def _uniforms(requests: Sequence[Request], *, num_steps: int, seed: int) -> Tensor:
+    """Numbers in [0, 1) [N, S], from (seed, prompt, number of the sample)."""
+    rows = []
+    for prompt, number in _numbered(requests):
+        digest = hashlib.sha256(np.asarray([seed, number, *prompt], np.int64).tobytes()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        rows.append(torch.rand(num_steps, generator=generator))
+    return torch.stack(rows)
 
 
 def _until_eoss(row: Sequence[int]) -> Ids:
     return tuple(row[: row.index(vocabulary.EOSS)] if vocabulary.EOSS in row else row)
-
-
-def only_text(logits_BV: Tensor) -> Tensor:
-    """Inside a caption only text ids and ``<eoss>`` may come next."""
-    allowed_V = torch.arange(logits_BV.shape[1], device=logits_BV.device) >= vocabulary.TEXT_START
-    allowed_V[vocabulary.EOSS] = True
-    return logits_BV.masked_fill(~allowed_V, -torch.inf)
-
-
-def guide(logits_BV: Tensor, *, streams: int, weight: float) -> Tensor:
-    """Mix u + weight (c - u) of rows that are conditional ones, then unconditional ones."""
-    if streams == 1:
-        return logits_BV
-    with_text_BV, without_BV = logits_BV.log_softmax(dim=-1).chunk(2)
-    return without_BV + weight * (with_text_BV - without_BV)
-
-
-def choose(logits_BV: Tensor, uniform_B: Tensor, section: SamplerSection) -> Tensor:
-    """One token a row [B], by inverting the cumulated probabilities at a number drawn in [0, 1)."""
-    if section.temperature == 0.0:
-        return logits_BV.argmax(dim=-1)
-    sorted_BV, order_BV = (logits_BV / section.temperature).sort(dim=-1, descending=True, stable=True)
-    kept_BV = sorted_BV[:, : section.top_k].softmax(dim=-1)
-    below_BV = kept_BV.cumsum(dim=-1) - kept_BV
-    kept_BV = torch.where(below_BV < section.top_p, kept_BV, 0.0)
-    cumulated_BV = kept_BV.cumsum(dim=-1)
-    place_B1 = torch.searchsorted(cumulated_BV, uniform_B[:, None] * cumulated_BV[:, -1:], right=True)
-    # Rounding may put the place behind the last kept token, whose probability is then not above the sum.
-    last_B1 = (kept_BV > 0.0).sum(dim=-1, keepdim=True) - 1
-    return order_BV.gather(1, torch.minimum(place_B1, last_B1)).squeeze(1)
-
-
-def _uniforms(prompts: Sequence[Ids], *, num_steps: int, seed: int) -> Tensor:
-    """Numbers in [0, 1) [B, S], from (seed, prompt, equal prompts before it)."""
-    before: Counter[Ids] = Counter()
-    rows = []
-    for prompt in prompts:
-        digest = hashlib.sha256(np.asarray([seed, before[prompt], *prompt], np.int64).tobytes()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-        rows.append(torch.rand(num_steps, generator=generator))
-        before[prompt] += 1
-    return torch.stack(rows)
-
-
-class Decoder:
-    """Rows being written: the cache, and the state behind the last token of each row.
-
-    Prompts are padded on the left, so that all rows write the same slot; padding is never looked at.
-    """
-
-    def __init__(self, model: Transformer, *, lengths_B: Tensor, cache: Cache) -> None:
-        self.model = model
-        self.cache = cache
-        self.lengths_B = lengths_B
-        self.last_BD = torch.empty(0)
-
-    @classmethod
-    def start(cls, model: Transformer, prompts: Sequence[Ids], *, num_new: int) -> Decoder:
-        """Read the prompts; room is taken for ``num_new`` more tokens."""
-        longest = max(map(len, prompts))
-        if longest + num_new > model.section.context:
-            raise ValueError(
-                f"a prompt of {longest} tokens and {num_new} new ones exceed the context of "
-                f"{model.section.context}; give fewer neighbours or a shorter text"
-            )
-        device = model.tokens.weight.device
-        lengths_B = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        cache = Cache(
-            model.section, batch_rows=len(prompts), num_slots=longest + num_new, like=model.tokens.weight
-        )
-        decoder = cls(model, lengths_B=lengths_B, cache=cache)
-        padded = [[vocabulary.PAD] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-        decoder._read(torch.tensor(padded, device=device))
-        return decoder
-
-    def read(self, ids_B: Tensor) -> None:
-        """Append one token to each row."""
-        self.lengths_B = self.lengths_B + 1
-        self._read(ids_B[:, None])
-
-    def _read(self, ids_BT: Tensor) -> None:
-        num_new = ids_BT.shape[1]
-        stop = self.cache.num_filled + num_new
-        slots_S = torch.arange(stop, device=ids_BT.device)
-        slots_T = slots_S[-num_new:]
-        first_B11 = (stop - self.lengths_B)[:, None, None]
-        causal_TS = slots_S[None, :] <= slots_T[:, None]
-        own_TS = slots_S[None, :] == slots_T[:, None]
-        inputs = Inputs(
-            ids_BT=ids_BT,
-            positions_BT=(slots_T[None, :] - first_B11[:, 0]).clamp(min=0),
-            seen=causal_TS & ((slots_S >= first_B11) | own_TS),
-        )
-        with at_rest(self.model):
-            self.last_BD = self.model(inputs, self.cache)[:, -1]

@@ -89,8 +89,7 @@ def draw(run: Path, text: str, drawing: DrawOptions, options: CorpusOptions) -> 
     corpus = options.open()
     studio = open_studio(corpus, corpus.newest(), run)
     found = studio.neighbors(text, drawing.neighbors)
-    copies = drawing.samples
-    pictures = studio.draw([text] * copies, [found] * copies, section, seed=drawing.seed)
+    (pictures,) = studio.draw([text], [found], section, seed=drawing.seed, samples=drawing.samples)
     facts = told(text, drawing.seed, section, found)
     write(out, pictures, facts)
     credits_ = [f"  {one.score:.3f} {one.uid} {one.description!r} {one.attribution}" for one in found]
@@ -118,7 +117,7 @@ def told(prompt: str, seed: int, section: SamplerSection, found: Sequence[Found]
     }
 
 
-def write(out: Path, pictures: Sequence[Pixels], facts: dict[str, Any]) -> None:
+def write(out: Path, pictures: Pixels, facts: dict[str, Any]) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("pardalis", json.dumps(facts))
     Image.fromarray(np.concatenate(pictures, axis=1)).save(out, pnginfo=info)

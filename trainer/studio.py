@@ -23,11 +23,12 @@ from pipeline.tokenized import Tokenizers, Tokens
 from pipeline.tokenizer.tokenizing import image_side, load_bpe, load_vq
 from pipeline.tokens import BPE, TOKENS, VQ
 from tokenizer_service import coding, text, vocabulary, vq
-from trainer import sampler
+from trainer import prompts, sampler
 from trainer.checkpoint import Checkpoints, load_model
 from trainer.folder import check_tokenizers
 from trainer.model import Transformer
-from trainer.sampler import Pair, SamplerSection
+from trainer.prompts import Pair
+from trainer.sampler import Request, SamplerSection
 
 Pixels = NDArray[np.uint8]
 
@@ -80,25 +81,34 @@ class Studio:
 
     def draw(
         self,
-        prompts: Sequence[str],
+        words: Sequence[str],
         neighbors: Sequence[Sequence[Found]],
         section: SamplerSection,
         *,
         seed: int,
+        samples: int = 1,
     ) -> list[Pixels]:
-        """One picture [side, side, 3] a prompt."""
-        rows = [
-            sampler.image_prompt(self.words(prompt), [self.pair(one.uid) for one in found])
-            for prompt, found in zip(prompts, neighbors, strict=True)
+        """Pictures [samples, side, side, 3] of each prompt."""
+        requests = [
+            Request(
+                prompt=prompts.image_prompt(self.words(one), [self.pair(one.uid) for one in found]),
+                samples=samples,
+            )
+            for one, found in zip(words, neighbors, strict=True)
         ]
-        codes_BT = sampler.draw_images(self.model, rows, section, num_tokens=self.num_codes, seed=seed)
-        return list(coding.decode_codes(self.vq, codes_BT.astype(np.uint16)))
+        return self._pictures(requests, section, seed=seed)
+
+    def _pictures(self, requests: Sequence[Request], section: SamplerSection, *, seed: int) -> list[Pixels]:
+        """Grouped by request."""
+        codes_NT = sampler.draw_images(self.model, requests, section, num_tokens=self.num_codes, seed=seed)
+        pictures_NHWC = coding.decode_codes(self.vq, codes_NT.astype(np.uint16))
+        return np.split(pictures_NHWC, np.cumsum([request.samples for request in requests])[:-1])
 
     def caption(self, images: Sequence[Pixels], section: SamplerSection, *, seed: int) -> list[str]:
         """Words for each picture [side, side, 3], without neighbors."""
         codes_BT = coding.encode_images(self.vq, np.stack(images))
-        rows = [sampler.caption_prompt(vocabulary.from_codes(codes).tolist()) for codes in codes_BT]
-        drawn = sampler.draw_texts(self.model, rows, section, seed=seed)
+        rows = [prompts.caption_prompt(vocabulary.from_codes(codes).tolist()) for codes in codes_BT]
+        drawn = sampler.draw_texts(self.model, [Request(prompt=row) for row in rows], section, seed=seed)
         return [self.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64))) for ids in drawn]
 
     def picture(self, uid: str) -> Pixels:

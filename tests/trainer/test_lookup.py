@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tokenizer_service import vocabulary
 from trainer import lookup
-from trainer.lookup import Lookup, captions, run_lengths
+from trainer.lookup import Lookup, captioned, captions, run_lengths
 
 E, B, X, S = vocabulary.EOS, vocabulary.BREAK, vocabulary.EOSS, vocabulary.sentinel(0)
 T, I = vocabulary.TEXT_START, vocabulary.IMAGE_START  # noqa: E741  # text and image ids
@@ -60,7 +60,7 @@ def remembering() -> Lookup:
 def test_a_place_is_told_from_others_and_the_order_of_words_is_not() -> None:
     memory = remembering()
     forward, backward = (
-        memory(torch.tensor([[E, *words, B, I, I]]), num_tokens=3) for words in ((T, T + 1), (T + 1, T))
+        memory(captioned(torch.tensor([[E, *words, B, I, I]])))[:, 3:] for words in ((T, T + 1), (T + 1, T))
     )
     assert torch.allclose(forward, backward)
     assert not torch.allclose(forward[0, 1], forward[0, 2])
@@ -69,17 +69,11 @@ def test_a_place_is_told_from_others_and_the_order_of_words_is_not() -> None:
 def test_each_word_speaks_for_itself() -> None:
     memory = remembering()
     one, other, both = (
-        memory(torch.tensor([[E, *words, B]]), num_tokens=1) for words in ((T,), (T + 1,), (T, T + 1))
+        memory(captioned(torch.tensor([[E, *words, B]])))[:, -1] for words in ((T,), (T + 1,), (T, T + 1))
     )
     assert torch.allclose(both, (one + other) / 2**0.5, atol=1e-5)
 
 
 def test_only_what_precedes_an_image_token_is_spoken_to() -> None:
-    said = remembering()(torch.tensor([[E, T, B, I, E]]), num_tokens=5)
+    said = remembering()(captioned(torch.tensor([[E, T, B, I, E]])))
     assert said.abs().sum(dim=-1)[0].gt(0).tolist() == [False, False, True, True, False]
-
-
-def test_the_last_tokens_hear_the_same_whether_or_not_the_first_are_asked_for() -> None:
-    ids = torch.tensor([[E, T, B, I, I + 1]])
-    all_BTD, last_BTD = (remembering()(ids, num_tokens=count) for count in (5, 2))
-    assert torch.allclose(all_BTD[:, -2:], last_BTD, atol=1e-5)

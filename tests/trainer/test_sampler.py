@@ -1,99 +1,133 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer import models
+from tests.trainer.models import LIVE, hidden
 from tokenizer_service import vocabulary
-from tokenizer_service.vocabulary import Live
-from trainer import cm3, sampler
-from trainer.model import ModelSection, Transformer, packed_inputs
-from trainer.sampler import Pair, SamplerSection
+from trainer import choosing, prompts, sampler
+from trainer.model import Transformer
+from trainer.prompts import UNCONDITIONAL, Hole, Ids
+from trainer.sampler import DRAWN, Request, SamplerSection
 
-LIVE = Live(num_text=30, num_codes=20)
 GREEDY = SamplerSection(temperature=0.0, guidance=1.0, max_text_tokens=6)
-TEXT = vocabulary.TEXT_START
-IMAGE = vocabulary.IMAGE_START
+TEXT, IMAGE = vocabulary.TEXT_START, vocabulary.IMAGE_START
 
 
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    section = ModelSection(
-        num_layers=2, width=32, num_heads=4, context=64, image_places=8, lookup_rows=500, dropout=0.5
-    )
-    model = Transformer(section, LIVE)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.4)
-    return model
+    return models.random(image_places=8, lookup_rows=500, dropout=0.5)
 
 
-def hidden_without_cache(model: Transformer, ids: list[int]) -> torch.Tensor:
-    ids_BT = torch.tensor([ids])
-    positions_BT = torch.arange(len(ids))[None]
-    model.eval()
-    with torch.no_grad():
-        hidden = model(packed_inputs(ids_BT, torch.zeros_like(ids_BT), positions_BT))[:, -1]
-    model.train()
-    return hidden
+def image_of(*text: int) -> Ids:
+    return prompts.image_prompt([TEXT + one for one in text])
 
 
-def test_cached_image_decoding_equals_reading_everything_again(model: Transformer) -> None:
-    prompts = [sampler.image_prompt([TEXT, TEXT + 1]), sampler.image_prompt([TEXT + 7, TEXT + 8, TEXT + 9])]
-    codes_BT = sampler.draw_images(model, prompts, GREEDY, num_tokens=8, seed=0)
-    for prompt, codes in zip(prompts, codes_BT.tolist(), strict=True):
+def said(model: Transformer, *ids: int) -> torch.Tensor:
+    """Logits of the next image token when everything is read again."""
+    return model.image_logits(hidden(model, ids))
+
+
+def test_images_drawn_with_the_cache_are_those_of_reading_everything_again(model: Transformer) -> None:
+    rows = [image_of(0, 1), image_of(7, 8, 9)]
+    requests = [Request(prompt=row, samples=2) for row in rows]
+    codes_NT = sampler.draw_images(model, requests, GREEDY, num_tokens=8, seed=0)
+    for prompt, codes in zip(np.repeat(np.array(rows, object), 2), codes_NT.tolist(), strict=True):
         ids = list(prompt)
         for code in codes:
-            assert code == model.image_logits(hidden_without_cache(model, ids)).argmax().item()
+            assert code == said(model, *ids).argmax().item()
             ids.append(code + IMAGE)
 
 
 def test_guidance_mixes_with_the_stream_whose_text_was_cut(model: Transformer) -> None:
-    prompt = sampler.image_prompt([TEXT + 3])
+    prompt = image_of(3)
     section = GREEDY.model_copy(update={"guidance": 2.5})
-    (codes,) = sampler.draw_images(model, [prompt], section, num_tokens=6, seed=0).tolist()
+    (codes,) = sampler.draw_images(model, [Request(prompt=prompt)], section, num_tokens=6, seed=0).tolist()
     drawn: list[int] = []
     for code in codes:
-        c, u = (
-            model.image_logits(hidden_without_cache(model, [*start, *drawn])).log_softmax(-1)
-            for start in (prompt, sampler.UNCONDITIONAL)
-        )
-        assert code == (u + 2.5 * (c - u)).argmax().item()
+        c, u = (said(model, *start, *drawn) for start in (prompt, UNCONDITIONAL))
+        assert code == choosing.guide(c, u, weight=2.5).argmax().item()
         drawn.append(code + IMAGE)
 
 
+def test_two_term_guidance_reads_three_streams(model: Transformer) -> None:
+    image = tuple(range(IMAGE, IMAGE + 4))
+    prompt, image_only = (prompts.coming([image, words]) for words in ((TEXT + 2,), prompts.CUT))
+    request = Request(prompt=prompt, image_only=image_only, samples=2)
+    section = GREEDY.model_copy(update={"image_guidance": 1.2, "text_guidance": 4.0})
+    codes, _ = sampler.draw_images(model, [request], section, num_tokens=6, seed=0).tolist()
+    drawn: list[int] = []
+    for code in codes:
+        f, i, u = (said(model, *start, *drawn) for start in (prompt, image_only, UNCONDITIONAL))
+        assert code == choosing.guide_twice(f, i, u, image=1.2, text=4.0).argmax().item()
+        drawn.append(code + IMAGE)
+
+
+def test_contrastive_decoding_is_against_the_stream_whose_text_was_cut(model: Transformer) -> None:
+    prompt = image_of(3)
+    section = GREEDY.model_copy(update={"method": "contrastive", "contrast_alpha": 0.5, "contrast_k": 4})
+    (codes,) = sampler.draw_images(model, [Request(prompt=prompt)], section, num_tokens=6, seed=0).tolist()
+    drawn: list[int] = []
+    for code in codes:
+        strong, weak = (said(model, *start, *drawn) for start in (prompt, UNCONDITIONAL))
+        assert code == choosing.contrast(strong, weak, alpha=0.5, k=4).argmax().item()
+        drawn.append(code + IMAGE)
+
+
+def test_half_of_the_samples_are_drawn_by_cd_k_and_half_by_top_p(model: Transformer) -> None:
+    requests = [Request(prompt=image_of(3), samples=6)]
+    by = {
+        method: sampler.draw_images(model, requests, SamplerSection(method=method), num_tokens=8, seed=4)
+        for method in ("half", "contrastive", "top_p")
+    }
+    assert by["half"][0::2].tolist() == by["contrastive"][0::2].tolist()
+    assert by["half"][1::2].tolist() == by["top_p"][1::2].tolist()
+    assert by["contrastive"].tolist() != by["top_p"].tolist()
+
+
 def test_a_caption_is_the_greedy_infill_and_ends_before_eoss(model: Transformer) -> None:
-    prompts = [sampler.caption_prompt([IMAGE + i, IMAGE + 2 * i, IMAGE]) for i in range(1, 6)]
-    for prompt, drawn in zip(prompts, sampler.draw_texts(model, prompts, GREEDY, seed=0), strict=True):
+    rows = [prompts.caption_prompt([IMAGE + i, IMAGE + 2 * i, IMAGE]) for i in range(1, 6)]
+    drawn = sampler.draw_texts(model, [Request(prompt=row) for row in rows], GREEDY, seed=0)
+    for prompt, text in zip(rows, drawn, strict=True):
         ids = list(prompt)
-        for token in drawn:
+        for token in text:
             assert TEXT <= token < TEXT + LIVE.num_text
-            logits = sampler.only_text(model.text_logits(hidden_without_cache(model, ids)))
-            assert token == logits.argmax().item()
+            assert token == sampler.only_text(model.text_logits(hidden(model, ids))).argmax().item()
             ids.append(token)
-        logits = sampler.only_text(model.text_logits(hidden_without_cache(model, ids)))
-        assert len(drawn) == GREEDY.max_text_tokens or logits.argmax().item() == vocabulary.EOSS
+        ended = sampler.only_text(model.text_logits(hidden(model, ids))).argmax().item() == vocabulary.EOSS
+        assert len(text) == GREEDY.max_text_tokens or ended
 
 
+def test_a_text_that_has_ended_does_not_cut_the_others_short(model: Transformer) -> None:
+    section = SamplerSection(temperature=9.0, top_p=1.0, max_text_tokens=40)
+    request = Request(prompt=prompts.caption_prompt([IMAGE]), samples=12)
+    lengths = [len(text) for text in sampler.draw_texts(model, [request], section, seed=2)]
+    assert min(lengths) < 2 * sampler.ENDED_EVERY < max(lengths)
+
+
+@pytest.mark.parametrize("method", ["top_p", "contrastive", "half"])
 @given(seed=st.integers(0, 2**32), texts=st.lists(st.integers(0, 29), min_size=1, max_size=3))
 @settings(max_examples=10)
 def test_a_sample_depends_on_seed_prompt_and_number_alone(
-    model: Transformer, seed: int, texts: list[int]
+    model: Transformer, method: str, seed: int, texts: list[int]
 ) -> None:
-    section = SamplerSection(temperature=1.0, top_p=0.9, guidance=3.0)
-    mine = sampler.image_prompt([TEXT + 5, TEXT + 6])
-    others = [sampler.image_prompt([TEXT + text]) for text in texts]
-    alone = sampler.draw_images(model, [mine], section, num_tokens=6, seed=seed)
-    among = sampler.draw_images(model, [*others, mine, *others], section, num_tokens=6, seed=seed)
-    assert alone[0].tolist() == among[len(others)].tolist()
+    section = SamplerSection(method=method, temperature=1.0, top_p=0.9, guidance=3.0)
+    mine, others = image_of(5, 6), [Request(prompt=image_of(text), samples=2) for text in texts]
+    requests = [*others, Request(prompt=mine, samples=3), *others]
+    among = sampler.draw_images(model, requests, section, num_tokens=6, seed=seed)
+    alone = sampler.draw_images(model, [Request(prompt=mine)] * 2, section, num_tokens=6, seed=seed)
+    assert among[2 * len(others) :][:2].tolist() == alone.tolist()
 
 
-def test_copies_of_a_prompt_are_different_samples_and_repeat_by_seed(model: Transformer) -> None:
+def test_samples_of_a_prompt_differ_and_repeat_by_seed(model: Transformer) -> None:
     section = SamplerSection(temperature=1.0, top_p=1.0, guidance=1.0)
-    prompts = [sampler.image_prompt([TEXT])] * 3
+    requests = [Request(prompt=image_of(0), samples=3)]
     first, again, other = (
-        sampler.draw_images(model, prompts, section, num_tokens=8, seed=seed) for seed in (1, 1, 2)
+        sampler.draw_images(model, requests, section, num_tokens=8, seed=seed) for seed in (1, 1, 2)
     )
     assert len({tuple(row) for row in first.tolist()}) == 3
     assert np.array_equal(first, again)
@@ -102,52 +136,56 @@ def test_copies_of_a_prompt_are_different_samples_and_repeat_by_seed(model: Tran
 
 def test_images_have_only_live_codes_and_exactly_as_many_as_asked(model: Transformer) -> None:
     section = SamplerSection(temperature=50.0, top_p=1.0, guidance=1.0)
-    codes_BT = sampler.draw_images(model, [sampler.UNCONDITIONAL] * 20, section, num_tokens=12, seed=0)
-    assert codes_BT.shape == (20, 12)
-    assert set(np.unique(codes_BT)) == set(range(LIVE.num_codes))
+    request = Request(prompt=UNCONDITIONAL, samples=20)
+    codes_NT = sampler.draw_images(model, [request], section, num_tokens=12, seed=0)
+    assert codes_NT.shape == (20, 12)
+    assert set(np.unique(codes_NT)) == set(range(LIVE.num_codes))
+
+
+def test_what_is_given_stands_in_its_place_and_is_read(model: Transformer) -> None:
+    prompt = prompts.infill([(TEXT,), tuple(range(IMAGE, IMAGE + 8))], Hole(1, 2, 6))
+    given_ids = (DRAWN, IMAGE + 3, DRAWN, IMAGE + 7)
+    request = Request(prompt=prompt, given=given_ids, samples=2)
+    codes, _ = sampler.draw_images(model, [request], GREEDY, num_tokens=4, seed=0).tolist()
+    ids = list(prompt)
+    for code, forced in zip(codes, given_ids, strict=True):
+        assert code + IMAGE == (said(model, *ids).argmax().item() + IMAGE if forced == DRAWN else forced)
+        ids.append(code + IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("given_ids", "message"),
+    [((DRAWN,) * 3, "given are 3 ids for 4 tokens"), ((TEXT,) * 4, "given is 1024, which is no image id")],
+)
+def test_what_cannot_be_given_is_refused(model: Transformer, given_ids: Ids, message: str) -> None:
+    request = Request(prompt=UNCONDITIONAL, given=given_ids)
+    with pytest.raises(ValueError, match=message):
+        sampler.draw_images(model, [request], GREEDY, num_tokens=4, seed=0)
+
+
+def test_two_term_guidance_is_for_a_whole_call_and_not_for_cd_k(model: Transformer) -> None:
+    plain, edit = (Request(prompt=image_of(1), image_only=one) for one in (None, image_of(2)))
+    with pytest.raises(ValueError, match="1 of 2 requests have image_only"):
+        sampler.draw_images(model, [plain, edit], GREEDY, num_tokens=4, seed=0)
+    with pytest.raises(ValueError, match="'half', which knows no two-term guidance"):
+        sampler.draw_images(model, [edit], SamplerSection(method="half"), num_tokens=4, seed=0)
 
 
 def test_sampling_leaves_the_training_mode_as_it_was(model: Transformer) -> None:
     model.train()
-    sampler.draw_images(model, [sampler.UNCONDITIONAL], GREEDY, num_tokens=2, seed=0)
+    sampler.draw_images(model, [Request(prompt=UNCONDITIONAL)], GREEDY, num_tokens=2, seed=0)
     assert model.training
 
 
-@given(
-    logits=st.lists(st.floats(-5, 5), min_size=2, max_size=12, unique=True),
-    uniform=st.floats(0, 1, exclude_max=True, width=32),
-    top_p=st.floats(0.01, 1.0),
-    top_k=st.integers(1, 12),
-)
-def test_the_choice_is_among_the_fewest_tokens_that_hold_top_p(
-    logits: list[float], uniform: float, top_p: float, top_k: int
-) -> None:
-    section = SamplerSection(temperature=1.0, top_p=top_p, top_k=top_k)
-    token = sampler.choose(torch.tensor([logits]), torch.tensor([uniform]), section).item()
-    order = np.argsort(-np.float32(logits), kind="stable")[:top_k]
-    probabilities = np.exp(np.float64(np.float32(logits))[order])
-    probabilities /= probabilities.sum()
-    place = order.tolist().index(token)
-    assert probabilities[:place].sum() < top_p + 1e-5
-
-
-def test_draws_follow_the_probabilities() -> None:
-    probabilities = torch.tensor([0.5, 0.3, 0.2])
-    uniforms = torch.linspace(0, 1, 10_001)[:-1]
-    section = SamplerSection(temperature=1.0, top_p=1.0)
-    chosen = sampler.choose(probabilities.log().expand(10_000, 3), uniforms, section)
-    shares = torch.bincount(chosen, minlength=3) / 10_000
-    assert torch.allclose(shares, probabilities, atol=2e-3)
-
-
-def test_a_caption_prompt_is_what_masking_makes_of_a_pair() -> None:
-    image = [IMAGE + 1, IMAGE + 2]
-    neighbor = Pair(text=(TEXT + 1,), image=(IMAGE + 3, IMAGE + 4))
-    drawn = (*sampler.caption_prompt(image, [neighbor]), TEXT + 9, vocabulary.EOSS)
-    whole = (*sampler.image_prompt([TEXT + 9], [neighbor]), *image, vocabulary.EOS)
-    assert tuple(cm3.unmask(np.array(drawn)).tolist()) == whole
-
-
 def test_a_prompt_that_leaves_no_room_is_refused(model: Transformer) -> None:
+    request = Request(prompt=prompts.image_prompt([TEXT] * 60))
     with pytest.raises(ValueError, match="a prompt of 62 tokens and 8 new ones exceed the context of 64"):
-        sampler.draw_images(model, [sampler.image_prompt([TEXT] * 60)], GREEDY, num_tokens=8, seed=0)
+        sampler.draw_images(model, [request], GREEDY, num_tokens=8, seed=0)
+
+
+def test_the_head_that_is_computed_has_the_rows_of_the_whole_one(model: Transformer) -> None:
+    state_ND = hidden(model, image_of(4))
+    whole_NV = torch.nn.functional.linear(state_ND, model.tokens.weight)
+    parts = [model.text_logits(state_ND), model.image_logits(state_ND)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole_NV)
+    assert [one.shape[1] for one in parts] == [LIVE.text_stop, LIVE.num_codes]
