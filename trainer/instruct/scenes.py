@@ -238,7 +238,7 @@ def compose(sprites: Sequence[Sprite], frames: Sequence[Box], *, ground: RGB, si
 def draw_layout(rng: np.random.Generator, num: int) -> tuple[Box, ...]:
     """So many squares of 30 to 50 % of the side that do not touch, anywhere in the grid.
 
-    Drawn until they fit: four take 6 ms.
+    Drawn until they fit: four take 20 ms.
     """
     if not 1 <= num <= MAX_THINGS:
         raise ValueError(f"a layout has 1 to {MAX_THINGS} things, got {num}: more do not fit at 30 % a side")
