@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+DETERMINERS = ("a", "an", "the", "some", "two", "three", "no")
+
 
 def pick(rng: np.random.Generator, wordings: Sequence[str]) -> str:
     """One of them, each as likely."""
@@ -13,14 +15,16 @@ def pick(rng: np.random.Generator, wordings: Sequence[str]) -> str:
 
 
 def a(name: str) -> str:
-    """With the article that its first letter asks for; as it is where it has one.
+    """With the article that its first letter asks for; as it is where it has one, or looks like a plural.
 
-    >>> a("apple"), a("red apple"), a("the sun")
-    ('an apple', 'a red apple', 'the sun')
+    >>> a("apple"), a("red apple"), a("the sun"), a("scissors"), a("bus")
+    ('an apple', 'a red apple', 'the sun', 'scissors', 'a bus')
     """
-    if name.split(maxsplit=1)[0].casefold() in ("a", "an", "the", "some", "two", "three"):
+    words = name.casefold().split()
+    plural = words[-1].endswith("s") and not words[-1].endswith(("ss", "us", "is"))
+    if plural or words[0] in DETERMINERS:
         return name
-    return f"{'an' if name[0].casefold() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if words[0][0] in 'aeiou' else 'a'} {name}"
 
 
 def joined(parts: Sequence[str]) -> str:
