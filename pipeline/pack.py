@@ -345,20 +345,25 @@ def pack(documents: Sequence[Document], config: PackConfig, *, cut: Cut) -> Pack
     trimmed = [trim(document, config, cut) for document in documents]
     lengths = [document.num_tokens for document, _, _ in trimmed]
     pieces = (whole_rows if config.mode == "whole" else cut_rows)(lengths, config)
-    charge = sum(lengths) + TOKENS_PER_SPAN * config.max_spans * sum(len(row) for row in pieces)
     return PackedRows(
         documents=tuple(document for document, _, _ in trimmed),
         pieces=tuple(pieces),
         num_cut_texts=sum(num_cut for _, num_cut, _ in trimmed),
         dropped=tuple(one for _, _, dropped in trimmed for one in dropped),
-        fill=Fill(
-            documents=len(documents),
-            rows=len(pieces),
-            fewest_rows=_least(lengths, config, charge),
-            tokens=sum(lengths),
-            charge=charge,
-            space=len(pieces) * config.capacity,
-        ),
+        fill=filling(lengths, pieces, config),
+    )
+
+
+def filling(lengths: Sequence[int], pieces: Sequence[Sequence[Piece]], config: PackConfig) -> Fill:
+    """How full rows of these pieces are, of documents of these lengths."""
+    charge = sum(lengths) + TOKENS_PER_SPAN * config.max_spans * sum(len(row) for row in pieces)
+    return Fill(
+        documents=len(lengths),
+        rows=len(pieces),
+        fewest_rows=_least(lengths, config, charge),
+        tokens=sum(lengths),
+        charge=charge,
+        space=len(pieces) * config.capacity,
     )
 
 

@@ -14,10 +14,13 @@ from pipeline.blocks import Shard
 from pipeline.examples import kind_of
 from pipeline.pack import Fill
 
+STEP = "pack"
+"""The step that makes them; others leave packs in the same form."""
 
-def slots(corpus: Corpus, version: Version, kind: str) -> list[Made]:
+
+def slots(corpus: Corpus, version: Version, kind: str, *, step: str = STEP) -> list[Made]:
     """What was made of a kind, in the order that numbers the sequences."""
-    return slots_of(corpus.artifact(version, "pack"), kind)
+    return slots_of(corpus.artifact(version, step), kind)
 
 
 def slots_of(artifact: Artifact, kind: str) -> list[Made]:
@@ -25,10 +28,15 @@ def slots_of(artifact: Artifact, kind: str) -> list[Made]:
 
 
 def listed(
-    corpus: Corpus, version: Version, kind: str, *, revoked: Collection[str] = frozenset()
+    corpus: Corpus,
+    version: Version,
+    kind: str,
+    *,
+    step: str = STEP,
+    revoked: Collection[str] = frozenset(),
 ) -> list[Shard]:
     """The packed shards of a kind, where they lie; ``revoked`` uids are blanked as they are read."""
-    return placed(corpus.store, slots(corpus, version, kind), revoked=revoked)
+    return placed(corpus.store, slots(corpus, version, kind, step=step), revoked=revoked)
 
 
 def placed(store: Store, found: Iterable[Made], *, revoked: Collection[str] = frozenset()) -> list[Shard]:

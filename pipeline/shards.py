@@ -249,10 +249,11 @@ class Block:
             spans_S4[first_span[row] : first_span[row + 1]],
         )
 
-    def holding(self, uid: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """For each span of an asset its row [H], and the asset's role in it [H]."""
+    def holding(self, *uids: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """For each span of these assets its row [H], and the asset's role in it [H]."""
         spans = self.record.column(3)
-        (hits,) = np.nonzero(np.asarray(pc.equal(spans.values.field("uid"), uid), np.bool_))
+        named = pc.is_in(spans.values.field("uid"), pa.array(uids, pa.string()))
+        (hits,) = np.nonzero(np.asarray(named, np.bool_))
         row_H = np.searchsorted(numbers(spans.offsets, np.int32), hits, side="right") - 1
         return row_H, numbers(spans.values.field("role"), np.uint8)[hits]
 

@@ -8,8 +8,8 @@ whatever was blanked as it was read counts as seen; the answer may name a model 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from pipeline import packs
 from pipeline.blocks import Blocks, block_rows
 from pipeline.packed import Role
 from pipeline.split import TRAIN
+from trainer.instruct import build as instruct
 from trainer.order import MAIN, EpochOrder, Source, StreamSection
 from trainer.spans import Ints
 
@@ -39,7 +40,7 @@ class Affected:
     folder: str | None
     """Where the run was trained, if it said so; it may have been moved since."""
     source: str
-    """Empty for the run's own corpus."""
+    """Empty for the run's own packs."""
     version: int
     is_known: bool
     """False where the packs are gone: it may have seen the asset, and nobody can tell."""
@@ -55,6 +56,8 @@ class Affected:
     epoch: int = 0
     row: int = 0
     """How far it got: epochs that are whole, and rows of the one after."""
+    through: str | None = None
+    """The run that passed them, where this one was tuned from its weights."""
 
     @property
     def is_affected(self) -> bool:
@@ -98,12 +101,12 @@ def models_affected(uid: str, *, options: ReadOptions | None = None) -> None:
 
 def affected(corpus: Corpus, uid: str) -> list[Affected]:
     """Each run on any version of the corpus whose packs hold the asset, whether it has passed it or not."""
-    held: dict[str, Holding | None] = {}
+    held: dict[tuple[str, str], Holding | None] = {}
     found = []
     for run, name, source in sources(corpus):
-        key = source["pack"]
-        if key not in held:
-            held[key] = holding(corpus, key, uid)
+        made = source.get("step", packs.STEP), source["pack"]
+        if made not in held:
+            held[made] = holding(corpus, *made, uid)
         facts = {
             "identity": run.identity,
             "folder": run.begun.get("folder"),
@@ -112,12 +115,34 @@ def affected(corpus: Corpus, uid: str) -> list[Affected]:
             "epoch": source["epoch"],
             "row": source["row"],
         }
-        holds = held[key]
+        holds = held[made]
         if holds is None:
             found.append(Affected(**facts, is_known=False))
         elif len(holds.sequences):
             found.append(Affected(**facts, is_known=True, **passed(run, name, source, holds)))
-    return found
+    return [*found, *tuned_from(corpus, found)]
+
+
+def tuned_from(corpus: Corpus, found: Sequence[Affected]) -> Iterator[Affected]:
+    """Runs whose first weights are those of an affected one, and whose of these in turn: for each, as often
+    as that run passed a sequence.
+    """
+    waiting = [one for one in found if one.is_affected]
+    told = [run for run in runs.listed(corpus) if base_of(run)]
+    while waiting:
+        base = waiting.pop()
+        for run in told:
+            if base_of(run) == base.identity:
+                through = base.through or base.identity
+                one = replace(base, identity=run.identity, folder=run.begun.get("folder"), through=through)
+                waiting.append(one)
+                yield one
+
+
+def base_of(run: Run) -> str | None:
+    """The run whose weights it began with."""
+    base = run.begun.get("config", {}).get("base")
+    return None if base is None else str(base["identity"])
 
 
 def sources(corpus: Corpus) -> Iterator[tuple[Run, str, Mapping[str, Any]]]:
@@ -128,18 +153,23 @@ def sources(corpus: Corpus) -> Iterator[tuple[Run, str, Mapping[str, Any]]]:
         nowhere = {"version": run.begun["version"], "pack": run.begun["pack"], "epoch": 0, "row": 0}
         of_run = run.reached.get("sources", {MAIN: nowhere})
         for name, source in of_run.items():
-            if source["pack"] == run.begun["pack"] or find_artifact(corpus.store, "pack", source["pack"]):
+            made = source.get("step", packs.STEP), source["pack"]
+            if source["pack"] == run.begun["pack"] or find_artifact(corpus.store, *made):
                 yield run, name, source
 
 
-def holding(corpus: Corpus, key: str, uid: str) -> Holding | None:
-    """The sequences of the packs for training that hold the asset; None if the packs are gone.
+def holding(corpus: Corpus, step: str, key: str, uid: str) -> Holding | None:
+    """The sequences of the packs for training that hold the asset, or what was derived of it; None if the
+    packs are gone.
 
     One block is in memory at a time.
     """
-    artifact = find_artifact(corpus.store, "pack", key)
+    artifact = find_artifact(corpus.store, step, key)
     if artifact is None:
         return None
+    uids = [uid]
+    if step == instruct.STEP:
+        uids += sorted(instruct.derived_from(corpus.store, artifact, {uid}))
     shards = packs.placed(corpus.store, packs.slots_of(artifact, TRAIN))
     rows_N = block_rows(shard.info for shard in shards)
     first_N = np.cumsum(rows_N) - rows_N
@@ -148,7 +178,7 @@ def holding(corpus: Corpus, key: str, uid: str) -> Holding | None:
         blocks.expect(range(len(blocks)))
         try:
             for number, first in enumerate(first_N.tolist()):
-                row_H, role_H = blocks.block(number).holding(uid)
+                row_H, role_H = blocks.block(number).holding(*uids)
                 found.append(first + row_H)
                 roles.append(role_H)
         except FileNotFoundError:
@@ -184,6 +214,7 @@ def told(one: Affected) -> str:
     """A run in a line."""
     where = f"run {one.identity} ({one.folder or 'folder unknown'}), version {one.version}"
     where += f", source {one.source}" if one.source else ""
+    where += f", through the weights of run {one.through}" if one.through else ""
     if not one.is_known:
         return f"{where}: its packs are gone, so nobody can tell; take it for affected"
     held = f"{one.num_sequences} sequences ({one.num_as_target} as target, {one.num_as_neighbor} as neighbor)"

@@ -127,6 +127,17 @@ def load_model(folder: Path) -> Transformer:
     return model.eval()
 
 
+def take_weights(folder: Path, model: Transformer) -> None:
+    """Put a checkpoint's weights into a model of the same shape, in place; each rank takes what it holds."""
+    state = read_state(folder)
+    if (state.model, state.live) != (model.section, model.live):
+        raise ValueError(
+            f"{folder} holds a model of another shape or vocabulary than the run's; leave trainer.model as "
+            "it is there, and use a corpus with its tokenizers"
+        )
+    _load(folder, _names(folder), _model_arrays(model))
+
+
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Put weights, optimiser and random state back, in place. A rank that was not there before goes on with
     the random state that it has.

@@ -8,6 +8,10 @@ from cyclopts import App
 def register(app: App) -> None:
     app.command("trainer.demo:demo", name="demo", help="The whole chain on a real licensed corpus.")
     app.command("trainer.training:train", name="train", help="Train a model on a corpus's packs.")
+    app.command(
+        "trainer.instruct.command:instruct", name="instruct", help="Make instruction data of a corpus."
+    )
+    app.command("trainer.tuning:tune", name="tune", help="Tune a trained model on instruction data.")
     app.command("trainer.export:export", name="export", help="Write a run's weights as safetensors.")
     app.command(
         "trainer.affected:models_affected",

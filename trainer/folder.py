@@ -26,8 +26,9 @@ from trainer.spans import MaskingSection
 RUN = "run.json"
 TOKENIZERS = ("bpe", "vq")
 NO_PART: dict[str, Any] = {
-    **dict.fromkeys(("loader", "sampler", "sources"), True),
+    **dict.fromkeys(("instruct", "loader", "sampler", "sources"), True),
     "admission": {"as_of", "deletion_plans"},
+    "base": {"folder"},
 }
 """Settings that are no part of a run's identity; its sources are told by their packs."""
 MAY_CHANGE: dict[str, Any] = {**NO_PART, "optimizer": True, "loop": True}
@@ -45,7 +46,7 @@ def identity(version: Version, config: TrainerConfig) -> str:
 
 def _told(version: Version, config: TrainerConfig, but: dict[str, Any]) -> str:
     settings = config.model_dump(mode="json", exclude=but)
-    return fingerprint(settings, version.artifacts["pack"], *sources.identity(config.sources))
+    return fingerprint(settings, version.artifacts["pack"], *sources.identity(version, config.sources))
 
 
 def tokenizers(corpus: Corpus, version: Version) -> dict[str, str]:
@@ -59,8 +60,7 @@ def claim(run: Path, version: Version, config: TrainerConfig, keys: Mapping[str,
     Settings that changed on the way are kept, those before them too.
     """
     run.mkdir(parents=True, exist_ok=True)
-    path, lasting, told = run / RUN, _told(version, config, MAY_CHANGE), config.model_dump(mode="json")
-    held = json.loads(path.read_text()) if path.exists() else {}
+    lasting, told, held = _told(version, config, MAY_CHANGE), config.model_dump(mode="json"), read(run)
     if held and held.get("lasting") != lasting:
         raise runs.OtherRun(
             f"{run} holds a run of other packs, or with another trainer.model, .masking, .stream, .seed or "
@@ -80,10 +80,16 @@ def claim(run: Path, version: Version, config: TrainerConfig, keys: Mapping[str,
     return str(facts["identity"])
 
 
+def read(run: Path) -> dict[str, Any]:
+    """What the folder says of its run; empty where it holds none."""
+    path = run / RUN
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
 def begun(run: Path) -> str | None:
     """As of when the folder's run was admitted, if it holds one."""
-    path = run / RUN
-    config = json.loads(path.read_text())["config"] if path.exists() else {}
+    config = read(run).get("config", {})
     as_of: str | None = config.get("admission", {}).get("as_of")
     return as_of
 
@@ -97,7 +103,7 @@ def settings(run: Path, options: CorpusOptions, packs: Sequence[ShardInfo] = ())
     if options.config:
         held = reading.read(options.config).values.get("trainer", {})
     else:
-        held = json.loads(path.read_text())["config"] if path.exists() else {}
+        held = read(run).get("config", {})
     values = reading.merged({"trainer": fitting(packs)}, {"trainer": held})
     where = str(path) if held else "the trainer's settings"
     return reading.of_table(TrainerConfig, reading.told(values, where, options.overrides), "trainer")

@@ -24,7 +24,7 @@ from torch import Tensor
 from infra.settings import Section
 from trainer import attention, budget, cm3, evaluate, parallel
 from trainer import optimizer as optimizers
-from trainer.checkpoint import Checkpoints, State, restore
+from trainer.checkpoint import Checkpoints, State, restore, take_weights
 from trainer.cm3 import Batch
 from trainer.evaluate import Losses
 from trainer.meter import Meter
@@ -93,6 +93,8 @@ class Streams:
 class Recipe:
     seed: int
     """Of the first weights."""
+    weights: Path | None = None
+    """A checkpoint whose weights are the first ones instead."""
     loop: LoopSection
     optimizer: OptimizerSection
     masking: MaskingSection
@@ -340,7 +342,8 @@ def fit(
 ) -> Outcome:
     """Train until the schedule ends or validation stops improving; goes on where the checkpoints end.
 
-    A model on the meta device gets memory and its first weights here, once it was dealt to the ranks.
+    A model on the meta device gets memory and its first weights here, once it was dealt to the ranks; or
+    those of ``recipe.weights``.
     Afterwards ``model`` holds the last weights; the best are in ``checkpoints.best()``. Raises
     FloatingPointError where the loss is no number, and OSError where a checkpoint cannot be written; the
     checkpoint before is whole.
@@ -350,6 +353,8 @@ def fit(
     if latest := parallel.told_by_first(checkpoints.latest()):
         run.resume(latest)
         checkpoints.forget(after=run.step)
+    elif recipe.weights is not None:
+        take_weights(recipe.weights, model)
     try:
         while not run.finished:
             _step(run, report=report, checkpoints=checkpoints)

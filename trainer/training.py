@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +35,7 @@ from trainer import folder as folders
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.cm3 import Batch
 from trainer.config import TrainerConfig
+from trainer.instruct import build as instruct
 from trainer.loader import Loader
 from trainer.loop import Outcome, Streams
 from trainer.order import MAIN
@@ -98,7 +99,7 @@ def execute(config: dict[str, Any], *, report: loop.Report) -> Outcome:
     checkpoints = Checkpoints(
         folder=Path(plan.folder),
         keep=plan.config.loop.keep_checkpoints,
-        before=lambda state: seen.saw(read, plan.identity, state.stream),
+        before=lambda state: seen.saw(read, plan.config.sources, plan.identity, state.stream),
     )
     found = streams(read, plan.config, parallel.device())
     with contextlib.closing(found.train):
@@ -123,13 +124,20 @@ def streams(read: sources.Opened, config: TrainerConfig, device: torch.device) -
         pieces=config.loader,
     )
     held_out = {
-        name: packs.listed(*read[MAIN], kind, revoked=revoked[MAIN])
-        for name, kind in zip(("neighbors", "alone"), KINDS[1:], strict=True)
+        name: sources.listed(read, config.sources, source, kind, revoked=revoked[source])
+        for name, (source, kind) in validation(config.sources).items()
     }
     return Streams(
         train=Loader(train, config.loader, device=device),
         validation={name: partial(unmasked, found, config) for name, found in held_out.items() if found},
     )
+
+
+def validation(sections: sources.Sections) -> dict[str, tuple[str, str]]:
+    """Source and kind of each held-out stream, by its name: instruction data has no neighbors."""
+    own = dict(zip(("neighbors", "alone"), ((MAIN, kind) for kind in KINDS[1:]), strict=True))
+    told = {name: (name, KINDS[1]) for name, section in sections.items() if section.step == instruct.STEP}
+    return own | told
 
 
 def unmasked(shards: list[Shard], config: TrainerConfig) -> Iterable[Batch]:
@@ -216,7 +224,11 @@ def train(
         if plan:
             parallel.by_first(lambda: planned(run, workers=workers, options=options))
             return
-        started(run, workers=workers, resume=resume, options=options, engine=engine)
+        started(run, folders.settings, workers=workers, resume=resume, options=options, engine=engine)
+
+
+Settings = Callable[[Path, CorpusOptions, Sequence[ShardInfo]], TrainerConfig]
+"""Of a run that begins or goes on in a folder, on packs."""
 
 
 def check_engine(workers: int, engine: EngineOptions, *, plan: bool) -> None:
@@ -232,13 +244,21 @@ def check_engine(workers: int, engine: EngineOptions, *, plan: bool) -> None:
         )
 
 
-def started(run: Path, *, workers: int, resume: bool, options: CorpusOptions, engine: EngineOptions) -> None:
+def started(  # a run, and all that a command line says of it
+    run: Path,
+    settings: Settings,
+    *,
+    workers: int,
+    resume: bool,
+    options: CorpusOptions,
+    engine: EngineOptions,
+) -> None:
     """Train, in this process or by a group that it starts."""
     if parallel.told_by_first(Checkpoints(folder=runs.folder(run)).latest()) and not resume:
         raise runs.OtherRun(f"{run} holds a run already; give --resume to go on with it, or another --run")
     corpus, log = options.open(), Log()
     version = corpus.version(parallel.told_by_first(corpus.newest().number))
-    config = folders.settings(run, options, infos(corpus, version))
+    config = settings(run, options, infos(corpus, version))
     config = config.model_copy(update={"sources": sources.pinned(config.sources)})
     try:
         summary = train_version(corpus, version, config, run, workers=workers, engine=engine, log=log)
@@ -290,6 +310,8 @@ def train_version(  # noqa: PLR0913  # what to train on, how, where to, and by w
     admission.check(read, config.admission, now=now)
     listed = stream.check_packs(sources.mixed(read, config.sources, revoked={}))
     folders.check(config, [shard.info for shard in listed], ranks=ranks)
+    if config.base is not None:
+        folders.check_tokenizers(Path(config.base.folder), corpus, version)
     facts = {"config": config.model_dump(mode="json"), "folder": str(folder.absolute())}
 
     def claimed() -> str:

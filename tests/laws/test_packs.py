@@ -200,7 +200,7 @@ def test_another_corpus_of_the_same_tokenizers_is_mixed_in_by_its_weight(world: 
     taken = {name: one["epoch"] * one["rows"] + one["row"] for name, one in state.items()}
     assert sum(taken.values()) == 4096
     assert taken["again"] == 819
-    assert sources.identity(pinned) == [["again", 0.25, version.artifacts["pack"]]]
+    assert sources.identity(version, pinned) == [["again", 0.25, version.artifacts["pack"]]]
 
 
 def test_what_a_newer_version_takes_back_is_read_as_padding_from_the_older_packs(

@@ -26,7 +26,7 @@ from pipeline.split import TRAIN
 from trainer.affected import Affected, affected, models_affected
 from trainer.order import MAIN, EpochOrder, Part, Source, State, StreamSection, Walk
 from trainer.seen import saw
-from trainer.sources import Opened
+from trainer.sources import Opened, SourceSection
 from trainer.stream import Mixed, PackedStream, tokens
 
 ASSETS = tuple(f"acme:{number}" for number in range(9))
@@ -164,7 +164,7 @@ def test_counts_are_those_of_a_literal_replay(
     read = {MAIN: (corpus, corpus.newest())}
     begin(read, "one", folder="somewhere")
     seen, state = replayed(read, order, num_steps)
-    saw(read, "one", json.loads(json.dumps(state)))
+    saw(read, {}, "one", json.loads(json.dumps(state)))
     rows = spans_of(*read[MAIN])
     for uid in ASSETS[:-1]:
         (found,) = affected(corpus, uid)
@@ -184,7 +184,7 @@ def test_each_corpus_of_a_mixture_answers_for_itself(
     read = {"again": (main, main.newest()), "edits": (edits, edits.newest()), MAIN: (main, main.newest())}
     begin(read, "mixed")
     seen, state = replayed(read, order, num_steps)
-    saw(read, "mixed", state)
+    saw(read, {"again": SourceSection(), "edits": SourceSection()}, "mixed", state)
     for corpus, names in ((main, {MAIN, "again"}), (edits, {"edits"})):
         rows = spans_of(corpus, corpus.newest())
         found = {one.source: counts(one) for one in affected(corpus, ASSETS[0])}
@@ -204,16 +204,16 @@ def test_an_asset_of_the_first_epoch_is_found_and_one_behind_the_stop_is_not(
     first = {uid: next(step for step, n in enumerate(whole) if uid in uids[n]) for uid in ASSETS[:-1]}
     latest = max(first, key=lambda uid: first[uid])
     _, state = replayed(read, order, first[latest])
-    saw(read, "short", state)
+    saw(read, {}, "short", state)
     (found,) = affected(corpus, latest)
     assert (found.is_affected, found.times) == (False, 0)
     assert found.num_sequences > 0
     _, state = replayed(read, order, first[latest] + 1)
-    saw(read, "short", state)
+    saw(read, {}, "short", state)
     (found,) = affected(corpus, latest)
     assert (found.is_affected, found.times, found.num_passed) == (True, 1, 1)
     _, state = replayed(read, order, NUM_ROWS)
-    saw(read, "short", state)
+    saw(read, {}, "short", state)
     (found,) = affected(corpus, latest)
     assert found.num_passed == found.times == found.num_sequences
 
@@ -234,7 +234,7 @@ def test_records_are_written_beside_each_other_and_the_farthest_counts(
     (before,) = affected(corpus, ASSETS[0])
     assert (before.is_affected, before.epoch, before.row) == (False, 0, 0)
     for num_steps in (2, 11, 4, 11):
-        saw(read, "long", replayed(read, order, num_steps)[1])
+        saw(read, {}, "long", replayed(read, order, num_steps)[1])
     names = [f"runs/long/{position:012d}.json" for position in (10, 20, 55)]
     assert corpus.store.names("runs/") == ["runs/long.json", *names]
     (found,) = affected(corpus, ASSETS[0])
@@ -247,7 +247,7 @@ def test_the_command_tells_people_and_machines(
     corpus = fresh(corpora[0])
     read = {MAIN: (corpus, corpus.newest())}
     begin(read, "told", folder="runs/told")
-    saw(read, "told", replayed(read, StreamSection(rows_per_step=NUM_ROWS), 2)[1])
+    saw(read, {}, "told", replayed(read, StreamSection(rows_per_step=NUM_ROWS), 2)[1])
     place = str(corpus.store.uri)
     models_affected(ASSETS[0], options=ReadOptions(corpus=place, json=True))
     (facts,) = json.loads(capsys.readouterr().out)
@@ -267,7 +267,7 @@ def test_a_run_whose_packs_are_gone_counts_as_affected(store: Store) -> None:
     read = {MAIN: (corpus, corpus.newest())}
     begin(read, "old")
     seen, state = replayed(read, StreamSection(rows_per_step=5), 3)
-    saw(read, "old", state)
+    saw(read, {}, "old", state)
     (found,) = affected(corpus, ASSETS[0])
     assert counts(found) == literal(spans_of(*read[MAIN]), seen, MAIN, ASSETS[0])
     (shard,) = packs.slots(corpus, corpus.newest(), TRAIN)[:1]
@@ -282,6 +282,6 @@ def test_a_record_of_other_packs_under_the_same_key_is_corrupt(corpora: tuple[Co
     begin(read, "other")
     state = replayed(read, StreamSection(rows_per_step=5), 3)[1]
     state["sources"][MAIN]["blocks"] = "of others"
-    saw(read, "other", state)
+    saw(read, {}, "other", state)
     with pytest.raises(Corrupt, match="run other read packs key-0 with blocks of others"):
         affected(corpus, ASSETS[0])

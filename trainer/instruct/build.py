@@ -1,0 +1,394 @@
+"""The step ``instruct``: from training images and catalog rows to packs of instruction examples.
+
+It goes shard to shard, so examples are made of pictures of one shard. Beside the packs it leaves a row for
+each example: its prompt, its sources and, of held-out ones, the pixels that an evaluation compares with. The
+surprising rule: a derived picture has a uid of its own, and whoever refuses an asset must refuse what was
+derived from it; :func:`derived_from` says what that is.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from infra.artifact import Artifact, Made, Shard, fingerprint
+from infra.corpus import Corpus, Version
+from infra.settings import Section
+from infra.storage import Store
+from pipeline import (
+    captions,
+    encoding,
+    numerics,
+    pack,
+    reading,
+    refs,
+    rows,
+    schema,
+    shards,
+    tables,
+    tokenized,
+)
+from pipeline.colors import Pixels
+from pipeline.examples import Holders, kind_of, load_holders
+from pipeline.outcomes import KEPT
+from pipeline.pack import PackConfig
+from pipeline.packed import Laid
+from pipeline.schema import column
+from pipeline.split import TRAIN, VALIDATION
+from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned
+from pipeline.tokenized import Tokenizers
+from pipeline.tokens import BPE, LIBRARIES, TEXT_NUMERICS, TOKENS, VQ
+from tokenizer_service import coding, text, vq
+from tokenizer_service.coding import Numerics
+from trainer import tasks
+from trainer.instruct import laying, making
+from trainer.instruct.laying import Credit, Part
+from trainer.instruct.making import Amounts, Asset, Example, World
+from trainer.tasks import Picture, Record
+
+STEP = "instruct"
+RECORDS = "records.parquet"
+KINDS = (TRAIN, VALIDATION)
+MOST, LEAST = 3.0, 0.3
+"""No task is repeated more often, and of none is less kept (arXiv 2309.02591, appendix E.1)."""
+
+EXAMPLE = column("example", pa.string(), "id of the example, as its document has it")
+TASK = column("task", pa.string(), "its name")
+SEGMENT = pa.struct([pa.field("text", pa.string()), pa.field("picture", pa.string())])
+PROMPT = column("prompt", pa.list_(SEGMENT), "text or uid of a picture, in order; the target among them")
+SOURCES = column("sources", pa.list_(pa.string()), "assets of which anything in it was made or taken")
+PICTURES = column(
+    "pictures",
+    pa.list_(pa.struct([pa.field("uid", pa.string()), pa.field("image", pa.binary())])),
+    "of a held-out example every picture, as PNG",
+)
+DERIVED = column("derived", pa.list_(pa.string()), "uids that were made for it")
+LICENSES = column("licenses", pa.list_(pa.string()), "PROVIDER:ID of every licence that all of it hangs on")
+COPIES = column("copies", pa.int32(), "documents that it has in the packs")
+TABLE = pa.schema([EXAMPLE, TASK, PROMPT, SOURCES, DERIVED, LICENSES, COPIES, PICTURES])
+
+
+class InstructSection(Section):
+    """``[trainer.instruct]``: instruction data made of a corpus."""
+
+    each: Amounts = Amounts()
+    """How many examples are made of one asset."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """By task, its share of the examples, in any unit; what is not named keeps the number that was made.
+
+    An example is repeated 3 times at most, and three tenths are kept at least.
+    """
+    seed: int = 0
+
+
+class InstructConfig(Section):
+    """What the packs depend on."""
+
+    instruct: InstructSection
+    rows: PackConfig
+    """As the version's other packs have them: a run reads both."""
+    side: int
+    encode: Numerics
+
+
+def step(config: InstructConfig) -> Step:
+    device = numerics.device()
+    workers = numerics.workers(cpus=1 if device == "cpu" else encoding.GPU_THREADS, gpus=0.25)
+    return Step(
+        name=STEP,
+        inputs=("split", "images", "tokenize", "bpe", "vq"),
+        settings=config,
+        numerics={
+            **numerics.profile(threads=workers.cpus, libraries=LIBRARIES, device=device),
+            **TEXT_NUMERICS,
+        },
+        workers=workers,
+        tasks=list_tasks,
+        open=lambda: functools.partial(make, config=config),
+    )
+
+
+def config_of(corpus: Corpus, version: Version, section: InstructSection) -> InstructConfig:
+    """With the rows, the side and the numerics of the version's packs and tokens."""
+    rows_of, encoded_as = (corpus.artifact(version, name).settings for name in ("pack", "tokenize"))
+    values = {
+        "instruct": section.model_dump(mode="json"),
+        "rows": rows_of["rows"],
+        "side": encoded_as["side"],
+        "encode": encoded_as["encode"],
+    }
+    return reading.validated(InstructConfig, values, f"the settings of version {version.number}")
+
+
+def list_tasks(source: Source) -> Sequence[Task]:
+    """Of each shard the training part and the held-out one."""
+    found = aligned(
+        source,
+        rows=("split", ROWS),
+        images=("images", IMAGES),
+        tokens=("tokenize", TOKENS),
+        bpe=("bpe", BPE),
+        vq=("vq", VQ),
+    )
+    return [
+        Task(slot=slot(task.slot, kind), reads=task.reads, facts={"kind": kind})
+        for task in found
+        for kind in KINDS
+    ]
+
+
+def slot(of_split: str, kind: str) -> str:
+    """GENERATION-KIND-SHARD, as packs have them.
+
+    >>> slot("00012-000345", "train")
+    '00012-train-000345'
+    """
+    generation, _, shard = of_split.partition("-")
+    return f"{generation}-{kind}-{shard}"
+
+
+def make(task: Task, _report: Report, *, config: InstructConfig) -> Made:
+    kind = task.facts["kind"]
+    made_by = Tokenizers(text=task.only("bpe").sha256, image=task.only("vq").sha256)
+    bpe, model = opened(task.only("bpe"), task.only("vq"))
+    assets = load_assets(task, kind, config, model)
+    world = World(assets, split=kind, side=config.side, seed=config.instruct.seed)
+    found = named(making.examples(world, config.instruct.each))
+    codes = {**own_codes(task, made_by), **encoded(found.values(), model, config)}
+    revisions = {asset.uid: asset.revision for asset in assets}
+    amounts = copies(found, config.instruct) if kind == TRAIN else dict.fromkeys(found, 1)
+    laid = list(documents(found, amounts, bpe.encode, codes, revisions))
+    fits = [one for one in laid if len(one.ids) + room(config.rows) <= config.rows.capacity]
+    held = Counter(one.example_id.partition("#")[0] for one in fits)
+    kept = {name: one for name, one in found.items() if held[name]}
+    originals = {asset.uid: asset.pixels for asset in assets} if kind == VALIDATION else None
+    table = told(kept, held, load_holders(task.reads["rows"]), originals)
+    files, facts = packed(fits, config.rows, made_by)
+    return Made(
+        files={**files, RECORDS: tables.to_parquet(table)},
+        counts={KEPT: len(assets)},
+        facts={
+            **facts,
+            "made_by": asdict(made_by),
+            "examples": dict(sorted(Counter(name.partition(":")[0] for name in found).items())),
+            "documents": dict(sorted(Counter(one.example_id.partition(":")[0] for one in fits).items())),
+            "too_long": len(laid) - len(fits),
+        },
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def opened(bpe: refs.Ref, vq_ref: refs.Ref) -> tuple[text.TextTokenizer, vq.VQ]:
+    """Once a worker."""
+    return text.from_json(bpe.read().decode()), vq.load(vq_ref.read()).to(numerics.device())
+
+
+def load_assets(task: Task, split: str, config: InstructConfig, model: vq.VQ) -> list[Asset]:
+    table = rows.with_images(rows.kept(task.only("rows")), task.only("images"))
+    shaped = functools.partial(encoding.square, side=config.side, preprocessing=model.config.preprocessing)
+    return [
+        Asset(
+            uid=row[schema.UID.name],
+            revision=row[schema.REVISION.name],
+            name=making.line(row[schema.DESCRIPTION.name]),
+            keywords=tuple(row[schema.KEYWORDS.name]),
+            color=row[schema.COLOR.name],
+            image_type=row[schema.IMAGE_TYPE.name],
+            may_derive=row[schema.MAY_DERIVE.name],
+            pixels=shaped(row[schema.IMAGE.name]),
+        )
+        for row in table.to_pylist()
+        if row[schema.SPLIT.name] == split
+    ]
+
+
+def named(found: Iterator[Example]) -> dict[str, Example]:
+    """By id, TASK:HASH; two examples that say the same of the same pictures are one."""
+    return {example_id(one): one for one in found}
+
+
+def example_id(example: Example) -> str:
+    said = [one.uid if isinstance(one, Picture) else one for one in tasks.said(tasks.prompt(example.record))]
+    return f"{tasks.NAMES[type(example.record)]}:{captions.digest(*said).hex()[:24]}"
+
+
+def own_codes(task: Task, made_by: Tokenizers) -> dict[str, NDArray[np.integer]]:
+    """Of the assets themselves: what was made of them before."""
+    found = tokenized.read(task.reads["tokens"], made_by)
+    return {uid: tokens.codes for uid, tokens in found.items()}
+
+
+def encoded(
+    found: Collection[Example], model: vq.VQ, config: InstructConfig
+) -> dict[str, NDArray[np.integer]]:
+    """Codes of what was derived."""
+    pictures = {uid: picture for one in found for uid, picture in one.pictures.items()}
+    none = np.zeros((0, config.side, config.side, 3), np.uint8)
+    stacked = np.stack(list(pictures.values())) if pictures else none
+    codes_BT = coding.encode_images(model, stacked, numerics=config.encode)
+    return dict(zip(pictures, codes_BT, strict=True))
+
+
+def copies(found: Mapping[str, Example], section: InstructSection) -> dict[str, int]:
+    """How often each example is packed: a whole number, whose mean over a task is its :func:`repeats`."""
+    wanted = repeats(Counter(tasks.NAMES[type(one.record)] for one in found.values()), section.weights)
+    times = {}
+    for name in found:
+        rate = wanted[name.partition(":")[0]]
+        draw = int.from_bytes(captions.digest("copies", section.seed, name)[:8], "big") / 2**64
+        times[name] = math.floor(rate) + (draw < rate % 1)
+    return times
+
+
+def repeats(made: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, float]:
+    """How often each example of a task is said, so that tasks have the shares that are asked for.
+
+    Between 0.3 and 3 (arXiv 2309.02591, appendix E.1); tasks without a weight stay as they are.
+
+    >>> repeats({"edit": 100, "sign": 300}, {"edit": 1, "sign": 1})
+    {'edit': 2.0, 'sign': 0.6666666666666666}
+    >>> repeats({"edit": 10, "sign": 3000}, {"edit": 1, "sign": 1})
+    {'edit': 3.0, 'sign': 0.5016666666666667}
+    """
+    total = sum(made[name] for name in made if name in weights)
+    shares = sum(weights[name] for name in made if name in weights)
+    wanted = {
+        name: total * weights[name] / shares / number if name in weights else 1.0
+        for name, number in made.items()
+    }
+    return {name: min(MOST, max(LEAST, rate)) if name in weights else rate for name, rate in wanted.items()}
+
+
+def documents(
+    found: Mapping[str, Example],
+    amounts: Mapping[str, int],
+    encode: laying.Encode,
+    codes: laying.Codes,
+    revisions: Mapping[str, int],
+) -> Iterator[Laid]:
+    """Every example as often as it is wanted, in the order of ids."""
+    for name, example in sorted(found.items()):
+        segments = laying.parts(tasks.prompt(example.record), encode, codes)
+
+        def credit(part: Part, words: str = example.words) -> Credit:
+            whose = part.picture or words
+            return Credit(uid=whose, revision=revisions.get(whose, 0))
+
+        for number in range(amounts[name]):
+            yield laying.laid(f"{name}#{number}", segments, credit)
+
+
+def room(config: PackConfig) -> int:
+    """Tokens that masking may add to a document."""
+    return pack.TOKENS_PER_SPAN * config.max_spans
+
+
+def packed(
+    found: Sequence[Laid], config: PackConfig, made_by: Tokenizers
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Shards of whole documents, and what their manifest says."""
+    lengths = [len(one.ids) for one in found]
+    pieces = pack.whole_rows(lengths, config)
+    in_rows = (tuple(found[piece.document] for piece in row) for row in pieces)
+    tokenizers = fingerprint(made_by.text, made_by.image)
+    files, infos = {}, {}
+    for number, (data, info) in enumerate(shards.write(in_rows, config, fingerprint=tokenizers)):
+        name = f"{number:05d}.arrow"
+        files[name], infos[name] = data, info
+    return files, {"packs": infos, "fill": asdict(pack.filling(lengths, pieces, config))}
+
+
+def told(
+    found: Mapping[str, Example],
+    held: Mapping[str, int],
+    holders: Holders,
+    originals: Mapping[str, Pixels] | None,
+) -> pa.Table:
+    """A row for each example; with ``originals``, those of assets, the pixels of all its pictures."""
+
+    def of_rows() -> Iterator[dict[str, Any]]:
+        for name, example in sorted(found.items()):
+            yield {
+                EXAMPLE.name: name,
+                TASK.name: tasks.NAMES[type(example.record)],
+                PROMPT.name: [
+                    {"picture": one.uid} if isinstance(one, Picture) else {"text": one}
+                    for one in tasks.said(tasks.prompt(example.record))
+                ],
+                SOURCES.name: list(example.sources),
+                DERIVED.name: sorted(example.pictures),
+                LICENSES.name: sorted({name for uid in example.sources for name in holders[uid][0]}),
+                COPIES.name: held[name],
+                PICTURES.name: [] if originals is None else shown(example, originals),
+            }
+
+    return tables.of_rows(of_rows(), TABLE)
+
+
+def shown(example: Example, originals: Mapping[str, Pixels]) -> list[dict[str, Any]]:
+    named = {one.uid for one in tasks.pictures(example.record)}
+    return [{"uid": uid, "image": png({**originals, **example.pictures}[uid])} for uid in sorted(named)]
+
+
+def png(picture: Pixels) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A held-out example with its pictures."""
+
+    name: str
+    record: Record
+    sources: tuple[str, ...]
+    pictures: Mapping[str, Pixels]
+
+
+def held_out(corpus: Corpus, version: Version) -> Iterator[HeldOut]:
+    """The held-out examples of a version, in the order of shards."""
+    for shard in _shards(corpus.artifact(version, STEP), VALIDATION):
+        for row in tables.read_rows(refs.of(corpus.store, shard, RECORDS)):
+            segments = [
+                one["text"] if one["picture"] is None else Picture(one["picture"]) for one in row[PROMPT.name]
+            ]
+            yield HeldOut(
+                name=row[EXAMPLE.name],
+                record=tasks.parse(segments),
+                sources=tuple(row[SOURCES.name]),
+                pictures={one["uid"]: pixels(one["image"]) for one in row[PICTURES.name]},
+            )
+
+
+def pixels(image: bytes) -> Pixels:
+    with Image.open(io.BytesIO(image)) as opened_image:
+        return np.asarray(opened_image.convert("RGB"))
+
+
+def _shards(artifact: Artifact, kind: str) -> Iterator[Shard]:
+    yield from (shard for name, shard in sorted(artifact.shards.items()) if kind_of(name) == kind)
+
+
+def derived_from(store: Store, artifact: Artifact, gone: Collection[str]) -> frozenset[str]:
+    """What was derived from any of these assets: it goes where they go."""
+    if not gone:
+        return frozenset()
+    found: set[str] = set()
+    for shard in artifact.shards.values():
+        table = tables.read_parquet(refs.of(store, shard, RECORDS), [SOURCES, DERIVED])
+        for row in table.to_pylist():
+            if not gone.isdisjoint(row[SOURCES.name]):
+                found.update(row[DERIVED.name])
+    return frozenset(found)

@@ -1,0 +1,365 @@
+"""Instruction examples from a few licensed pictures: captions, questions, maps, edits, scenes and signs.
+
+Nothing is fetched and no model is asked: what is said of a picture is in its catalog row, or was put there
+by the operation that made it. The surprising rule: an example names everything that it derives from, and its
+uid is the hash of that, so what is revoked takes its examples along, and the same assets make the same
+examples whatever else is in the shard's other split.
+
+Pixels are uint8 [side, side, 3].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from infra.settings import Section
+from pipeline import captions
+from pipeline.colors import Pixels
+from pipeline.split import VALIDATION
+from trainer.instruct import answers, edits, maps, scenes, signs
+from trainer.instruct.edits import Edit
+from trainer.instruct.scenes import Scene, Thing
+from trainer.tasks import (
+    Asked,
+    Captioned,
+    Controlled,
+    Edited,
+    Grounded,
+    Narrated,
+    Picture,
+    Placed,
+    Record,
+    Unwritable,
+    Written,
+)
+
+DERIVED = "derived:"
+"""Begins the uid of what was made of assets."""
+
+
+class Amounts(Section):
+    """``[trainer.instruct.each]``: examples that are made of one asset, by what they are made from."""
+
+    captions: int = Field(default=2, ge=0)
+    paragraphs: int = Field(default=1, ge=0)
+    questions: int = Field(default=3, ge=0)
+    scene_questions: int = Field(default=2, ge=0)
+    controls: int = Field(default=2, ge=0)
+    edits: int = Field(default=2, ge=0)
+    scene_edits: int = Field(default=2, ge=0)
+    scenes: int = Field(default=3, ge=0)
+    signs: int = Field(default=2, ge=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """What is known of a picture."""
+
+    uid: str
+    revision: int
+    name: str
+    """The description, as licensed."""
+    keywords: tuple[str, ...]
+    color: str | None
+    image_type: str
+    may_derive: bool
+    """Whether the licences grant derived captions, and with them derived pictures."""
+    pixels: Pixels = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    record: Record
+    words: str
+    """uid of whose words those of its fields are: an asset's, or derived."""
+    sources: tuple[str, ...]
+    """Assets of which anything in it was made or taken, sorted."""
+    pictures: Mapping[str, Pixels] = field(default_factory=dict, repr=False)
+    """Those that were made for it, by uid; the others are assets'."""
+
+
+def uid(recipe: str, sources: Sequence[str], *parts: object) -> str:
+    """Of what a recipe made of assets (architecture, idea 10)."""
+    return DERIVED + captions.digest(recipe, *sorted(sources), *parts).hex()[:24]
+
+
+class World:
+    """The assets of one split of one shard, and what is cut out of them when it is first asked for."""
+
+    def __init__(self, assets: Sequence[Asset], *, split: str, side: int, seed: int) -> None:
+        self.assets = assets
+        self.split = split
+        self.side = side
+        self.seed = seed
+        self._things: dict[str, Thing | None] = {}
+
+    @cached_property
+    def names(self) -> list[str]:
+        return sorted({asset.name for asset in self.assets})
+
+    def rng(self, asset: Asset, task: str) -> np.random.Generator:
+        return captions.generator("instruct", self.seed, asset.uid, task)
+
+    def thing(self, asset: Asset) -> Thing | None:
+        """What stands in the picture, where its ground is plain and it may be used so."""
+        if asset.uid not in self._things:
+            sprite = scenes.cut(asset.pixels) if asset.may_derive else None
+            self._things[asset.uid] = None if sprite is None else Thing(asset.name, sprite)
+        return self._things[asset.uid]
+
+    def cast(self, asset: Asset, num: int, rng: np.random.Generator) -> list[tuple[Asset, Thing]]:
+        """The asset and others beside it, each of another name; fewer where there are not so many."""
+        found: list[tuple[Asset, Thing]] = []
+        for one in (asset, *(self.assets[i] for i in rng.permutation(len(self.assets))[: 4 * num])):
+            thing = self.thing(one) if len(found) < num else None
+            if thing is not None and one.name not in {other.name for other, _ in found}:
+                found.append((one, thing))
+        return found if found and found[0][0] is asset else []
+
+    def staged(self, asset: Asset, num: int, rng: np.random.Generator) -> tuple[Scene, list[Asset]] | None:
+        """A scene of the asset and others, at random places on a random plain ground."""
+        cast = self.cast(asset, num, rng)
+        if len(cast) < num:
+            return None
+        ground = scenes.WHITE if rng.random() < WHITE_SHARE else pastel(rng)
+        frames = scenes.draw_layout(rng, num)
+        return Scene(things=tuple(thing for _, thing in cast), frames=frames, ground=ground), [
+            one for one, _ in cast
+        ]
+
+
+WHITE_SHARE = 0.5
+"""Of scenes, those on white ground, as their things were delivered."""
+
+
+def pastel(rng: np.random.Generator) -> scenes.RGB:
+    """A light ground, on which things of any colour are seen."""
+    red, green, blue = (int(level) for level in rng.integers(170, 256, 3))
+    return red, green, blue
+
+
+Maker = Callable[[World, Asset, int], Iterator[Example]]
+
+
+def examples(world: World, each: Amounts) -> Iterator[Example]:
+    """All that is made of a world, asset by asset. What a template cannot say is left out."""
+    for asset in world.assets:
+        for name, maker in MAKERS.items():
+            yield from maker(world, asset, getattr(each, name))
+
+
+def written(kind: type[Record], **values: Any) -> Iterator[Record]:
+    """The record, or nothing where its template cannot say it."""
+    try:
+        yield kind(**values)
+    except Unwritable:
+        return
+
+
+def line(text: str) -> str:
+    """In one line."""
+    return " ".join(text.split())
+
+
+def of_captions(_world: World, asset: Asset, num: int) -> Iterator[Example]:
+    """Each wording in turn: as instruction data, and as pre-training has it."""
+    for number in range(num):
+        wording = number % len(Captioned.TEMPLATES)
+        for record in written(Captioned, caption=line(asset.name), image=Picture(asset.uid), wording=wording):
+            yield Example(record=record, words=asset.uid, sources=(asset.uid,))
+
+
+def of_paragraphs(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    if not asset.may_derive:
+        return
+    rng = world.rng(asset, "paragraph")
+    for _ in range(num):
+        caption = line(answers.paragraph(seen(asset), description=asset.name, rng=rng))
+        wording = int(rng.integers(len(Narrated.TEMPLATES)))
+        for record in written(Narrated, caption=caption, image=Picture(asset.uid), wording=wording):
+            yield Example(record=record, words=asset.uid, sources=(asset.uid,))
+
+
+def seen(asset: Asset) -> answers.Seen:
+    return answers.Seen(
+        name=asset.name, keywords=asset.keywords, color=asset.color, image_type=asset.image_type
+    )
+
+
+def of_questions(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    if not asset.may_derive:
+        return
+    rng = world.rng(asset, "question")
+    found = answers.questions(seen(asset), others=world.names, rng=rng)
+    for i in rng.permutation(len(found))[:num]:
+        yield from _asked(found[i], Picture(asset.uid), asset.uid, (asset.uid,), rng)
+
+
+def _asked(
+    question: answers.Question,
+    picture: Picture,
+    words: str,
+    sources: tuple[str, ...],
+    rng: np.random.Generator,
+    pictures: Mapping[str, Pixels] | None = None,
+) -> Iterator[Example]:
+    wording = int(rng.integers(len(Asked.TEMPLATES)))
+    values = {"question": line(question.text), "answer": line(question.answer)}
+    for record in written(Asked, image=picture, wording=wording, **values):
+        yield Example(record=record, words=words, sources=sources, pictures=pictures or {})
+
+
+def of_scene_questions(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    rng = world.rng(asset, "scene question")
+    for number in range(num):
+        staged = world.staged(asset, int(rng.integers(2, 4)), rng)
+        if staged is None:
+            return
+        scene, cast = staged
+        drawn, sources = scene.drawn(world.side), _uids(cast)
+        name = uid("scene question", sources, world.seed, asset.uid, number)
+        things = tuple((thing.name, box) for thing, box in zip(scene.things, drawn.boxes, strict=True))
+        found = answers.questions(answers.Seen(name=asset.name, things=things), others=world.names, rng=rng)
+        if found:
+            question = found[int(rng.integers(len(found)))]
+            yield from _asked(question, Picture(name), name, sources, rng, {name: drawn.picture})
+
+
+def _uids(assets: Sequence[Asset]) -> tuple[str, ...]:
+    return tuple(sorted({asset.uid for asset in assets}))
+
+
+def of_controls(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    if not asset.may_derive:
+        return
+    rng = world.rng(asset, "control")
+    kinds = sorted(maps.MAPS)
+    for kind in (kinds[i] for i in rng.permutation(len(kinds))):
+        if num == 0:
+            return
+        found = maps.MAPS[kind](asset.pixels)
+        if found is None:
+            continue
+        num -= 1
+        name = uid(f"map {kind}", [asset.uid], world.side)
+        values = {"map": Picture(name), "caption": line(asset.name), "image": Picture(asset.uid)}
+        for record in written(Controlled, kind=kind, **values):
+            yield Example(record=record, words=asset.uid, sources=(asset.uid,), pictures={name: found})
+
+
+def of_edits(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    """Colour, ground and mirror of one picture, colour twice as often."""
+    if not asset.may_derive or num == 0:
+        return
+    rng = world.rng(asset, "edit")
+    front = scenes.foreground(asset.pixels)
+    if front is None:
+        return
+    words = sorted(edits.COLORS)
+    for number in range(num):
+        which = ("color", "color", "ground", "mirror")[int(rng.integers(4))]
+        color = words[int(rng.integers(len(words)))]
+        if which == "color":
+            edit = edits.recolor(asset.pixels, front.mask, color, name=asset.name, rng=rng)
+        elif which == "ground":
+            edit = edits.ground(asset.pixels, front.mask, color, rng=rng)
+        else:
+            edit = edits.mirror(asset.pixels, rng=rng)
+        after = uid(f"edit {edit.recipe}", [asset.uid], world.seed, number)
+        yield from _edited(edit, asset.uid, after, (asset.uid,), {after: edit.after})
+
+
+def _edited(
+    edit: Edit, before: str, after: str, sources: tuple[str, ...], made: Mapping[str, Pixels]
+) -> Iterator[Example]:
+    values = {"before": Picture(before), "instruction": line(edit.instruction), "after": Picture(after)}
+    for record in written(Edited, **values):
+        yield Example(record=record, words=after, sources=sources, pictures=made)
+
+
+def of_scene_edits(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    rng = world.rng(asset, "scene edit")
+    for number in range(num):
+        staged = world.staged(asset, int(rng.integers(2, 4)), rng)
+        if staged is None:
+            return
+        scene, cast = staged
+        *_, (other, thing) = world.cast(asset, len(cast) + 1, rng)
+        edit, used = _changed(scene, thing if other not in cast else None, world, rng)
+        sources = _uids([*cast, other] if used else cast)
+        before, after = (
+            uid(f"edit {edit.recipe}", sources, world.seed, asset.uid, number, which)
+            for which in ("before", "after")
+        )
+        yield from _edited(edit, before, after, sources, {before: edit.before, after: edit.after})
+
+
+def _changed(scene: Scene, thing: Thing | None, world: World, rng: np.random.Generator) -> tuple[Edit, bool]:
+    """An edit of the scene, and whether the thing that was not in it took part."""
+    which, side = int(rng.integers(len(scene.things))), world.side
+    kinds = ["remove", "move", "resize"] + (["add", "replace"] if thing is not None else [])
+    kind = kinds[int(rng.integers(len(kinds)))]
+    if thing is not None and kind == "add":
+        return edits.add(scene, thing, side=side, rng=rng), True
+    if thing is not None and kind == "replace":
+        return edits.replace(scene, which, thing, side=side, rng=rng), True
+    change = {"remove": edits.remove, "move": edits.move, "resize": edits.resize}[kind]
+    return change(scene, which, side=side, rng=rng), False
+
+
+def of_scenes(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    rng = world.rng(asset, "scene")
+    for number in range(num):
+        staged = world.staged(asset, int(rng.integers(1, 4)), rng)
+        if staged is None:
+            return
+        scene, cast = staged
+        drawn, sources = scene.drawn(world.side), _uids(cast)
+        name = uid("scene", sources, world.seed, asset.uid, number)
+        things = tuple(
+            Placed(line(thing.name), box) for thing, box in zip(scene.things, drawn.boxes, strict=True)
+        )
+        caption = " and ".join(f"a {thing.name}" for thing in things)
+        for record in written(Grounded, caption=caption, things=things, image=Picture(name)):
+            yield Example(record=record, words=name, sources=sources, pictures={name: drawn.picture})
+
+
+HELD_OUT = 0.1
+"""Of all texts that a sign may bear, those that only held-out ones do: by hash, so that no shard need know of
+another's."""
+
+
+def of_signs(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    """Texts of no asset; they are made beside one so that a shard has its share of them."""
+    rng = world.rng(asset, "sign")
+    while num:
+        (text,) = signs.words(rng, 1)
+        held_out = captions.digest("sign", text)[0] < HELD_OUT * 256
+        if held_out != (world.split == VALIDATION):
+            continue
+        num -= 1
+        name = uid("sign", [], text, world.seed, asset.uid, num)
+        for record in written(Written, text=text, image=Picture(name)):
+            yield Example(
+                record=record, words=name, sources=(), pictures={name: signs.sign(text, world.side, rng)}
+            )
+
+
+MAKERS: Mapping[str, Maker] = {
+    "captions": of_captions,
+    "paragraphs": of_paragraphs,
+    "questions": of_questions,
+    "scene_questions": of_scene_questions,
+    "controls": of_controls,
+    "edits": of_edits,
+    "scene_edits": of_scene_edits,
+    "scenes": of_scenes,
+    "signs": of_signs,
+}
+"""By the names of :class:`Amounts`."""
