@@ -1,0 +1,187 @@
+"""Read instruction data in the layouts in which it was published, from local folders.
+
+The surprising rule: a record that is wrong stops the reading, a picture that is not there does not, where a
+set is commonly fetched in parts (COCO, VQA, Open Images). None at all is an error.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.guarded import csv, json
+from trainer.instruct.maps import MAPS
+from trainer.instruct.outside import Place, Sought, content, document, listed
+from trainer.instruct.scenes import Box
+from trainer.instruct.wording import a, joined
+
+MEMBER = json.Limits()
+LINE = json.Limits(max_bytes=4 * 1024 * 1024, max_string=1024 * 1024)
+"""Of Localized Narratives: a line has the traces of a mouse."""
+LISTED = json.Limits(max_bytes=512 * 1024 * 1024, max_values=32_000_000)
+"""Of COCO and VQA. The training answers of VQAv2 are 443,757 records of 46 values: they fit, and take GBs."""
+TABLE = csv.Limits(max_bytes=512 * 1024 * 1024, max_rows=6_000_000, max_columns=64, max_cell=256)
+"""Of Open Images: the 14.6 million boxes of its training set are to be split."""
+DELIVERED_ONLY = ("openpose",)
+"""Kinds of maps that we cannot make and that may be delivered."""
+CLASSES = b"LabelName,DisplayName"
+"""Header of the names of classes; files before version 7 have none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edited:
+    before: Path
+    instruction: str
+    after: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captioned:
+    image: Path
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    image: Path
+    question: str
+    answer: str
+    """The one that most of those asked gave."""
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boxed:
+    image: Path
+    caption: str
+    things: tuple[tuple[str, Box], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controlled:
+    kind: str
+    map: Path
+    caption: str
+    image: Path
+
+
+def instruct_pix2pix(folder: Path) -> Iterator[Edited]:
+    """``seeds.json``: [[NAME, [SEED, ...]], ...]; NAME/prompt.json with ``edit``; NAME/SEED_0.jpg and _1.jpg.
+
+    As timothybrooks/instruct-pix2pix reads it (arXiv 2211.09800).
+    """
+    seeds = folder / "seeds.json"
+    for number, entry in enumerate(listed(document(seeds, LISTED), Place(str(seeds), ""))):
+        place = Place(str(seeds), f"entry {number}")
+        if not (isinstance(entry, list) and len(entry) == 2):
+            place.refuse("shape", f"{str(entry)[:80]} is no [name, [seed, ...]]")
+        name, drawn = place.text({"name": entry[0]}, "name"), listed(entry[1], place)
+        prompt = place.inside(folder, f"{name}/prompt.json", (".json",))
+        told = Place(str(prompt), "")
+        instruction = told.text(told.record(document(prompt, MEMBER)), "edit")
+        for seed in drawn:
+            if not str(seed).isdecimal():
+                place.refuse("shape", f"seed {str(seed)[:80]!r} is no number")
+            before, after = (place.inside(folder, f"{name}/{seed}_{i}.jpg") for i in (0, 1))
+            yield Edited(before=before, instruction=instruction, after=after)
+
+
+def coco_captions(annotations: Path, images: Path) -> Iterator[Captioned]:
+    """``captions_train2017.json`` and the folder of its pictures (arXiv 1504.00325), a record a picture."""
+    file = Place(str(annotations), "")
+    told = file.record(document(annotations, LISTED))
+    captions: dict[int, list[str]] = defaultdict(list)
+    for place, record in file.each(told, "annotations"):
+        captions[place.number(record, "image_id")].append(place.text(record, "caption"))
+    found = Sought(file, images)
+    for place, record in file.each(told, "images"):
+        number, name = place.number(record, "id"), place.text(record, "file_name")
+        if captions.get(number) and (path := found.path(place, name)) is not None:
+            yield Captioned(image=path, captions=tuple(captions[number]))
+    found.check()
+
+
+def vqa_v2(questions: Path, annotations: Path, images: Path) -> Iterator[Asked]:
+    """``v2_OpenEnded_mscoco_*_questions.json``, ``v2_mscoco_*_annotations.json``; COCO's pictures of 2014.
+
+    The answer is the published ``multiple_choice_answer``, the commonest of ten (arXiv 1612.00837).
+    """
+    asked, answered = Place(str(questions), ""), Place(str(annotations), "")
+    told = asked.record(document(questions, LISTED))
+    subset = asked.text(told, "data_subtype")
+    texts: dict[int, tuple[int, str]] = {}
+    for place, record in asked.each(told, "questions"):
+        about = place.number(record, "image_id"), place.text(record, "question")
+        texts[place.number(record, "question_id")] = about
+    found = Sought(answered, images)
+    for place, record in answered.each(answered.record(document(annotations, LISTED)), "annotations"):
+        key = place.number(record, "question_id")
+        if key not in texts:
+            place.refuse("question", f"question_id {key} is not in {questions}; give the files of one split")
+        image, question = texts[key]
+        answers = [one.text(answer, "answer") for one, answer in place.each(record, "answers")]
+        answer = place.text(record, "multiple_choice_answer")
+        if (path := found.path(place, f"COCO_{subset}_{image:012d}.jpg")) is not None:
+            yield Asked(image=path, question=question, answer=answer, answers=tuple(answers))
+    found.check()
+
+
+def open_images(boxes: Path, classes: Path, images: Path, narratives: Path | None = None) -> Iterator[Boxed]:
+    """``*-annotations-bbox.csv``, ``class-descriptions-boxable.csv``, IMAGE_ID.jpg (arXiv 1811.00982).
+
+    ``narratives``: JSON Lines of Localized Narratives (arXiv 1912.03098), whose first caption of a picture is
+    its caption; without, the names are. Boxes around groups are left out: a crowd has no one place.
+    """
+    names, captions = _class_names(classes), _narrated(narratives)
+    things: dict[str, list[tuple[str, Box]]] = defaultdict(list)
+    for where, row in csv.rows(content(boxes, TABLE.max_bytes), file=str(boxes), limits=TABLE):
+        place = Place(str(boxes), where)
+        label = place.text(row, "LabelName")
+        if label not in names:
+            place.refuse(
+                "class", f"LabelName {label!r} is not in {classes}; give the classes of that version"
+            )
+        box, image = place.box(row), place.text(row, "ImageID")
+        if row.get("IsGroupOf") != "1":
+            things[image].append((names[label], box))
+    file = Place(str(boxes), "")
+    found = Sought(file, images)
+    for image, those in things.items():
+        if (path := found.path(file, f"{image}.jpg")) is not None:
+            said = joined(list(dict.fromkeys(a(name) for name, _ in those)))
+            yield Boxed(image=path, caption=captions.get(image, said), things=tuple(those))
+    found.check()
+
+
+def controlnet(file: Path, kind: str) -> Iterator[Controlled]:
+    """JSON Lines of ``source``, ``target`` and ``prompt``, paths beside the file, as in lllyasviel's fill50k.
+
+    ``kind``: what its maps are, a name of :data:`trainer.instruct.maps.MAPS` or ``openpose``.
+    """
+    if kind not in (*MAPS, *DELIVERED_ONLY):
+        raise ValueError(f"no maps are called {kind!r}; they are {', '.join((*MAPS, *DELIVERED_ONLY))}")
+    for where, line in json.lines(content(file, LISTED.max_bytes), file=str(file), limits=MEMBER):
+        place = Place(str(file), where)
+        record = place.record(line)
+        made, image = (place.inside(file.parent, place.text(record, name)) for name in ("source", "target"))
+        yield Controlled(kind=kind, map=made, caption=place.text(record, "prompt"), image=image)
+
+
+def _class_names(path: Path) -> dict[str, str]:
+    raw = content(path, TABLE.max_bytes)
+    headed = raw if raw.startswith(CLASSES) else CLASSES + b"\n" + raw
+    rows = csv.rows(headed, file=str(path), limits=TABLE)
+    places = ((Place(str(path), where), row) for where, row in rows)
+    return {place.text(row, "LabelName"): place.text(row, "DisplayName").lower() for place, row in places}
+
+
+def _narrated(path: Path | None) -> dict[str, str]:
+    captions: dict[str, str] = {}
+    if path is not None:
+        for where, line in json.lines(content(path, LISTED.max_bytes), file=str(path), limits=LINE):
+            place = Place(str(path), where)
+            record = place.record(line)
+            captions.setdefault(place.text(record, "image_id"), place.text(record, "caption"))
+    return captions
