@@ -38,6 +38,7 @@ COMMANDS = (
     "tokenizer encode",
     "tokenizer decode",
     "train",
+    "evaluate",
     "export",
     "models-affected",
     "sample",

@@ -12,6 +12,11 @@ def register(app: App) -> None:
         "trainer.instruct.command:instruct", name="instruct", help="Make instruction data of a corpus."
     )
     app.command("trainer.tuning:tune", name="tune", help="Tune a trained model on instruction data.")
+    app.command(
+        "trainer.evaluation.command:evaluate",
+        name="evaluate",
+        help="What runs can do with held-out items, beside chance and copies.",
+    )
     app.command("trainer.export:export", name="export", help="Write a run's weights as safetensors.")
     app.command(
         "trainer.affected:models_affected",

@@ -1,0 +1,162 @@
+"""A model at work on held-out items: prompts in batches, pictures through the tokenizer, vectors of them.
+
+The surprising rule: baselines go through the image tokenizer too, as all that a model draws does. So a copy
+is what a model that copies tokens would give, and what the tokenizer loses is nobody's merit.
+
+N pictures, T codes, D embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.corpus import Corpus, Version
+from infra.telemetry import Log
+from pipeline import captions, schema
+from pipeline.split import VALIDATION
+from tokenizer_service import coding, sizes, vocabulary
+from trainer import sampler
+from trainer.evaluation import known
+from trainer.evaluation.known import Codes, Known, Listed, Vectors
+from trainer.instruct import build, laying
+from trainer.instruct.build import HeldOut
+from trainer.sampler import Request, SamplerSection
+from trainer.studio import Pixels, Studio
+from trainer.tasks import Picture, Record
+
+BATCH = 64
+"""Prompts drawn at once: their caches, in three streams, are 0.4 GB for a model of 20 M parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One run beside its corpus."""
+
+    corpus: Corpus
+    version: Version
+    studio: Studio
+    known: Known
+    section: SamplerSection
+    seed: int
+    num_items: int
+    """Of each task, where there are so many."""
+    log: Log = field(default_factory=Log, repr=False)
+
+    def items(
+        self, kind: type[Record], where: Callable[[Any], bool] = lambda _: True, share: int = 1
+    ) -> list[HeldOut]:
+        """Held-out examples of a task that meet a condition, at most a ``share``-th of the number."""
+        every = [
+            one
+            for one in known.listed(self.corpus, self.version, VALIDATION)
+            if isinstance(one.record, kind) and where(one.record)
+        ]
+        return self.opened(known.chosen(every, max(1, self.num_items // share)))
+
+    def opened(self, wanted: Sequence[Listed]) -> list[HeldOut]:
+        """With their pictures, in the order asked for."""
+        names = {one.name for one in wanted}
+        found = {one.name: one for one in build.held_out(self.corpus, self.version) if one.name in names}
+        return [found[one.name] for one in wanted]
+
+    def rng(self, *about: object) -> np.random.Generator:
+        return captions.generator("evaluate", self.seed, *about)
+
+    def encoded(self, pictures: Sequence[Pixels]) -> Codes:
+        """[N, T]"""
+        if not len(pictures):
+            return np.zeros((0, self.studio.num_codes), np.int64)
+        return coding.encode_images(self.studio.vq, np.stack(pictures)).astype(np.int64)
+
+    def decoded(self, codes_NT: Iterable[Codes]) -> list[Pixels]:
+        rows = list(codes_NT)
+        return list(coding.decode_codes(self.studio.vq, np.stack(rows))) if rows else []
+
+    def through(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+        """What is left of pictures behind the tokenizer."""
+        return self.decoded(self.encoded(pictures))
+
+    def given(self, item: HeldOut) -> dict[str, Codes]:
+        """Codes of an item's pictures by uid."""
+        return dict(zip(item.pictures, self.encoded(list(item.pictures.values())), strict=True))
+
+    def prompt(self, item: HeldOut) -> tuple[int, ...]:
+        return laying.asking(item.record, self.studio.bpe.encode, self.given(item))
+
+    def draw(
+        self, name: str, requests: Sequence[Request], section: SamplerSection | None = None
+    ) -> list[Pixels]:
+        """One picture [side, side, 3] for each sample of each request."""
+        return self.decoded(self.draw_codes(name, requests, self.studio.num_codes, section))
+
+    def draw_codes(
+        self, name: str, requests: Sequence[Request], num_tokens: int, section: SamplerSection | None = None
+    ) -> list[Codes]:
+        """Rows of ``num_tokens`` codes."""
+        found: list[Codes] = []
+        with self.log.bar(name, total=len(requests), unit="pictures") as bar:
+            for batch in batches(requests):
+                codes_NT = sampler.draw_images(
+                    self.studio.model, batch, section or self.section, num_tokens=num_tokens, seed=self.seed
+                )
+                found += list(codes_NT)
+                bar.advance(len(batch))
+        return found
+
+    def answers(self, name: str, items: Sequence[HeldOut]) -> list[str]:
+        """The words that the model puts where each item's are asked for: the likeliest, token by token."""
+        section = self.section.model_copy(update={"temperature": 0.0})
+        found: list[str] = []
+        with self.log.bar(name, total=len(items), unit="texts") as bar:
+            for batch in batches(items):
+                requests = [Request(prompt=self.prompt(item)) for item in batch]
+                drawn = sampler.draw_texts(self.studio.model, requests, section, seed=self.seed)
+                found += [self.said(ids) for ids in drawn]
+                bar.advance(len(batch))
+        return found
+
+    def said(self, ids: Sequence[int]) -> str:
+        return self.studio.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64))).strip()
+
+    def vectors(self, pictures: Sequence[Pixels]) -> Vectors:
+        """[N, D] by the corpus's encoder, of unit length."""
+        side = self.studio.library.searcher.side
+        found = [
+            self.studio.library.searcher.images(np.stack([sizes.fit_square(one, side) for one in batch]))
+            for batch in batches(pictures)
+        ]
+        return np.concatenate(found)
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """[N, D] by the corpus's encoder, of unit length."""
+        return self.studio.library.searcher.texts(texts)
+
+    def may_show(self, uids: Collection[str]) -> bool:
+        """Whether licences let everything be displayed that a picture was made of."""
+        return all(bool(self.studio.fact(uid, schema.MAY_BE_SHOWN)) for uid in uids)
+
+    def shown(self, picture: Pixels, uids: Collection[str]) -> Pixels | None:
+        return picture if self.may_show(uids) else None
+
+
+def batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+
+
+def others(num: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """For each of ``num`` items another one, at random; itself where there is one only."""
+    shift = rng.permutation(num)
+    following = np.empty(num, np.int64)
+    following[shift] = np.roll(shift, 1)
+    return following
+
+
+def picture_of(item: HeldOut, name: str) -> Pixels:
+    """A picture of an item's record, by field."""
+    shown: Picture = getattr(item.record, name)
+    return item.pictures[shown.uid]

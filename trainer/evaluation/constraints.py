@@ -1,0 +1,222 @@
+"""How many of a prompt's constraints a drawn picture meets: the announced prompts, and a generated set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.colors import Pixels
+from trainer.evaluation.bench import Bench, others
+from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, Table, nothing
+from trainer.evaluation.prompts import (
+    ANNOUNCED,
+    MOST_CONSTRAINTS,
+    Announced,
+    Checkable,
+    Constraint,
+    generated,
+)
+from trainer.instruct import reading
+from trainer.prompts import image_prompt
+from trainer.sampler import Request
+
+SAMPLES = 8
+NEIGHBORS = 2
+RANDOM = 200
+"""Random training pictures that tell how often the encoder says yes whatever is drawn."""
+
+
+def announced(bench: Bench) -> Judged:
+    """The four prompts, with two neighbors, 8 samples each."""
+    found = [bench.studio.neighbors(one.prompt, NEIGHBORS) for one in ANNOUNCED]
+    requests = [
+        Request(
+            prompt=image_prompt(
+                bench.studio.words(one.prompt), [bench.studio.pair(neighbor.uid) for neighbor in near]
+            ),
+            samples=SAMPLES,
+        )
+        for one, near in zip(ANNOUNCED, found, strict=True)
+    ]
+    drawn = bench.draw("announced", requests)
+    samples = [drawn[i * SAMPLES : (i + 1) * SAMPLES] for i in range(len(ANNOUNCED))]
+    tops = [bench.studio.picture(near[0].uid) if near else None for near in found]
+    some = bench.rng("random").permutation(len(bench.known.uids))[:RANDOM]
+    random = [bench.known.pictures[i] for i in some]
+    rows = [
+        row
+        for one, mine, top in zip(ANNOUNCED, samples, tops, strict=True)
+        for row in [*met_rows(bench, one, mine, top, random), *read_rows(one, mine)]
+    ]
+    return Judged(
+        title="The prompts that CM3Leon was announced with",
+        about=(
+            f"{SAMPLES} samples each, behind the {NEIGHBORS} nearest assets. Met: the corpus's encoder "
+            f"({bench.studio.library.searcher.encoder.name}) finds the picture nearer to the constraint than "
+            "to each of its distractors. It is no person, and at most as good as its own training: read the "
+            "share beside that of random training pictures."
+        ),
+        tables=[
+            Table(
+                title="Share of samples that meet a constraint",
+                head=[
+                    "prompt",
+                    "constraint",
+                    "model",
+                    "guessing",
+                    "random training pictures",
+                    "top neighbor",
+                ],
+                rows=rows,
+            )
+        ],
+        shown=[
+            Shown(
+                said={"prompt": one.prompt},
+                pictures={
+                    **{f"sample {i + 1}": picture for i, picture in enumerate(mine[:SHOWN])},
+                    **({} if not near or top is None else {"top neighbor": bench.shown(top, [near[0].uid])}),
+                },
+            )
+            for one, mine, near, top in zip(ANNOUNCED, samples, found, tops, strict=True)
+        ],
+    )
+
+
+def met_rows(
+    bench: Bench, one: Announced, samples: Sequence[Pixels], top: Pixels | None, random: Sequence[Pixels]
+) -> list[list[str | float | None]]:
+    return [
+        [
+            one.prompt,
+            constraint.wanted,
+            met(bench, constraint, samples),
+            constraint.chance,
+            met(bench, constraint, random),
+            None if top is None else met(bench, constraint, [top]),
+        ]
+        for constraint in one.constraints
+    ]
+
+
+def met(bench: Bench, constraint: Constraint, drawn: Sequence[Pixels]) -> float:
+    """Share of the pictures that are nearer to the constraint's words than to any distractor's."""
+    scores = bench.vectors(drawn) @ bench.texts([constraint.wanted, *constraint.distractors]).T
+    return float((scores[:, :1] > scores[:, 1:]).all(axis=1).mean())
+
+
+def read_rows(one: Announced, samples: Sequence[Pixels]) -> list[list[str | float | None]]:
+    if one.text is None:
+        return []
+    read = [reading.read(picture) for picture in samples]
+    share = sum(text == one.text for text in read) / len(read)
+    return [
+        [
+            one.prompt,
+            f"the text {one.text}, read by shape: {', '.join(map(repr, read))}",
+            share,
+            0.0,
+            None,
+            None,
+        ]
+    ]
+
+
+def checked(bench: Bench) -> Judged:
+    """The generated set."""
+    names = sorted({bench.known.description(uid) for uid in bench.known.uids})
+    if len(names) < 2:
+        return nothing("Checkable constraints", "the training split names fewer than two things")
+    prompts = generated(names, max(1, bench.num_items // MOST_CONSTRAINTS), bench.rng("constraints"))
+    drawn = bench.draw(
+        "constraints", [Request(prompt=image_prompt(bench.studio.words(one.text))) for one in prompts]
+    )
+    near = [bench.studio.neighbors(one.text, 1) for one in prompts]
+    copied = bench.through(
+        [bench.studio.picture(found[0].uid) if found else np.full_like(drawn[0], 255) for found in near]
+    )
+    results = {
+        MODEL: [one.met(picture) for one, picture in zip(prompts, drawn, strict=True)],
+        CHANCE: [one.met(drawn[i]) for one, i in zip(prompts, alike(bench, prompts), strict=True)],
+        COPY: [one.met(picture) for one, picture in zip(prompts, copied, strict=True)],
+    }
+    measures = [
+        measure for size in range(1, MOST_CONSTRAINTS + 1) for measure in of_size(size, prompts, results)
+    ]
+    return Judged(
+        title="Checkable constraints",
+        about=(
+            "Prompts with one to five constraints that pixels can check: how many things, the color of one, "
+            "left and right, the ground's color, the text of a sign. Chance: the picture that the model drew "
+            "for another prompt with as many. Copy: the top neighbor of the prompt."
+        ),
+        measures=[share(results), *measures],
+        tables=[by_kind(prompts, results)],
+        shown=[
+            Shown(
+                said={"prompt": one.text, "met": told(one, results[MODEL][i])},
+                pictures={
+                    MODEL: drawn[i],
+                    **({COPY: bench.shown(copied[i], [near[i][0].uid])} if near[i] else {}),
+                },
+            )
+            for i, one in enumerate(prompts)
+            if i % max(1, len(prompts) // SHOWN) == 0
+        ][:SHOWN],
+    )
+
+
+def alike(bench: Bench, prompts: Sequence[Checkable]) -> list[int]:
+    """For each prompt another with as many constraints."""
+    found = list(range(len(prompts)))
+    for size in range(1, MOST_CONSTRAINTS + 1):
+        mine = [i for i, one in enumerate(prompts) if len(one.checks) == size]
+        for i, other in zip(mine, others(len(mine), bench.rng("chance", "constraints", size)), strict=True):
+            found[i] = mine[other]
+    return found
+
+
+Results = dict[str, list[list[bool]]]
+"""By who drew, of each prompt whether each constraint was met."""
+
+
+def share(results: Results) -> Measure:
+    return Measure(
+        name=f"share of constraints met, 1 to {MOST_CONSTRAINTS} a prompt",
+        scores={who: [float(np.mean(one)) for one in each] for who, each in results.items()},
+    )
+
+
+def of_size(size: int, prompts: Sequence[Checkable], results: Results) -> list[Measure]:
+    mine = [i for i, one in enumerate(prompts) if len(one.checks) == size]
+    return [
+        Measure(
+            name=f"{size} constraint{'s' * (size > 1)}, {name}",
+            scores={who: [float(of(each[i])) for i in mine] for who, each in results.items()},
+        )
+        for name, of in (("share met", np.mean), ("all met", all))
+    ]
+
+
+def by_kind(prompts: Sequence[Checkable], results: Results) -> Table:
+    kinds = [check.kind for one in prompts for check in one.checks]
+    flat = {who: [hit for each in found for hit in each] for who, found in results.items()}
+    rows = [
+        [
+            kind,
+            kinds.count(kind),
+            *(
+                sum(hit for hit, one in zip(hits, kinds, strict=True) if one == kind) / kinds.count(kind)
+                for hits in flat.values()
+            ),
+        ]
+        for kind in dict.fromkeys(kinds)
+    ]
+    return Table(title="Share met by kind of constraint", head=["constraint", "asked", *flat], rows=rows)
+
+
+def told(one: Checkable, hits: Sequence[bool]) -> str:
+    return ", ".join(
+        f"{check.kind} {'yes' if hit else 'no'}" for check, hit in zip(one.checks, hits, strict=True)
+    )

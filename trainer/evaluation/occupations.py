@@ -1,0 +1,142 @@
+"""Whom occupation prompts bring up and what is drawn for them.
+
+The surprising rule: it counts what captions and keywords say of retrieved assets, and judges no face. A
+corpus that names nobody answers with empty counts, and the page says so; what was drawn is shown, not
+classified.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from infra.settings import Section
+from pipeline import schema
+from pipeline.reviewing import identity_terms
+from trainer.evaluation.bench import Bench
+from trainer.evaluation.bootstrap import wilson
+from trainer.evaluation.judged import Cell, Judged, Shown, Table
+from trainer.prompts import image_prompt
+from trainer.sampler import Request
+
+FILE = Path(__file__).parent / "occupations.toml"
+RETRIEVED = 10
+NEIGHBORS = 2
+SAMPLES = 4
+TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+"""Unicode's names of skin tones, as emoji captions have them; each before "skin tone"."""
+TONE = re.compile(r"\b(medium[- ]light|medium[- ]dark|light|medium|dark)[- ]skin(?:[- ]tone)?\b")
+
+
+class Occupations(Section):
+    revision: int
+    prompt: str
+    occupations: tuple[str, ...] = Field(min_length=1)
+
+
+def load() -> Occupations:
+    return Occupations.model_validate(tomllib.loads(FILE.read_text()))
+
+
+def audited(bench: Bench) -> Judged:
+    asked = load()
+    prompts = [asked.prompt.format(occupation=one) for one in asked.occupations]
+    found = [bench.studio.neighbors(prompt, RETRIEVED) for prompt in prompts]
+    requests = [
+        Request(
+            prompt=image_prompt(
+                bench.studio.words(prompt), [bench.studio.pair(one.uid) for one in near[:NEIGHBORS]]
+            ),
+            samples=SAMPLES,
+        )
+        for prompt, near in zip(prompts, found, strict=True)
+    ]
+    drawn = bench.draw("occupations", requests)
+    said = [[said_of(bench, one.uid) for one in near] for near in found]
+    everything = [said_of(bench, uid) for uid in bench.known.uids]
+    retrieved = [texts for near in said for texts in near]
+    return Judged(
+        title="Whom occupation prompts bring up",
+        about=(
+            f"{len(prompts)} prompts (list revision {asked.revision}); of each the {RETRIEVED} nearest assets"
+            f" and {SAMPLES} pictures drawn behind the first {NEIGHBORS}. Groups are those that captions and "
+            f"keywords name, with Wilson's bounds of the share. {verdict(retrieved)}"
+        ),
+        tables=[shares(retrieved, everything), by_occupation(asked.occupations, said)],
+        shown=[
+            Shown(
+                said={"prompt": prompt, "retrieved": "; ".join(one.description for one in near[:NEIGHBORS])},
+                pictures={f"drawn {n + 1}": drawn[i * SAMPLES + n] for n in range(SAMPLES)}
+                | {
+                    f"retrieved {n + 1}": bench.shown(bench.studio.picture(one.uid), [one.uid])
+                    for n, one in enumerate(near[:NEIGHBORS])
+                },
+            )
+            for i, (prompt, near) in enumerate(zip(prompts, found, strict=True))
+        ],
+    )
+
+
+def said_of(bench: Bench, uid: str) -> list[str]:
+    """Caption and keywords."""
+    return [str(bench.studio.fact(uid, schema.DESCRIPTION)), *(bench.studio.fact(uid, schema.KEYWORDS) or ())]
+
+
+def groups(texts: Sequence[str]) -> set[str]:
+    """What the texts name, AXIS: GROUP.
+
+    >>> sorted(groups(["woman health worker: medium-dark skin tone"]))
+    ['gender: women', 'skin tone: medium-dark']
+    """
+    named = {f"{axis}: {group}" for axis, group in identity_terms.named(texts)}
+    tones = {found.replace(" ", "-") for text in texts for found in TONE.findall(text.lower())}
+    return named | {f"skin tone: {tone}" for tone in tones}
+
+
+def shares(retrieved: Sequence[Sequence[str]], everything: Sequence[Sequence[str]]) -> Table:
+    """Of retrieved assets, beside the training split's own shares."""
+    counts, whole = counted(retrieved), counted(everything)
+    rows: list[list[Cell]] = []
+    for group in sorted(counts.keys() | whole.keys()):
+        cells: list[Cell] = [group]
+        for hits, total in ((counts[group], len(retrieved)), (whole[group], len(everything))):
+            bounds = wilson(hits, total) if total else None
+            cells += [hits, *((None,) * 3 if bounds is None else (bounds.mean, bounds.low, bounds.high))]
+        rows.append(cells)
+    told = ["share", "95 % from", "to"]
+    return Table(
+        title="Named groups among what is retrieved, and in all of training",
+        head=["group", "retrieved", *told, "training", *told],
+        rows=rows,
+    )
+
+
+def counted(said: Sequence[Sequence[str]]) -> Counter[str]:
+    return Counter(group for texts in said for group in groups(texts))
+
+
+def by_occupation(occupations: Sequence[str], said: Sequence[Sequence[Sequence[str]]]) -> Table:
+    rows: list[list[Cell]] = []
+    for occupation, near in zip(occupations, said, strict=True):
+        counts: Mapping[str, int] = counted(near)
+        told = ", ".join(f"{group} {number}" for group, number in sorted(counts.items()))
+        rows.append(
+            [occupation, len(near), sum(bool(groups(texts)) for texts in near), told or "nobody is named"]
+        )
+    return Table(
+        title="By occupation", head=["occupation", "retrieved", "that name somebody", "groups"], rows=rows
+    )
+
+
+def verdict(retrieved: Sequence[Sequence[str]]) -> str:
+    named = sum(bool(groups(texts)) for texts in retrieved)
+    if not retrieved:
+        return "Nothing was retrieved, so the corpus says nothing about occupations."
+    if not named:
+        return "No retrieved asset names any group of people: this corpus cannot answer the question."
+    return f"{named} of {len(retrieved)} retrieved assets name a group of people; the rest name nobody."

@@ -1,0 +1,320 @@
+"""Tasks that say what the picture is to look like: things at coordinates, maps to follow, text on a sign.
+
+The surprising rule: no model judges. Boxes, edges and letters are found in what was drawn by the same code
+that found them in the true picture, so the ceiling is what that code finds behind the tokenizer.
+
+N items, M training examples, P orders of things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise, permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.colors import Pixels
+from trainer.evaluation import pictures, texts
+from trainer.evaluation.bench import Bench, others, picture_of
+from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
+from trainer.evaluation.known import Listed
+from trainer.instruct import maps, reading, scenes
+from trainer.instruct.build import HeldOut
+from trainer.instruct.scenes import Box
+from trainer.sampler import Request
+from trainer.tasks import Controlled, Grounded, Picture, Placed, Written
+
+Drawn = Mapping[str, Sequence[Pixels]]
+"""By who drew, in the order of the items."""
+Sources = Mapping[str, Sequence[Sequence[str]]]
+"""Of what the pictures were made."""
+JUDGED_KIND = "canny edge"
+OTHER_SHARE = 4
+
+
+def placed(bench: Bench) -> Judged:
+    items = bench.items(Grounded)
+    if not items:
+        return nothing("Placement", "no held-out picture could be cut out and put into a scene")
+    true = [picture_of(item, "image") for item in items]
+    near = nearest_layouts(items, bench.known.examples.get(Grounded, []))
+    drawn = {
+        MODEL: bench.draw("placement", [Request(prompt=bench.prompt(item)) for item in items]),
+        CHANCE: bench.through([true[i] for i in others_alike(items, bench.rng("chance", "placement"))]),
+        COPY: copies(bench, near, true),
+        CEILING: bench.through(true),
+    }
+    wanted = [[one.box for one in item.record.things] for item in items]
+    found = {who: [scenes.detect(one) for one in each] for who, each in drawn.items()}
+    hits, overlaps, counts = (
+        {who: [score(*pair) for pair in zip(wanted, each, strict=True)] for who, each in found.items()}
+        for score in (pictures.hit_rate, mean_iou, same_count)
+    )
+    return Judged(
+        title="Placement at coordinates",
+        about=(
+            "A box counts as hit where something was found in the drawn picture with an IoU of at least 0.5; "
+            "things are what is connected on a plain ground. Chance: the true picture of another held-out "
+            "prompt with as many things. Copy: the picture of the training prompt with as many things, "
+            "nearest by its boxes. Right thing: what is in the box is nearer, by the corpus's encoder, to "
+            "the true thing than to another prompt's."
+        ),
+        measures=[
+            Measure(name="boxes hit", scores=hits),
+            Measure(name="mean IoU", scores=overlaps),
+            Measure(name="as many things as asked for", scores=counts),
+            Measure(name="right thing in the box", scores=right_things(bench, items, drawn)),
+        ],
+        shown=shown(bench, items, drawn, {COPY: [one.sources for one in near]}),
+    )
+
+
+def mean_iou(wanted: Sequence[Box], found: Sequence[Box]) -> float:
+    return float(np.mean(pictures.best_ious(wanted, found)))
+
+
+def same_count(wanted: Sequence[Box], found: Sequence[Box]) -> float:
+    return float(len(wanted) == len(found))
+
+
+def others_alike(items: Sequence[HeldOut], rng: np.random.Generator) -> list[int]:
+    """For each item another with as many things."""
+    found = list(range(len(items)))
+    sizes = [len(item.record.things) for item in items]
+    for size in sorted(set(sizes)):
+        mine = [i for i, one in enumerate(sizes) if one == size]
+        for i, other in zip(mine, others(len(mine), rng), strict=True):
+            found[i] = mine[other]
+    return found
+
+
+def nearest_layouts(items: Sequence[HeldOut], trained: Sequence[Listed]) -> list[Listed]:
+    """Of each item the training prompt with as many things whose boxes are nearest, in whatever order."""
+    found = []
+    boxes = {size: _boxes(trained, size) for size in {len(item.record.things) for item in items}}
+    for item in items:
+        mine, among = numbers(item.record.things), boxes[len(item.record.things)]
+        if not len(among[0]):
+            found.append(trained[0] if trained else Listed(name="", record=item.record, sources=()))
+            continue
+        orders = np.stack([mine[list(order)] for order in permutations(range(len(mine)))])
+        away_MP = np.abs(among[1][:, None] - orders[None]).sum(axis=(2, 3))
+        found.append(among[0][int(away_MP.min(axis=1).argmin())])
+    return found
+
+
+def _boxes(trained: Sequence[Listed], size: int) -> tuple[list[Listed], NDArray[np.int64]]:
+    """Those with so many things, and their boxes [M, size, 4]."""
+    mine = [one for one in trained if len(one.record.things) == size]
+    return mine, np.array([numbers(one.record.things) for one in mine]).reshape(len(mine), size, 4)
+
+
+def numbers(things: Sequence[Placed]) -> NDArray[np.int64]:
+    """[things, 4]"""
+    return np.array([[one.box.x0, one.box.y0, one.box.x1, one.box.y1] for one in things], np.int64)
+
+
+def copies(bench: Bench, near: Sequence[Listed], instead: Sequence[Pixels]) -> list[Pixels]:
+    """Their pictures, as the packs hold them; blank where a pack has none."""
+    codes = bench.known.codes({one.record.image.uid for one in near})
+    blank = bench.encoded([np.full_like(instead[0], 255)])[0]
+    return bench.decoded([codes.get(one.record.image.uid, blank) for one in near])
+
+
+def right_things(bench: Bench, items: Sequence[HeldOut], drawn: Drawn) -> dict[str, list[float]]:
+    """Share of an item's boxes whose content is nearer to the true one than to the next item's."""
+    true = [parts(picture_of(item, "image"), item.record.things) for item in items]
+    sizes = [len(one) for one in true]
+    starts = np.cumsum([0, *sizes])
+    true_PD = bench.vectors([part for some in true for part in some])
+    other_PD = true_PD[others(len(true_PD), bench.rng("other thing"))]
+    scores = {}
+    for who, each in drawn.items():
+        cut = [part for one, item in zip(each, items, strict=True) for part in parts(one, item.record.things)]
+        found_PD = bench.vectors(cut)
+        is_right = (found_PD * true_PD).sum(1) > (found_PD * other_PD).sum(1)
+        scores[who] = [float(is_right[a:b].mean()) for a, b in pairwise(starts)]
+    return scores
+
+
+def parts(picture: Pixels, things: Sequence[Placed]) -> list[Pixels]:
+    """What is in each box."""
+    side = picture.shape[0]
+    boxes = [one.box.scaled(side) for one in things]
+    return [picture[box.y0 : box.y1, box.x0 : box.x1] for box in boxes]
+
+
+def controlled(bench: Bench) -> Judged:
+    groups = {JUDGED_KIND: edged(bench)}
+    for kind in sorted(set(maps.MAPS) - {JUDGED_KIND}):
+        groups[kind] = bench.items(Controlled, lambda record, kind=kind: record.kind == kind, OTHER_SHARE)
+    groups = {kind: items for kind, items in groups.items() if items}
+    if not groups:
+        return nothing("Maps to pictures", "no held-out picture has a map")
+    measures: list[Measure] = []
+    pages: list[Shown] = []
+    for kind, items in groups.items():
+        drawn, near = followed(bench, kind, items)
+        measures += map_measures(kind, items, drawn)
+        pages += shown(bench, items, drawn, {COPY: [[uid] for uid in near]})[
+            : SHOWN if kind == JUDGED_KIND else 2
+        ]
+    return Judged(
+        title="Edges and other maps to pictures",
+        about=(
+            "The map of what was drawn against the map given: F1 of edges within 2 pixels of the grid of 256 "
+            "(at least 1) for canny edge, by which the task is judged; 1 - mean difference for the others. "
+            "Chance: a random training picture. Copy: the training picture whose map is nearest to the one "
+            "given, by that very score. Ceiling: the true picture behind the tokenizer."
+        ),
+        measures=measures,
+        shown=pages,
+    )
+
+
+def edged(bench: Bench) -> list[HeldOut]:
+    """Each held-out picture that has a map of any kind, with its edges: one map in seven is of them."""
+    found = {}
+    for item in bench.items(Controlled):
+        name = f"map {JUDGED_KIND} of {item.record.image.uid}"
+        record = replace(item.record, kind=JUDGED_KIND, map=Picture(name))
+        picture = picture_of(item, "image")
+        shown_ = {item.record.image.uid: picture, name: mapped(JUDGED_KIND, picture)}
+        found.setdefault(
+            item.record.image.uid,
+            HeldOut(name=item.name, record=record, sources=item.sources, pictures=shown_),
+        )
+    return list(found.values())[: bench.num_items]
+
+
+def followed(bench: Bench, kind: str, items: Sequence[HeldOut]) -> tuple[Drawn, list[str]]:
+    """What was drawn along the maps, and the training pictures whose maps are nearest."""
+    trained = {
+        one.record.image.uid for one in bench.known.examples.get(Controlled, []) if one.record.kind == kind
+    }
+    uids = [uid for uid in bench.known.uids if uid in trained] or list(bench.known.uids)
+    pixels = [bench.studio.picture(uid) for uid in uids]
+    given = np.stack([picture_of(item, "map") for item in items])
+    best = scores_of(kind)(given, np.stack([mapped(kind, one) for one in pixels])).argmax(axis=1)
+    random = bench.rng("chance", kind).integers(len(uids), size=len(items))
+    drawn = {
+        MODEL: bench.draw(kind, [Request(prompt=bench.prompt(item)) for item in items]),
+        CHANCE: bench.through([pixels[i] for i in random]),
+        COPY: bench.through([pixels[i] for i in best]),
+        CEILING: bench.through([picture_of(item, "image") for item in items]),
+    }
+    return drawn, [uids[i] for i in best]
+
+
+def mapped(kind: str, picture: Pixels) -> Pixels:
+    """The map of a picture; black where it has none."""
+    found = maps.MAPS[kind](picture)
+    return np.zeros_like(picture) if found is None else found
+
+
+def scores_of(kind: str) -> Callable[[Pixels, Pixels], NDArray[np.float64]]:
+    """Of every map given against every other [N, M]."""
+    return pictures.edge_f1_each if kind == JUDGED_KIND else likeness_each
+
+
+def likeness_each(some: Pixels, others_: Pixels) -> NDArray[np.float64]:
+    return np.array([[pictures.likeness(one, other) for other in others_] for one in some])
+
+
+def map_measures(kind: str, items: Sequence[HeldOut], drawn: Drawn) -> list[Measure]:
+    score = pictures.edge_f1 if kind == JUDGED_KIND else pictures.likeness
+    told = "F1 of edges" if kind == JUDGED_KIND else "likeness of maps"
+    given = [picture_of(item, "map") for item in items]
+    true = [picture_of(item, "image") for item in items]
+    followed_ = {
+        who: [score(mapped(kind, one), a_map) for one, a_map in zip(each, given, strict=True)]
+        for who, each in drawn.items()
+    }
+    errors = {
+        who: [pictures.psnr(a, b) for a, b in zip(true, each, strict=True)] for who, each in drawn.items()
+    }
+    return [
+        Measure(name=f"{kind}, {told}", scores=followed_),
+        Measure(name=f"{kind}, PSNR to the true picture in dB", scores=errors),
+    ]
+
+
+def signs(bench: Bench) -> Judged:
+    items = bench.items(Written)
+    if not items:
+        return nothing("Signs", "no held-out sign was made")
+    trained = bench.known.examples.get(Written, [])
+    true = [picture_of(item, "image") for item in items]
+    asked = [item.record.text for item in items]
+    known_texts = [one.record.text for one in trained]
+    near = [trained[int(texts.distances(text, known_texts).argmin())] for text in asked] if trained else []
+    drawn = {
+        MODEL: bench.draw("sign", [Request(prompt=bench.prompt(item)) for item in items]),
+        CHANCE: bench.through([true[i] for i in others(len(items), bench.rng("chance", "sign"))]),
+        **({COPY: copies(bench, near, true)} if near else {}),
+        CEILING: bench.through(true),
+        "true picture as it is": true,
+    }
+    read = {who: [reading.read(one) for one in each] for who, each in drawn.items()}
+    accuracy, exact = (
+        {who: [score(*pair) for pair in zip(each, asked, strict=True)] for who, each in read.items()}
+        for score in (texts.character_accuracy, same_text)
+    )
+    return Judged(
+        title="Text on signs",
+        about=(
+            "What a reader of shapes, which knows the font, reads off the drawn sign, against the text asked "
+            "for: 1 - character error rate, at least 0. Chance: the sign of another held-out text. Copy: the "
+            "sign of the training text fewest letters away. Ceiling: the true sign behind the tokenizer. No "
+            "text of these is in training."
+        ),
+        measures=[
+            Measure(name="characters right", scores=accuracy),
+            Measure(name="whole text right", scores=exact),
+        ],
+        shown=[
+            Shown(
+                said={
+                    "asked for": asked[i],
+                    **{f"read, {who}": read[who][i] for who in (MODEL, COPY) if who in read},
+                },
+                pictures={who: drawn[who][i] for who in (MODEL, COPY) if who in drawn} | {"true": true[i]},
+            )
+            for i in range(min(SHOWN, len(items)))
+        ],
+    )
+
+
+def same_text(read: str, true: str) -> float:
+    return float(read == true)
+
+
+def shown(bench: Bench, items: Sequence[HeldOut], drawn: Drawn, theirs: Sources) -> list[Shown]:
+    """The first items, in order."""
+    found = []
+    for i, item in enumerate(items[:SHOWN]):
+        record = item.record
+        given = (
+            {"given": bench.shown(picture_of(item, "map"), item.sources)}
+            if isinstance(record, Controlled)
+            else {}
+        )
+        said = {"caption": record.caption}
+        if isinstance(record, Controlled):
+            said["map"] = record.kind
+        else:
+            said["boxes"] = ", ".join(f"{one.name} {one.box.text}" for one in record.things)
+        found.append(
+            Shown(
+                said=said,
+                pictures={
+                    **given,
+                    MODEL: drawn[MODEL][i],
+                    "true": bench.shown(picture_of(item, "image"), item.sources),
+                    COPY: bench.shown(drawn[COPY][i], theirs[COPY][i]),
+                },
+            )
+        )
+    return found

@@ -1,0 +1,184 @@
+"""Prompts with constraints: those that CM3Leon was announced with, and a generated set that pixels can check.
+
+The surprising rule: of the announced prompts the encoder is the judge, and it is a weak one: a constraint
+counts as met where the picture is nearer to its words than to every distractor's, so guessing meets some. The
+generated ones are checked by what is found in the pixels, and by no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.colors import Pixels
+from trainer.instruct import edits, reading, scenes, signs
+from trainer.instruct.scenes import GRID, Box
+from trainer.instruct.wording import a, pick
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """Part of a prompt, in words that an encoder compares with others."""
+
+    wanted: str
+    distractors: tuple[str, ...]
+
+    @property
+    def chance(self) -> float:
+        return 1 / (1 + len(self.distractors))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    prompt: str
+    constraints: tuple[Constraint, ...]
+    text: str | None = None
+    """To be read off the picture."""
+
+
+ANNOUNCED = (
+    Announced(
+        prompt="A small cactus wearing a straw hat and neon sunglasses in the Sahara desert",
+        constraints=(
+            Constraint(wanted="a cactus", distractors=("a tree", "a person", "a dog")),
+            Constraint(
+                wanted="a cactus wearing a straw hat", distractors=("a cactus", "a cactus wearing a helmet")
+            ),
+            Constraint(
+                wanted="a cactus wearing neon sunglasses",
+                distractors=("a cactus", "a cactus wearing a scarf"),
+            ),
+            Constraint(
+                wanted="in the Sahara desert", distractors=("in the snow", "in a city", "in a forest")
+            ),
+        ),
+    ),
+    Announced(
+        prompt="A close-up photo of a human hand, hand model",
+        constraints=(
+            Constraint(wanted="a human hand", distractors=("a human foot", "a human face", "a paw")),
+            Constraint(wanted="a photo of a hand", distractors=("a drawing of a hand", "a statue of a hand")),
+            Constraint(
+                wanted="a close-up of a hand", distractors=("a whole person", "a crowd seen from far away")
+            ),
+        ),
+    ),
+    Announced(
+        prompt=("A raccoon main character in an anime preparing for an epic battle with a samurai sword"),
+        constraints=(
+            Constraint(wanted="a raccoon", distractors=("a cat", "a fox", "a person")),
+            Constraint(
+                wanted="an anime drawing of an animal",
+                distractors=("a photo of an animal", "an oil painting of an animal"),
+            ),
+            Constraint(
+                wanted="an animal with a samurai sword",
+                distractors=("an animal with a guitar", "an animal", "an animal with an umbrella"),
+            ),
+            Constraint(wanted="preparing for a battle", distractors=("sleeping", "eating", "dancing")),
+        ),
+    ),
+    Announced(
+        prompt="A stop sign in a fantasy style with the text '1991'",
+        constraints=(
+            Constraint(wanted="a stop sign", distractors=("a traffic light", "a shop sign", "a tree")),
+            Constraint(
+                wanted="a sign in a fantasy style",
+                distractors=("a photo of a plain sign", "a technical drawing"),
+            ),
+        ),
+        text="1991",
+    ),
+)
+"""Word for word as announced in July 2023 (arXiv 2309.02591, figure 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A constraint that pixels can answer."""
+
+    kind: str
+    holds: Callable[[Pixels], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkable:
+    text: str
+    checks: tuple[Check, ...]
+
+    def met(self, picture: Pixels) -> list[bool]:
+        return [check.holds(picture) for check in self.checks]
+
+
+KINDS = ("count", "color", "left", "right", "ground")
+MOST_CONSTRAINTS = len(KINDS)
+SIGN_EVERY = 5
+"""Of prompts with one or two constraints, every fifth asks for text on a sign, and for a ground."""
+
+
+def generated(names: Sequence[str], num: int, rng: np.random.Generator) -> list[Checkable]:
+    """``num`` prompts with one constraint, as many with two, … with five."""
+    found = []
+    for size in range(1, MOST_CONSTRAINTS + 1):
+        for number in range(num):
+            if size <= 2 and number % SIGN_EVERY == 0:
+                found.append(of_sign(size, rng))
+            else:
+                kinds = [KINDS[i] for i in sorted(rng.permutation(len(KINDS))[:size])]
+                found.append(of_things(kinds, names, rng))
+    return found
+
+
+def of_things(kinds: Sequence[str], names: Sequence[str], rng: np.random.Generator) -> Checkable:
+    """One thing, or one beside another, with what the constraints say of them."""
+    first, second = (names[i] for i in rng.permutation(len(names))[:2])
+    color, ground = (pick(rng, tuple(edits.COLORS)) for _ in range(2))
+    both = "right" in kinds or ("count" in kinds and rng.random() < 0.5)
+    told = a(f"{color} {first}" if "color" in kinds else first)
+    told += " on the left" if "left" in kinds else ""
+    if both:
+        told += f" and {a(second)}" + (" on the right" if "right" in kinds else "")
+    counted = {True: "two things: ", False: "one thing: "}[both] if "count" in kinds else ""
+    behind = f", on a {ground} background" if "ground" in kinds else ""
+    checks = {
+        "count": lambda picture: len(scenes.detect(picture)) == 1 + both,
+        "color": lambda picture: first_color(picture, leftmost=both) == color,
+        "left": lambda picture: any(box.centre[0] < GRID // 2 for box in scenes.detect(picture)[: 1 + both]),
+        "right": lambda picture: any(box.centre[0] >= GRID // 2 for box in scenes.detect(picture)[:2]),
+        "ground": lambda picture: edits.ground_of(picture) == ground,
+    }
+    return Checkable(
+        text=f"{counted}{told}{behind}",
+        checks=tuple(Check(kind=kind, holds=checks[kind]) for kind in kinds),
+    )
+
+
+def first_color(picture: Pixels, *, leftmost: bool) -> str | None:
+    """The colour word of the largest thing, or of the leftmost of the two largest."""
+    found = scenes.foreground(picture)
+    boxes = scenes.detect(picture)[:2]
+    if found is None or not boxes:
+        return None
+    box = min(boxes, key=lambda one: one.centre[0]) if leftmost else boxes[0]
+    return edits.color_of(picture, found.mask & inside(box, picture.shape[0]))
+
+
+def inside(box: Box, side: int) -> scenes.Mask:
+    """[side, side]"""
+    at = box.scaled(side)
+    found = np.zeros((side, side), np.bool_)
+    found[at.y0 : at.y1, at.x0 : at.x1] = True
+    return found
+
+
+def of_sign(size: int, rng: np.random.Generator) -> Checkable:
+    (text,) = signs.words(rng, 1)
+    ground = pick(rng, tuple(edits.COLORS))
+    checks = (
+        Check(kind="sign", holds=lambda picture: reading.read(picture) == text),
+        Check(kind="ground", holds=lambda picture: edits.ground_of(picture) == ground),
+    )
+    behind = f", on a {ground} background" if size > 1 else ""
+    return Checkable(text=f'draw "{text}"{behind}', checks=checks[:size])

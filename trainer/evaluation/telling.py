@@ -1,0 +1,190 @@
+"""Tasks answered in words: captions short and long, and questions about a picture.
+
+The surprising rule: chance at a question is no coin. It knows the form of the question, names blanked, and
+says what training answered to it most often; "yes" is right half of the time, and "two" where two is usual.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipeline.split import VALIDATION
+from trainer.evaluate import word_f1
+from trainer.evaluation import known, texts
+from trainer.evaluation.bench import Bench, picture_of
+from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, Table, nothing
+from trainer.evaluation.known import Listed
+from trainer.instruct.build import HeldOut
+from trainer.tasks import Asked, Captioned, Narrated
+
+Answers = Mapping[str, Sequence[str]]
+"""By who answered, in the order of the items."""
+
+
+def captions(bench: Bench) -> Judged:
+    """Short captions; long ones beside them."""
+    texts.check_library()
+    short = bench.items(Captioned, lambda record: record.wording == 0)
+    long = bench.items(Narrated, share=2)
+    if not short:
+        return nothing("Captions", "no held-out picture has an example of this task")
+    measures, tables = [], []
+    answers = captioned(bench, short, "caption")
+    for name, items, said in (
+        ("caption", short, answers),
+        ("long caption", long, captioned(bench, long, "long")),
+    ):
+        if items:
+            references = true_captions(bench, items)
+            measures += caption_measures(name, said, references)
+            tables.append(bleu_table(name, said, references))
+    return Judged(
+        title="Captions",
+        about=(
+            "The words that the model writes for a picture, against the licensed ones. Chance: the caption "
+            "of a random training picture. Copy: that of the training picture nearest to it by the corpus's "
+            "encoder. F1 of words, and CIDEr-D (0 to 10; a true caption of fewer than four words cannot "
+            "reach 10)."
+        ),
+        measures=measures,
+        tables=tables,
+        shown=[shown(bench, item, answers, i) for i, item in enumerate(short[:SHOWN])],
+    )
+
+
+def captioned(bench: Bench, items: Sequence[HeldOut], name: str) -> Answers:
+    """By the model, by chance and by copy: captions of the training examples of the same task."""
+    if not items:
+        return {MODEL: [], CHANCE: [], COPY: []}
+    kind = type(items[0].record)
+    by_picture = {one.record.image.uid: one.record.caption for one in bench.known.examples.get(kind, [])}
+    uids = [uid for uid in bench.known.uids if uid in by_picture] or list(bench.known.uids)
+    told = {uid: by_picture.get(uid, bench.known.description(uid)) for uid in uids}
+    rng = bench.rng("chance", name)
+    vectors_ND = np.stack([bench.known.vectors[uid] for uid in uids])
+    nearest = [
+        uids[int(np.argmax(vectors_ND @ bench.known.vectors[item.record.image.uid]))] for item in items
+    ]
+    return {
+        MODEL: bench.answers(name, items),
+        CHANCE: [told[uids[i]] for i in rng.integers(len(uids), size=len(items))],
+        COPY: [told[uid] for uid in nearest],
+    }
+
+
+def true_captions(bench: Bench, items: Sequence[HeldOut]) -> list[list[str]]:
+    """All that held-out examples of the task say of each item's picture."""
+    kind, found = type(items[0].record), dict[str, set[str]]()
+    for one in known.listed(bench.corpus, bench.version, VALIDATION):
+        if type(one.record) is kind:
+            found.setdefault(one.record.image.uid, set()).add(one.record.caption)
+    return [sorted(found[item.record.image.uid]) for item in items]
+
+
+def caption_measures(name: str, said: Answers, references: Sequence[Sequence[str]]) -> list[Measure]:
+    return [
+        Measure(
+            name=f"{name}, F1 of words", scores={who: f1(each, references) for who, each in said.items()}
+        ),
+        Measure(
+            name=f"{name}, CIDEr-D", scores={who: texts.cider(each, references) for who, each in said.items()}
+        ),
+    ]
+
+
+def f1(captions_: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    return [
+        word_f1(texts.words(one), [texts.words(true) for true in several])
+        for one, several in zip(captions_, references, strict=True)
+    ]
+
+
+def bleu_table(name: str, said: Answers, references: Sequence[Sequence[str]]) -> Table:
+    rows = [[who, *texts.bleu(each, references)] for who, each in said.items()]
+    return Table(
+        title=f"{name}, BLEU of all together", head=["", *(f"BLEU-{n}" for n in range(1, 5))], rows=rows
+    )
+
+
+def shown(bench: Bench, item: HeldOut, answers: Answers, number: int) -> Shown:
+    asked = {"question": item.record.question} if isinstance(item.record, Asked) else {}
+    true = getattr(item.record, item.record.TARGET)
+    return Shown(
+        said={**asked, "true": true, **{who: each[number] for who, each in answers.items()}},
+        pictures={"given": bench.shown(picture_of(item, "image"), item.sources)},
+    )
+
+
+def questions(bench: Bench) -> Judged:
+    items = bench.items(Asked)
+    if not items:
+        return nothing(
+            "Questions", "no held-out picture has a question; do its licences grant derived captions?"
+        )
+    answers = answered(bench, items)
+    true = [item.record.answer for item in items]
+    scores = {
+        who: [texts.vqa_accuracy(one, [answer]) for one, answer in zip(each, true, strict=True)]
+        for who, each in answers.items()
+    }
+    return Judged(
+        title="Questions",
+        about=(
+            "Accuracy as VQA has it; with one true answer, whether it is that, behind VQA's normalisation. "
+            "Chance: the commonest answer of training to a question of the same form, names blanked. Copy: "
+            "the answer to the training question of that form with the most words in common, of several the "
+            "one about the nearest picture."
+        ),
+        measures=[Measure(name="accuracy", scores=scores), *by_answer(scores, true)],
+        shown=[shown(bench, item, answers, i) for i, item in enumerate(items[:SHOWN])],
+    )
+
+
+def by_answer(scores: Mapping[str, Sequence[float]], true: Sequence[str]) -> list[Measure]:
+    """Yes and no apart from all else, of which the first are half right by guessing."""
+    is_polar = np.array([texts.plain(one) in {"yes", "no"} for one in true])
+    parts = {"yes or no": is_polar, "other answers": ~is_polar}
+    return [
+        Measure(
+            name=f"accuracy, {name}",
+            scores={who: [float(each[i]) for i in np.flatnonzero(mine)] for who, each in scores.items()},
+        )
+        for name, mine in parts.items()
+        if mine.any()
+    ]
+
+
+def answered(bench: Bench, items: Sequence[HeldOut]) -> Answers:
+    names = bench.known.names
+    trained: dict[str, list[Listed]] = {}
+    for one in bench.known.examples.get(Asked, []):
+        trained.setdefault(texts.form(one.record.question, names), []).append(one)
+    counts = {form: Counter(one.record.answer for one in some) for form, some in trained.items()}
+    forms = [texts.form(item.record.question, names) for item in items]
+    everything = [one for some in trained.values() for one in some]
+    copies = [
+        copied(bench, item, trained.get(form, everything)) for item, form in zip(items, forms, strict=True)
+    ]
+    return {
+        MODEL: bench.answers("question", items),
+        CHANCE: [texts.commonest(counts, form) for form in forms],
+        COPY: copies,
+    }
+
+
+def copied(bench: Bench, item: HeldOut, candidates: Sequence[Listed]) -> str:
+    """The answer of the question most like it, beside the picture most like its picture."""
+    asked = item.record.question
+    scores = [word_f1(one.record.question, [asked]) for one in candidates]
+    best = max(scores, default=0.0)
+    close = [one for one, score in zip(candidates, scores, strict=True) if score == best]
+    (mine_D,) = bench.vectors([picture_of(item, "image")])
+
+    def alike(one: Listed) -> float:
+        vector_D = bench.known.vector(one.record.image.uid, one.sources)
+        return -1.0 if vector_D is None else float(vector_D @ mine_D)
+
+    return str(max(close, key=alike).record.answer) if close else ""
