@@ -29,6 +29,9 @@ PLAIN = 12
 """Levels by which the border of a plain ground may differ from its colour: a JPEG's noise at quality 75."""
 MIN_PLAIN = 0.98
 """Share of the border that must be plain. Of 377 emoji on white ground 28 touch more of it: 27 are flags."""
+ROUGH, MIN_ROUGH = 24, 0.7
+"""The same where things are only to be found: of 400 emoji placed in JPEGs of 64 px 33 to 53 % were found by
+the strict rule, 91 to 94 % by this; at 40 levels pale parts are lost."""
 MARGIN = 4
 """Pixels of the grid between a frame and the border, so that the border stays plain."""
 MIN_AREA = 0.01
@@ -90,7 +93,7 @@ class Box:
 
     def scaled(self, side: int) -> Self:
         """In pixels of a square of ``side``, at least one wide and high."""
-        x0, y0, x1, y1 = (round(value * side / GRID) for value in (self.x0, self.y0, self.x1, self.y1))
+        x0, y0, x1, y1 = (round(end * side / GRID) for end in (self.x0, self.y0, self.x1, self.y1))
         return type(self)(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
 
     def iou(self, other: Box) -> float:
@@ -171,39 +174,32 @@ def foreground(picture: Pixels) -> Foreground | None:
 
     Holes that the ground shows through are part of the thing: the white of an eye is not the paper.
     """
-    ground = plain_ground(picture)
-    if ground is None:
-        return None
-    mask = _unreached(picture, ground)
-    if not MIN_AREA <= mask.mean() <= MAX_AREA:
-        return None
-    return Foreground(mask=mask, box=_box(mask), ground=ground)
-
-
-def plain_ground(picture: Pixels) -> RGB | None:
-    """The colour of the border where it is one colour."""
-    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(np.int16)
-    color = np.median(border, axis=0)
-    if (np.abs(border - color).max(axis=1) <= PLAIN).mean() < MIN_PLAIN:
-        return None
-    red, green, blue = (round(float(channel)) for channel in color)
-    return red, green, blue
+    return _front(picture, PLAIN, MIN_PLAIN)
 
 
 def detect(picture: Pixels) -> list[Box]:
-    """Boxes of connected things on a plain ground, largest first; none where the ground is not plain."""
-    found = foreground(picture)
-    if found is None:
+    """Boxes of connected things on a ground of one colour, largest first; none where there is no such ground.
+
+    More lenient than :func:`foreground`: it is also asked about what a model drew, and small JPEGs.
+    """
+    if (found := _front(picture, ROUGH, MIN_ROUGH)) is None:
         return []
-    least = MIN_AREA * found.mask.size
     parts = sorted(_parts(found.mask), key=np.count_nonzero, reverse=True)
-    return [_box(part) for part in parts if np.count_nonzero(part) >= least]
+    return [_box(part) for part in parts if part.mean() >= MIN_AREA]
+
+
+def plain_ground(picture: Pixels, away: int = PLAIN, share: float = MIN_PLAIN) -> RGB | None:
+    """The colour of the border where it is one colour, but for so many levels and such a share of it."""
+    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(np.int16)
+    color = np.median(border, axis=0)
+    if (np.abs(border - color).max(axis=1) <= away).mean() < share:
+        return None
+    return round(float(color[0])), round(float(color[1])), round(float(color[2]))
 
 
 def cut(picture: Pixels) -> Sprite | None:
     """The thing on a plain ground, with a soft edge; none where the ground is not plain."""
-    found = foreground(picture)
-    if found is None:
+    if (found := foreground(picture)) is None:
         return None
     ys, xs = _spans(found.mask)
     return Sprite(pixels=picture[ys, xs].copy(), alpha=soft(found.mask)[ys, xs].copy())
@@ -260,20 +256,24 @@ def crowded(frame: Box, others: Sequence[Box]) -> bool:
     return any(wide.iou(other) > 0 for other in others)
 
 
-def _unreached(picture: Pixels, ground: RGB) -> Mask:
-    """[H, W]: flooded from a rim of the ground's colour that is put around the picture."""
-    smooth = cv2.medianBlur(picture, 3)
-    away = np.abs(smooth.astype(np.int16) - np.array(ground, np.int16)).max(axis=2)
-    near = np.pad((away <= PLAIN).astype(np.uint8), 1, constant_values=1)
-    labels = cv2.connectedComponents(near, connectivity=4)[1]
-    mask = labels[1:-1, 1:-1] != labels[0, 0]
+def _front(picture: Pixels, away: int, share: float) -> Foreground | None:
+    """Flooded from a rim of the ground's colour that is put around the picture."""
+    if (ground := plain_ground(picture, away, share)) is None:
+        return None
+    smooth = cv2.medianBlur(picture, 3).astype(np.int16)
+    near = (np.abs(smooth - np.array(ground, np.int16)).max(axis=2) <= away).astype(np.uint8)
+    labels = cv2.connectedComponents(np.pad(near, 1, constant_values=1), connectivity=4)[1]
+    thing = (labels[1:-1, 1:-1] != labels[0, 0]).astype(np.uint8)
     # A JPEG rings around an edge: specks of a few pixels are no part of the thing.
-    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
+    mask = np.asarray(cv2.morphologyEx(thing, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
+    if not MIN_AREA <= mask.mean() <= MAX_AREA:
+        return None
+    return Foreground(mask=mask, box=_box(mask), ground=ground)
 
 
 def _parts(mask: Mask) -> list[Mask]:
     num, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return [np.asarray(labels == label) for label in range(1, num)]
+    return [np.asarray(labels == part) for part in range(1, num)]
 
 
 def _spans(mask: Mask) -> tuple[slice, slice]:

@@ -73,10 +73,33 @@ def touching() -> Pixels:
 
 
 @pytest.mark.parametrize("picture", [gradient(), noise(), touching(), np.full((64, 64, 3), 255, np.uint8)])
-def test_where_the_ground_is_not_plain_or_empty_nothing_is_found(picture: Pixels) -> None:
+def test_from_a_ground_that_is_not_plain_or_empty_nothing_is_cut(picture: Pixels) -> None:
     assert scenes.foreground(picture) is None
     assert scenes.cut(picture) is None
+
+
+@pytest.mark.parametrize("picture", [gradient(), noise(), np.full((64, 64, 3), 255, np.uint8)])
+def test_where_there_is_no_ground_of_one_colour_or_nothing_else_nothing_is_detected(picture: Pixels) -> None:
     assert scenes.detect(picture) == []
+
+
+def test_a_thing_that_touches_the_border_is_not_cut_but_is_detected() -> None:
+    picture = np.concatenate([np.full((128, 40, 3), 255, np.uint8), disc(RED)[:, :-40]], axis=1)
+    assert scenes.cut(picture) is None
+    (box,) = scenes.detect(picture)
+    assert box.iou(Box(144, 64, 256, 192)) > 0.85
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_things_of_a_noisy_small_picture_are_detected(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frames = scenes.draw_layout(rng, 3)
+    sprites = [sprite(RED), sprite(BLUE), sprite(GREEN)]
+    drawn = scenes.compose(sprites, frames, ground=(200, 222, 180), side=64)
+    noisy = np.clip(drawn.picture + rng.normal(0, 4, drawn.picture.shape), 0, 255).astype(np.uint8)
+    found = scenes.detect(jpeg(noisy, 85))
+    assert len(found) == 3
+    assert all(max(one.iou(box) for one in found) > 0.6 for box in drawn.boxes)
 
 
 def test_things_are_detected_where_they_were_placed_the_largest_first() -> None:
