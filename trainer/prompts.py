@@ -17,6 +17,8 @@ UNCONDITIONAL: Ids = (vocabulary.EOS, vocabulary.sentinel(0), vocabulary.BREAK)
 """An image whose text was cut, without neighbors: guidance leads away from it (arXiv 2309.02591, eq. 1)."""
 CUT: Ids = (vocabulary.sentinel(0),)
 """A segment of which nothing is left."""
+ALSO_CUT: Ids = (vocabulary.sentinel(1),)
+"""The same, in a document that asks for something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,10 @@ class Pair:
 
     text: Ids
     image: Ids
+
+    @property
+    def segments(self) -> tuple[Ids, Ids]:
+        return (self.text, self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +80,4 @@ def caption_prompt(
 
 
 def _pairs(neighbors: Iterable[Pair]) -> list[Ids]:
-    return [segment for pair in neighbors for segment in (pair.text, pair.image)]
+    return [segment for pair in neighbors for segment in pair.segments]

@@ -6,7 +6,7 @@ Neighbors come from the index as in training: assets of the training split whose
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,26 @@ from pipeline.split import TRAIN
 from pipeline.tokenized import Tokenizers, Tokens
 from pipeline.tokenizer.tokenizing import image_side, load_bpe, load_vq
 from pipeline.tokens import BPE, TOKENS, VQ
-from tokenizer_service import coding, text, vocabulary, vq
-from trainer import prompts, sampler
+from tokenizer_service import coding, sizes, text, vocabulary, vq
+from trainer import folder, prompts, sampler
 from trainer.checkpoint import Checkpoints, load_model
-from trainer.folder import check_tokenizers
+from trainer.instruct import laying
 from trainer.model import Transformer
-from trainer.prompts import Pair
-from trainer.sampler import Request, SamplerSection
+from trainer.prompts import Hole, Ids, Pair
+from trainer.sampler import DRAWN, Request, SamplerSection
+from trainer.tasks import Asked, Edited, Picture, Record
 
 Pixels = NDArray[np.uint8]
+GIVEN, ASKED = Picture("given"), Picture("asked for")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """How pictures are drawn."""
+
+    section: SamplerSection
+    seed: int
+    samples: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +54,8 @@ class Studio:
     side: int
     max_score: float
     """A neighbor more alike than this is left out, as in training."""
+    made_by: Mapping[str, str]
+    """Which model: the identity of its run, and the name of its checkpoint."""
 
     @property
     def num_codes(self) -> int:
@@ -79,6 +92,11 @@ class Studio:
         (entries,) = self.bpe.encode([prompt])
         return tuple(vocabulary.from_text(entries).tolist())
 
+    def ids(self, picture: Pixels) -> Ids:
+        """Image ids of a picture [side, side, 3]."""
+        (codes,) = coding.encode_images(self.vq, picture[None])
+        return tuple(vocabulary.from_codes(codes).tolist())
+
     def draw(
         self,
         words: Sequence[str],
@@ -88,28 +106,103 @@ class Studio:
         seed: int,
         samples: int = 1,
     ) -> list[Pixels]:
-        """Pictures [samples, side, side, 3] of each prompt."""
+        """Pictures [samples, side, side, 3] of each of the prompts."""
         requests = [
             Request(
-                prompt=prompts.image_prompt(self.words(one), [self.pair(one.uid) for one in found]),
+                prompt=prompts.image_prompt(self.words(one), [self.pair(near.uid) for near in found]),
                 samples=samples,
             )
             for one, found in zip(words, neighbors, strict=True)
         ]
-        return self._pictures(requests, section, seed=seed)
+        return self.drawn(requests, section, seed=seed)
 
-    def _pictures(self, requests: Sequence[Request], section: SamplerSection, *, seed: int) -> list[Pixels]:
-        """Grouped by request."""
+    def drawn(self, requests: Sequence[Request], section: SamplerSection, *, seed: int) -> list[Pixels]:
+        """Pictures [samples, side, side, 3] of each request for a whole image."""
         codes_NT = sampler.draw_images(self.model, requests, section, num_tokens=self.num_codes, seed=seed)
-        pictures_NHWC = coding.decode_codes(self.vq, codes_NT.astype(np.uint16))
-        return np.split(pictures_NHWC, np.cumsum([request.samples for request in requests])[:-1])
+        pictures = coding.decode_codes(self.vq, codes_NT.astype(np.uint16))
+        return np.split(pictures, np.cumsum([request.samples for request in requests])[:-1])
+
+    def rerank(self, words: str, pictures: Pixels) -> list[float]:
+        """Cosine of the words with each picture, as the corpus's encoder sees them; the higher the better."""
+        searcher = self.library.searcher
+        squares = np.stack([sizes.fit_square(picture, searcher.side) for picture in pictures])
+        scores_N = searcher.images(squares) @ searcher.texts([words])[0]
+        return [round(float(score), 4) for score in scores_N]
+
+    def edit(self, picture: Pixels, instruction: str, drawing: Drawing) -> Pixels:
+        """The picture changed as told [samples, side, side, 3], by two-term guidance: towards the picture,
+        and towards what the instruction says of it.
+        """
+        record = Edited(before=GIVEN, instruction=instruction, after=ASKED)
+        prompt = self.prompt(record, {GIVEN.uid: picture})
+        words = self.words(instruction)
+        image_only = (*prompt[: -1 - len(words)], *prompts.CUT, vocabulary.BREAK)
+        request = Request(prompt=prompt, image_only=image_only, samples=drawing.samples)
+        (pictures,) = self.drawn([request], drawing.section, seed=drawing.seed)
+        return pictures
+
+    def infill(
+        self,
+        picture: Pixels,
+        brushed_HW: NDArray[np.bool_],
+        words: str,
+        neighbors: Sequence[Found],
+        drawing: Drawing,
+    ) -> Pixels:
+        """The picture drawn anew where it is brushed [samples, side, side, 3]; elsewhere it is as the
+        tokenizer gives it back. ``ValueError`` if nothing is brushed.
+        """
+        image, brushed_T = self.ids(picture), self.brushed(brushed_HW)
+        start, stop = int(brushed_T.argmax()), len(image) - int(brushed_T[::-1].argmax())
+        before = [part for near in neighbors for part in self.pair(near.uid).segments]
+        hole = Hole(len(before) + 1, start, stop)
+        request = Request(
+            prompt=prompts.infill([*before, self.words(words), image], hole),
+            away=prompts.infill([prompts.ALSO_CUT, image], Hole(1, start, stop)),
+            samples=drawing.samples,
+            given=tuple(
+                DRAWN if brush else token
+                for token, brush in zip(image[start:stop], brushed_T[start:stop], strict=True)
+            ),
+        )
+        codes_NT = sampler.draw_images(
+            self.model, [request], drawing.section, num_tokens=stop - start, seed=drawing.seed
+        )
+        whole_NT = np.tile(vocabulary.to_codes(np.asarray(image, np.int64)), (len(codes_NT), 1))
+        whole_NT[:, start:stop] = codes_NT
+        return coding.decode_codes(self.vq, whole_NT.astype(np.uint16))
+
+    def brushed(self, brushed_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which tokens [T] have a brushed pixel; the mask may have any size."""
+        grid = self.side // self.vq.config.downsample
+        height, width = brushed_HW.shape
+        y_P, x_P = brushed_HW.nonzero()
+        if not len(y_P):
+            raise ValueError("the mask brushes nothing; make white what is to be drawn anew")
+        found_hw = np.zeros((grid, grid), np.bool_)
+        found_hw[y_P * grid // height, x_P * grid // width] = True
+        return found_hw.ravel()
+
+    def ask(self, picture: Pixels, question: str, section: SamplerSection, *, seed: int) -> str:
+        """A short answer about a picture [side, side, 3]."""
+        record = Asked(question=question, answer="?", image=GIVEN)
+        request = Request(prompt=self.prompt(record, {GIVEN.uid: picture}))
+        (ids,) = sampler.draw_texts(self.model, [request], section, seed=seed)
+        return self.said(ids)
 
     def caption(self, images: Sequence[Pixels], section: SamplerSection, *, seed: int) -> list[str]:
         """Words for each picture [side, side, 3], without neighbors."""
-        codes_BT = coding.encode_images(self.vq, np.stack(images))
-        rows = [prompts.caption_prompt(vocabulary.from_codes(codes).tolist()) for codes in codes_BT]
+        rows = [prompts.caption_prompt(self.ids(image)) for image in images]
         drawn = sampler.draw_texts(self.model, [Request(prompt=row) for row in rows], section, seed=seed)
-        return [self.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64))) for ids in drawn]
+        return [self.said(ids) for ids in drawn]
+
+    def prompt(self, record: Record, pictures: Mapping[str, Pixels]) -> Ids:
+        """What asks for a record's target, in the words that instruction tuning has for it."""
+        codes = coding.encode_images(self.vq, np.stack(list(pictures.values())))
+        return laying.asking(record, self.bpe.encode, dict(zip(pictures, codes, strict=True)))
+
+    def said(self, ids: Sequence[int]) -> str:
+        return self.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64)))
 
     def picture(self, uid: str) -> Pixels:
         """The asset's training image, as the model sees it before the tokenizer."""
@@ -127,7 +220,7 @@ def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
     last = Checkpoints(folder=run).latest()
     if last is None:
         raise ValueError(f"{run} holds no checkpoint; run `pardalis train --run {run}` first")
-    check_tokenizers(run, corpus, version)
+    folder.check_tokenizers(run, corpus, version)
     shards = corpus.artifact(version, "tokenize").shards.values()
     made_by = Tokenizers(
         text=corpus.artifact(version, "bpe").only.sha256(BPE),
@@ -142,4 +235,5 @@ def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
         vq=load_vq(corpus, version),
         side=image_side(corpus, version),
         max_score=float(corpus.artifact(version, "neighbors").settings["max_score"]),
+        made_by={"run": str(folder.read(run).get("identity")), "checkpoint": last.name},
     )
