@@ -8,9 +8,9 @@ N pictures, T codes, D embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,29 @@ from pipeline.split import VALIDATION
 from tokenizer_service import coding, sizes, vocabulary
 from trainer import sampler
 from trainer.evaluation import known
-from trainer.evaluation.known import Codes, Known, Listed, Vectors
+from trainer.evaluation.known import Codes, Known, Listed, R, R_co, Vectors
 from trainer.instruct import build, laying
-from trainer.instruct.build import HeldOut
+from trainer.instruct.reading import Reader
 from trainer.sampler import Request, SamplerSection
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Picture, Record
 
 BATCH = 64
 """Prompts drawn at once: their caches, in three streams, are 0.4 GB for a model of 20 M parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item(Generic[R_co]):
+    """A held-out example with its pictures, by uid."""
+
+    name: str
+    record: R_co
+    sources: tuple[str, ...]
+    pictures: Mapping[str, Pixels] = field(repr=False)
+
+
+def every(_: object) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +59,25 @@ class Bench:
     seed: int
     num_items: int
     """Of each task, where there are so many."""
+    reader: Reader | None = None
+    """Of signs, where it is installed."""
     log: Log = field(default_factory=Log, repr=False)
 
-    def items(
-        self, kind: type[Record], where: Callable[[Any], bool] = lambda _: True, share: int = 1
-    ) -> list[HeldOut]:
+    def items(self, kind: type[R], where: Callable[[R], bool] = every, share: int = 1) -> list[Item[R]]:
         """Held-out examples of a task that meet a condition, at most a ``share``-th of the number."""
-        every = [
-            one
-            for one in known.listed(self.corpus, self.version, VALIDATION)
-            if isinstance(one.record, kind) and where(one.record)
-        ]
-        return self.opened(known.chosen(every, max(1, self.num_items // share)))
+        found = known.of_kind(known.listed(self.corpus, self.version, VALIDATION), kind)
+        wanted = [one for one in found if where(one.record)]
+        return self.opened(known.chosen(wanted, max(1, self.num_items // share)))
 
-    def opened(self, wanted: Sequence[Listed]) -> list[HeldOut]:
+    def opened(self, wanted: Sequence[Listed[R]]) -> list[Item[R]]:
         """With their pictures, in the order asked for."""
         names = {one.name for one in wanted}
-        found = {one.name: one for one in build.held_out(self.corpus, self.version) if one.name in names}
-        return [found[one.name] for one in wanted]
+        every_one = build.held_out(self.corpus, self.version)
+        pictures = {one.name: one.pictures for one in every_one if one.name in names}
+        return [
+            Item(name=one.name, record=one.record, sources=one.sources, pictures=pictures[one.name])
+            for one in wanted
+        ]
 
     def rng(self, *about: object) -> np.random.Generator:
         return captions.generator("evaluate", self.seed, *about)
@@ -81,11 +96,16 @@ class Bench:
         """What is left of pictures behind the tokenizer."""
         return self.decoded(self.encoded(pictures))
 
-    def given(self, item: HeldOut) -> dict[str, Codes]:
+    def remembered(self, uids: Sequence[str]) -> list[Pixels]:
+        """Training pictures, derived ones too, as the packs hold them."""
+        codes = self.known.codes(set(uids))
+        return self.decoded([codes[uid] for uid in uids])
+
+    def given(self, item: Item[Record]) -> dict[str, Codes]:
         """Codes of an item's pictures by uid."""
         return dict(zip(item.pictures, self.encoded(list(item.pictures.values())), strict=True))
 
-    def prompt(self, item: HeldOut) -> tuple[int, ...]:
+    def prompt(self, item: Item[Record]) -> tuple[int, ...]:
         return laying.asking(item.record, self.studio.bpe.encode, self.given(item))
 
     def draw(
@@ -108,7 +128,7 @@ class Bench:
                 bar.advance(len(batch))
         return found
 
-    def answers(self, name: str, items: Sequence[HeldOut]) -> list[str]:
+    def answers(self, name: str, items: Sequence[Item[Record]]) -> list[str]:
         """The words that the model puts where each item's are asked for: the likeliest, token by token."""
         section = self.section.model_copy(update={"temperature": 0.0})
         found: list[str] = []
@@ -144,7 +164,10 @@ class Bench:
         return picture if self.may_show(uids) else None
 
 
-def batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
+T = TypeVar("T")
+
+
+def batches(rows: Sequence[T]) -> list[Sequence[T]]:
     return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
@@ -156,7 +179,7 @@ def others(num: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return following
 
 
-def picture_of(item: HeldOut, name: str) -> Pixels:
+def picture_of(item: Item[Record], name: str) -> Pixels:
     """A picture of an item's record, by field."""
     shown: Picture = getattr(item.record, name)
     return item.pictures[shown.uid]

@@ -38,7 +38,7 @@ class Interval:
 
 def of_mean(scores: Sequence[float], *, seed: int) -> Interval:
     """Of the mean over items (Efron, Annals of Statistics 7, 1979). ValueError of no item."""
-    if not len(scores):
+    if not scores:
         raise ValueError("there is no item to take the mean of; give at least one")
     scores_N = np.asarray(scores, np.float64)
     means_R = _means(scores_N, np.random.default_rng(seed))
@@ -52,9 +52,7 @@ def of_difference(scores: Sequence[float], others: Sequence[float], *, seed: int
     >>> of_difference([1.0, 1.0], [0.0, 0.0], seed=0)
     Interval(mean=1.0, low=1.0, high=1.0)
     """
-    if len(scores) != len(others):
-        raise ValueError(f"{len(scores)} scores beside {len(others)}; give both for the same items")
-    return of_mean(np.asarray(scores, np.float64) - np.asarray(others, np.float64), seed=seed)
+    return of_mean([one - other for one, other in zip(scores, others, strict=True)], seed=seed)
 
 
 def _means(scores_N: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

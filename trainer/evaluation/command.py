@@ -29,17 +29,20 @@ from trainer.evaluation import (
     bootstrap,
     constraints,
     copying,
+    infilling,
     occupations,
     placing,
     redrawing,
     report,
     telling,
     texts,
+    writing,
 )
 from trainer.evaluation.bench import Bench
 from trainer.evaluation.judged import Judged
 from trainer.evaluation.known import Known
-from trainer.instruct import build
+from trainer.instruct import build, reading
+from trainer.instruct.reading import Reader
 from trainer.sampler import SamplerSection
 from trainer.sampling import SEEDS
 from trainer.studio import open_studio
@@ -53,8 +56,8 @@ PARTS: Mapping[str, Callable[[Bench], Judged]] = {
     "edit": redrawing.edited,
     "placement": placing.placed,
     "control": placing.controlled,
-    "sign": placing.signs,
-    "infill": redrawing.filled,
+    "sign": writing.signs,
+    "infill": infilling.filled,
     "pictures": copying.scored,
     "constraints": constraints.checked,
     "announced": constraints.announced,
@@ -208,6 +211,7 @@ def bench(run: Path, corpus: Corpus, version: Version, section: SamplerSection, 
         section=section,
         seed=asked.seed,
         num_items=asked.items,
+        reader=Reader.load() if reading.missing() is None else None,
         log=Log(),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.colors import Pixels
 from trainer.evaluation.bench import Bench, others
-from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, Table, nothing
+from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Cell, Judged, Measure, Shown, Table, nothing
 from trainer.evaluation.prompts import (
     ANNOUNCED,
     MOST_CONSTRAINTS,
@@ -47,7 +47,7 @@ def announced(bench: Bench) -> Judged:
     rows = [
         row
         for one, mine, top in zip(ANNOUNCED, samples, tops, strict=True)
-        for row in [*met_rows(bench, one, mine, top, random), *read_rows(one, mine)]
+        for row in [*met_rows(bench, one, mine, top, random), *read_rows(bench, one, mine)]
     ]
     return Judged(
         title="The prompts that CM3Leon was announced with",
@@ -86,7 +86,7 @@ def announced(bench: Bench) -> Judged:
 
 def met_rows(
     bench: Bench, one: Announced, samples: Sequence[Pixels], top: Pixels | None, random: Sequence[Pixels]
-) -> list[list[str | float | None]]:
+) -> list[list[Cell]]:
     return [
         [
             one.prompt,
@@ -106,21 +106,15 @@ def met(bench: Bench, constraint: Constraint, drawn: Sequence[Pixels]) -> float:
     return float((scores[:, :1] > scores[:, 1:]).all(axis=1).mean())
 
 
-def read_rows(one: Announced, samples: Sequence[Pixels]) -> list[list[str | float | None]]:
+def read_rows(bench: Bench, one: Announced, samples: Sequence[Pixels]) -> list[list[Cell]]:
     if one.text is None:
         return []
-    read = [reading.read(picture) for picture in samples]
-    share = sum(text == one.text for text in read) / len(read)
-    return [
-        [
-            one.prompt,
-            f"the text {one.text}, read by shape: {', '.join(map(repr, read))}",
-            share,
-            0.0,
-            None,
-            None,
-        ]
-    ]
+    if bench.reader is None:
+        return [[one.prompt, f"the text {one.text}: not read, {reading.missing()}", None, None, None, None]]
+    read = [bench.reader.read(picture) for picture in samples]
+    share_right = sum(reading.same(text, one.text) for text in read) / len(read)
+    told_read = ", ".join(text or "nothing" for text in read)
+    return [[one.prompt, f"the text {one.text}; read: {told_read}", share_right, 0.0, None, None]]
 
 
 def checked(bench: Bench) -> Judged:
@@ -128,7 +122,9 @@ def checked(bench: Bench) -> Judged:
     names = sorted({bench.known.description(uid) for uid in bench.known.uids})
     if len(names) < 2:
         return nothing("Checkable constraints", "the training split names fewer than two things")
-    prompts = generated(names, max(1, bench.num_items // MOST_CONSTRAINTS), bench.rng("constraints"))
+    prompts = generated(
+        names, max(1, bench.num_items // MOST_CONSTRAINTS), bench.rng("constraints"), bench.reader
+    )
     drawn = bench.draw(
         "constraints", [Request(prompt=image_prompt(bench.studio.words(one.text))) for one in prompts]
     )
@@ -202,7 +198,7 @@ def of_size(size: int, prompts: Sequence[Checkable], results: Results) -> list[M
 def by_kind(prompts: Sequence[Checkable], results: Results) -> Table:
     kinds = [check.kind for one in prompts for check in one.checks]
     flat = {who: [hit for each in found for hit in each] for who, found in results.items()}
-    rows = [
+    rows: list[list[Cell]] = [
         [
             kind,
             kinds.count(kind),

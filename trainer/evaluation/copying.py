@@ -21,7 +21,7 @@ from pipeline.tokenizer.evaluating import FD, FID
 from pipeline.tokenizer.reconstructing import Network
 from tokenizer_service.frechet import Moments, distance
 from trainer.evaluation import pictures
-from trainer.evaluation.bench import Bench, batches, picture_of
+from trainer.evaluation.bench import Bench, Item, batches, picture_of
 from trainer.evaluation.bootstrap import wilson
 from trainer.evaluation.judged import (
     CEILING,
@@ -36,7 +36,6 @@ from trainer.evaluation.judged import (
     Table,
     nothing,
 )
-from trainer.instruct.build import HeldOut
 from trainer.prompts import image_prompt
 from trainer.sampler import Request
 from trainer.studio import Pixels
@@ -87,14 +86,16 @@ def scored(bench: Bench, *, inception: Path | None = None) -> Judged:
     )
 
 
-def neighbors(bench: Bench, item: HeldOut) -> list[Found]:
+def neighbors(bench: Bench, item: Item[Captioned]) -> list[Found]:
     """None of the item's own duplicate group."""
     group = bench.studio.fact(item.record.image.uid, schema.GROUP)
     without = [] if group is None else [group]
     return bench.studio.neighbors(item.record.caption, MOST_NEIGHBORS, without=without)
 
 
-def behind(bench: Bench, items: Sequence[HeldOut], near: Sequence[Sequence[Found]], k: int) -> list[Pixels]:
+def behind(
+    bench: Bench, items: Sequence[Item[Captioned]], near: Sequence[Sequence[Found]], k: int
+) -> list[Pixels]:
     """Drawn with ``k`` neighbors in front, fewer where there are not so many."""
     requests = [
         Request(
@@ -113,7 +114,7 @@ def white(like: Sequence[Pixels]) -> Pixels:
 
 def encoder_measures(
     bench: Bench,
-    items: Sequence[HeldOut],
+    items: Sequence[Item[Captioned]],
     drawn: Mapping[str, Sequence[Pixels]],
     baselines: Mapping[str, Sequence[Pixels]],
 ) -> list[Measure]:

@@ -8,9 +8,10 @@ N pictures, D embedding, T codes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,17 +31,19 @@ from trainer.tasks import Picture, Record
 
 Codes = NDArray[np.int64]
 Vectors = NDArray[np.float32]
+R = TypeVar("R", bound=Record)
+R_co = TypeVar("R_co", bound=Record, covariant=True)
 MOST = 4000
 """Training pictures that a copy is looked for among, the first by hash; the page says so where there are
 more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class Listed(Generic[R_co]):
     """An instruction example without its pictures."""
 
     name: str
-    record: Record
+    record: R_co
     sources: tuple[str, ...]
 
     @property
@@ -49,7 +52,7 @@ class Listed:
         return self.sources or (self.name,)
 
 
-def listed(corpus: Corpus, version: Version, kind: str) -> Iterator[Listed]:
+def listed(corpus: Corpus, version: Version, kind: str) -> Iterator[Listed[Record]]:
     """All instruction examples of a split. Raises ValueError where the version has none."""
     if build.STEP not in version.artifacts:
         raise NoCorpus(
@@ -59,7 +62,7 @@ def listed(corpus: Corpus, version: Version, kind: str) -> Iterator[Listed]:
         yield from _of_shard(corpus, shard)
 
 
-def _of_shard(corpus: Corpus, shard: Shard) -> Iterator[Listed]:
+def _of_shard(corpus: Corpus, shard: Shard) -> Iterator[Listed[Record]]:
     columns = [build.EXAMPLE, build.PROMPT, build.SOURCES]
     for row in tables.read_parquet(refs.of(corpus.store, shard, build.RECORDS), columns).to_pylist():
         segments = [
@@ -73,7 +76,14 @@ def _of_shard(corpus: Corpus, shard: Shard) -> Iterator[Listed]:
         )
 
 
-def chosen(found: Sequence[Listed], num: int) -> list[Listed]:
+def of_kind(found: Iterable[Listed[Record]], kind: type[R]) -> Iterator[Listed[R]]:
+    """Those of one task."""
+    for one in found:
+        if isinstance(one.record, kind):
+            yield Listed(name=one.name, record=one.record, sources=one.sources)
+
+
+def chosen(found: Sequence[Listed[R]], num: int) -> list[Listed[R]]:
     """So many in the order of their hashes, one of each subject before a second of any."""
     ordered = sorted(found, key=lambda one: captions.digest("evaluated", one.name))
     before: dict[tuple[str, ...], int] = {}
@@ -126,12 +136,13 @@ class Known:
         return np.stack([self.vectors[uid] for uid in self.uids])
 
     @cached_property
-    def examples(self) -> Mapping[type[Record], list[Listed]]:
-        """Instruction examples of training by task."""
-        found: dict[type[Record], list[Listed]] = {}
-        for one in listed(self.corpus, self.version, TRAIN):
-            found.setdefault(type(one.record), []).append(one)
-        return found
+    def examples(self) -> list[Listed[Record]]:
+        """Instruction examples of training."""
+        return list(listed(self.corpus, self.version, TRAIN))
+
+    def trained(self, kind: type[R]) -> list[Listed[R]]:
+        """Those of a task."""
+        return list(of_kind(self.examples, kind))
 
     @cached_property
     def names(self) -> list[str]:

@@ -58,7 +58,8 @@ def edge_f1_each(maps: Pixels, others: Pixels) -> NDArray[np.float64]:
         precision = (found.astype(np.float32) @ near_true.T) / found.sum(1)[:, None]
         recall = (near_found @ true.astype(np.float32).T) / true.sum(1)[None]
         scores = 2 * precision * recall / (precision + recall)
-    return np.nan_to_num(scores.astype(np.float64))
+    scores_NM: NDArray[np.float64] = np.nan_to_num(scores.astype(np.float64))
+    return scores_NM
 
 
 def is_edge(picture: Pixels) -> Mask:

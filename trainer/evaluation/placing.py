@@ -1,13 +1,14 @@
-"""Tasks that say what the picture is to look like: things at coordinates, maps to follow, text on a sign.
+"""Tasks that say what the picture is to look like: things at coordinates, maps to follow.
 
-The surprising rule: no model judges. Boxes, edges and letters are found in what was drawn by the same code
-that found them in the true picture, so the ceiling is what that code finds behind the tokenizer.
+The surprising rule: no model judges. Boxes and edges are found in what was drawn by the same code that found
+them in the true picture, so the ceiling is what that code finds behind the tokenizer.
 
 N items, M training examples, P orders of things.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, permutations
@@ -16,21 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.colors import Pixels
-from trainer.evaluation import pictures, texts
-from trainer.evaluation.bench import Bench, others, picture_of
+from trainer.evaluation import pictures
+from trainer.evaluation.bench import Bench, Item, others, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
 from trainer.evaluation.known import Listed
-from trainer.instruct import maps, reading, scenes
-from trainer.instruct.build import HeldOut
+from trainer.instruct import maps, scenes
 from trainer.instruct.scenes import Box
 from trainer.sampler import Request
-from trainer.tasks import Controlled, Grounded, Picture, Placed, Written
+from trainer.tasks import Controlled, Grounded, Kind, Picture, Placed
 
 Drawn = Mapping[str, Sequence[Pixels]]
 """By who drew, in the order of the items."""
 Sources = Mapping[str, Sequence[Sequence[str]]]
 """Of what the pictures were made."""
-JUDGED_KIND = "canny edge"
+JUDGED_KIND: Kind = "canny edge"
 OTHER_SHARE = 4
 
 
@@ -39,11 +39,12 @@ def placed(bench: Bench) -> Judged:
     if not items:
         return nothing("Placement", "no held-out picture could be cut out and put into a scene")
     true = [picture_of(item, "image") for item in items]
-    near = nearest_layouts(items, bench.known.examples.get(Grounded, []))
+    trained = bench.known.trained(Grounded)
+    near = nearest_layouts(items, trained) if trained else []
     drawn = {
         MODEL: bench.draw("placement", [Request(prompt=bench.prompt(item)) for item in items]),
         CHANCE: bench.through([true[i] for i in others_alike(items, bench.rng("chance", "placement"))]),
-        COPY: copies(bench, near, true),
+        **({COPY: bench.remembered([one.record.image.uid for one in near])} if near else {}),
         CEILING: bench.through(true),
     }
     wanted = [[one.box for one in item.record.things] for item in items]
@@ -79,7 +80,7 @@ def same_count(wanted: Sequence[Box], found: Sequence[Box]) -> float:
     return float(len(wanted) == len(found))
 
 
-def others_alike(items: Sequence[HeldOut], rng: np.random.Generator) -> list[int]:
+def others_alike(items: Sequence[Item[Grounded]], rng: np.random.Generator) -> list[int]:
     """For each item another with as many things."""
     found = list(range(len(items)))
     sizes = [len(item.record.things) for item in items]
@@ -90,14 +91,16 @@ def others_alike(items: Sequence[HeldOut], rng: np.random.Generator) -> list[int
     return found
 
 
-def nearest_layouts(items: Sequence[HeldOut], trained: Sequence[Listed]) -> list[Listed]:
+def nearest_layouts(
+    items: Sequence[Item[Grounded]], trained: Sequence[Listed[Grounded]]
+) -> list[Listed[Grounded]]:
     """Of each item the training prompt with as many things whose boxes are nearest, in whatever order."""
     found = []
     boxes = {size: _boxes(trained, size) for size in {len(item.record.things) for item in items}}
     for item in items:
         mine, among = numbers(item.record.things), boxes[len(item.record.things)]
         if not len(among[0]):
-            found.append(trained[0] if trained else Listed(name="", record=item.record, sources=()))
+            found.append(trained[0])  # none has as many, so none is near
             continue
         orders = np.stack([mine[list(order)] for order in permutations(range(len(mine)))])
         away_MP = np.abs(among[1][:, None] - orders[None]).sum(axis=(2, 3))
@@ -105,7 +108,9 @@ def nearest_layouts(items: Sequence[HeldOut], trained: Sequence[Listed]) -> list
     return found
 
 
-def _boxes(trained: Sequence[Listed], size: int) -> tuple[list[Listed], NDArray[np.int64]]:
+def _boxes(
+    trained: Sequence[Listed[Grounded]], size: int
+) -> tuple[list[Listed[Grounded]], NDArray[np.int64]]:
     """Those with so many things, and their boxes [M, size, 4]."""
     mine = [one for one in trained if len(one.record.things) == size]
     return mine, np.array([numbers(one.record.things) for one in mine]).reshape(len(mine), size, 4)
@@ -116,14 +121,7 @@ def numbers(things: Sequence[Placed]) -> NDArray[np.int64]:
     return np.array([[one.box.x0, one.box.y0, one.box.x1, one.box.y1] for one in things], np.int64)
 
 
-def copies(bench: Bench, near: Sequence[Listed], instead: Sequence[Pixels]) -> list[Pixels]:
-    """Their pictures, as the packs hold them; blank where a pack has none."""
-    codes = bench.known.codes({one.record.image.uid for one in near})
-    blank = bench.encoded([np.full_like(instead[0], 255)])[0]
-    return bench.decoded([codes.get(one.record.image.uid, blank) for one in near])
-
-
-def right_things(bench: Bench, items: Sequence[HeldOut], drawn: Drawn) -> dict[str, list[float]]:
+def right_things(bench: Bench, items: Sequence[Item[Grounded]], drawn: Drawn) -> dict[str, list[float]]:
     """Share of an item's boxes whose content is nearer to the true one than to the next item's."""
     true = [parts(picture_of(item, "image"), item.record.things) for item in items]
     sizes = [len(one) for one in true]
@@ -147,9 +145,9 @@ def parts(picture: Pixels, things: Sequence[Placed]) -> list[Pixels]:
 
 
 def controlled(bench: Bench) -> Judged:
-    groups = {JUDGED_KIND: edged(bench)}
+    groups: dict[str, list[Item[Controlled]]] = {JUDGED_KIND: edged(bench)}
     for kind in sorted(set(maps.MAPS) - {JUDGED_KIND}):
-        groups[kind] = bench.items(Controlled, lambda record, kind=kind: record.kind == kind, OTHER_SHARE)
+        groups[kind] = bench.items(Controlled, functools.partial(is_of, kind), OTHER_SHARE)
     groups = {kind: items for kind, items in groups.items() if items}
     if not groups:
         return nothing("Maps to pictures", "no held-out picture has a map")
@@ -174,9 +172,13 @@ def controlled(bench: Bench) -> Judged:
     )
 
 
-def edged(bench: Bench) -> list[HeldOut]:
+def is_of(kind: str, record: Controlled) -> bool:
+    return record.kind == kind
+
+
+def edged(bench: Bench) -> list[Item[Controlled]]:
     """Each held-out picture that has a map of any kind, with its edges: one map in seven is of them."""
-    found = {}
+    found: dict[str, Item[Controlled]] = {}
     for item in bench.items(Controlled):
         name = f"map {JUDGED_KIND} of {item.record.image.uid}"
         record = replace(item.record, kind=JUDGED_KIND, map=Picture(name))
@@ -184,16 +186,14 @@ def edged(bench: Bench) -> list[HeldOut]:
         shown_ = {item.record.image.uid: picture, name: mapped(JUDGED_KIND, picture)}
         found.setdefault(
             item.record.image.uid,
-            HeldOut(name=item.name, record=record, sources=item.sources, pictures=shown_),
+            Item(name=item.name, record=record, sources=item.sources, pictures=shown_),
         )
     return list(found.values())[: bench.num_items]
 
 
-def followed(bench: Bench, kind: str, items: Sequence[HeldOut]) -> tuple[Drawn, list[str]]:
+def followed(bench: Bench, kind: str, items: Sequence[Item[Controlled]]) -> tuple[Drawn, list[str]]:
     """What was drawn along the maps, and the training pictures whose maps are nearest."""
-    trained = {
-        one.record.image.uid for one in bench.known.examples.get(Controlled, []) if one.record.kind == kind
-    }
+    trained = {one.record.image.uid for one in bench.known.trained(Controlled) if one.record.kind == kind}
     uids = [uid for uid in bench.known.uids if uid in trained] or list(bench.known.uids)
     pixels = [bench.studio.picture(uid) for uid in uids]
     given = np.stack([picture_of(item, "map") for item in items])
@@ -223,7 +223,7 @@ def likeness_each(some: Pixels, others_: Pixels) -> NDArray[np.float64]:
     return np.array([[pictures.likeness(one, other) for other in others_] for one in some])
 
 
-def map_measures(kind: str, items: Sequence[HeldOut], drawn: Drawn) -> list[Measure]:
+def map_measures(kind: str, items: Sequence[Item[Controlled]], drawn: Drawn) -> list[Measure]:
     score = pictures.edge_f1 if kind == JUDGED_KIND else pictures.likeness
     told = "F1 of edges" if kind == JUDGED_KIND else "likeness of maps"
     given = [picture_of(item, "map") for item in items]
@@ -241,57 +241,9 @@ def map_measures(kind: str, items: Sequence[HeldOut], drawn: Drawn) -> list[Meas
     ]
 
 
-def signs(bench: Bench) -> Judged:
-    items = bench.items(Written)
-    if not items:
-        return nothing("Signs", "no held-out sign was made")
-    trained = bench.known.examples.get(Written, [])
-    true = [picture_of(item, "image") for item in items]
-    asked = [item.record.text for item in items]
-    known_texts = [one.record.text for one in trained]
-    near = [trained[int(texts.distances(text, known_texts).argmin())] for text in asked] if trained else []
-    drawn = {
-        MODEL: bench.draw("sign", [Request(prompt=bench.prompt(item)) for item in items]),
-        CHANCE: bench.through([true[i] for i in others(len(items), bench.rng("chance", "sign"))]),
-        **({COPY: copies(bench, near, true)} if near else {}),
-        CEILING: bench.through(true),
-        "true picture as it is": true,
-    }
-    read = {who: [reading.read(one) for one in each] for who, each in drawn.items()}
-    accuracy, exact = (
-        {who: [score(*pair) for pair in zip(each, asked, strict=True)] for who, each in read.items()}
-        for score in (texts.character_accuracy, same_text)
-    )
-    return Judged(
-        title="Text on signs",
-        about=(
-            "What a reader of shapes, which knows the font, reads off the drawn sign, against the text asked "
-            "for: 1 - character error rate, at least 0. Chance: the sign of another held-out text. Copy: the "
-            "sign of the training text fewest letters away. Ceiling: the true sign behind the tokenizer. No "
-            "text of these is in training."
-        ),
-        measures=[
-            Measure(name="characters right", scores=accuracy),
-            Measure(name="whole text right", scores=exact),
-        ],
-        shown=[
-            Shown(
-                said={
-                    "asked for": asked[i],
-                    **{f"read, {who}": read[who][i] for who in (MODEL, COPY) if who in read},
-                },
-                pictures={who: drawn[who][i] for who in (MODEL, COPY) if who in drawn} | {"true": true[i]},
-            )
-            for i in range(min(SHOWN, len(items)))
-        ],
-    )
-
-
-def same_text(read: str, true: str) -> float:
-    return float(read == true)
-
-
-def shown(bench: Bench, items: Sequence[HeldOut], drawn: Drawn, theirs: Sources) -> list[Shown]:
+def shown(
+    bench: Bench, items: Sequence[Item[Grounded] | Item[Controlled]], drawn: Drawn, theirs: Sources
+) -> list[Shown]:
     """The first items, in order."""
     found = []
     for i, item in enumerate(items[:SHOWN]):
@@ -301,19 +253,19 @@ def shown(bench: Bench, items: Sequence[HeldOut], drawn: Drawn, theirs: Sources)
             if isinstance(record, Controlled)
             else {}
         )
-        said = {"caption": record.caption}
-        if isinstance(record, Controlled):
-            said["map"] = record.kind
-        else:
-            said["boxes"] = ", ".join(f"{one.name} {one.box.text}" for one in record.things)
+        asked = (
+            {"map": record.kind}
+            if isinstance(record, Controlled)
+            else {"boxes": ", ".join(f"{one.name} {one.box.text}" for one in record.things)}
+        )
         found.append(
             Shown(
-                said=said,
+                said={"caption": record.caption, **asked},
                 pictures={
                     **given,
                     MODEL: drawn[MODEL][i],
                     "true": bench.shown(picture_of(item, "image"), item.sources),
-                    COPY: bench.shown(drawn[COPY][i], theirs[COPY][i]),
+                    **({COPY: bench.shown(drawn[COPY][i], theirs[COPY][i])} if COPY in drawn else {}),
                 },
             )
         )

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.colors import Pixels
 from trainer.instruct import edits, reading, scenes, signs
+from trainer.instruct.reading import Reader
 from trainer.instruct.scenes import GRID, Box
 from trainer.instruct.wording import a, pick
 
@@ -118,13 +119,15 @@ SIGN_EVERY = 5
 """Of prompts with one or two constraints, every fifth asks for text on a sign, and for a ground."""
 
 
-def generated(names: Sequence[str], num: int, rng: np.random.Generator) -> list[Checkable]:
-    """``num`` prompts with one constraint, as many with two, … with five."""
+def generated(
+    names: Sequence[str], num: int, rng: np.random.Generator, reader: Reader | None = None
+) -> list[Checkable]:
+    """``num`` prompts with one constraint, as many with two, … with five; no signs without a reader."""
     found = []
     for size in range(1, MOST_CONSTRAINTS + 1):
         for number in range(num):
-            if size <= 2 and number % SIGN_EVERY == 0:
-                found.append(of_sign(size, rng))
+            if reader is not None and size <= 2 and number % SIGN_EVERY == 0:
+                found.append(of_sign(size, rng, reader))
             else:
                 kinds = [KINDS[i] for i in sorted(rng.permutation(len(KINDS))[:size])]
                 found.append(of_things(kinds, names, rng))
@@ -173,11 +176,11 @@ def inside(box: Box, side: int) -> scenes.Mask:
     return found
 
 
-def of_sign(size: int, rng: np.random.Generator) -> Checkable:
+def of_sign(size: int, rng: np.random.Generator, reader: Reader) -> Checkable:
     (text,) = signs.words(rng, 1)
     ground = pick(rng, tuple(edits.COLORS))
     checks = (
-        Check(kind="sign", holds=lambda picture: reading.read(picture) == text),
+        Check(kind="sign", holds=lambda picture: reading.same(reader.read(picture), text)),
         Check(kind="ground", holds=lambda picture: edits.ground_of(picture) == ground),
     )
     behind = f", on a {ground} background" if size > 1 else ""

@@ -14,12 +14,12 @@ import numpy as np
 from pipeline.split import VALIDATION
 from trainer.evaluate import word_f1
 from trainer.evaluation import known, texts
-from trainer.evaluation.bench import Bench, picture_of
-from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, Table, nothing
+from trainer.evaluation.bench import Bench, Item, picture_of
+from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Cell, Judged, Measure, Shown, Table, nothing
 from trainer.evaluation.known import Listed
-from trainer.instruct.build import HeldOut
 from trainer.tasks import Asked, Captioned, Narrated
 
+Told = Item[Captioned] | Item[Narrated]
 Answers = Mapping[str, Sequence[str]]
 """By who answered, in the order of the items."""
 
@@ -55,12 +55,12 @@ def captions(bench: Bench) -> Judged:
     )
 
 
-def captioned(bench: Bench, items: Sequence[HeldOut], name: str) -> Answers:
+def captioned(bench: Bench, items: Sequence[Told], name: str) -> Answers:
     """By the model, by chance and by copy: captions of the training examples of the same task."""
     if not items:
         return {MODEL: [], CHANCE: [], COPY: []}
     kind = type(items[0].record)
-    by_picture = {one.record.image.uid: one.record.caption for one in bench.known.examples.get(kind, [])}
+    by_picture = {one.record.image.uid: one.record.caption for one in bench.known.trained(kind)}
     uids = [uid for uid in bench.known.uids if uid in by_picture] or list(bench.known.uids)
     told = {uid: by_picture.get(uid, bench.known.description(uid)) for uid in uids}
     rng = bench.rng("chance", name)
@@ -75,12 +75,11 @@ def captioned(bench: Bench, items: Sequence[HeldOut], name: str) -> Answers:
     }
 
 
-def true_captions(bench: Bench, items: Sequence[HeldOut]) -> list[list[str]]:
+def true_captions(bench: Bench, items: Sequence[Told]) -> list[list[str]]:
     """All that held-out examples of the task say of each item's picture."""
     kind, found = type(items[0].record), dict[str, set[str]]()
-    for one in known.listed(bench.corpus, bench.version, VALIDATION):
-        if type(one.record) is kind:
-            found.setdefault(one.record.image.uid, set()).add(one.record.caption)
+    for one in known.of_kind(known.listed(bench.corpus, bench.version, VALIDATION), kind):
+        found.setdefault(one.record.image.uid, set()).add(one.record.caption)
     return [sorted(found[item.record.image.uid]) for item in items]
 
 
@@ -103,15 +102,15 @@ def f1(captions_: Sequence[str], references: Sequence[Sequence[str]]) -> list[fl
 
 
 def bleu_table(name: str, said: Answers, references: Sequence[Sequence[str]]) -> Table:
-    rows = [[who, *texts.bleu(each, references)] for who, each in said.items()]
+    rows: list[list[Cell]] = [[who, *texts.bleu(each, references)] for who, each in said.items()]
     return Table(
         title=f"{name}, BLEU of all together", head=["", *(f"BLEU-{n}" for n in range(1, 5))], rows=rows
     )
 
 
-def shown(bench: Bench, item: HeldOut, answers: Answers, number: int) -> Shown:
+def shown(bench: Bench, item: Told | Item[Asked], answers: Answers, number: int) -> Shown:
     asked = {"question": item.record.question} if isinstance(item.record, Asked) else {}
-    true = getattr(item.record, item.record.TARGET)
+    true = str(getattr(item.record, item.record.TARGET))
     return Shown(
         said={**asked, "true": true, **{who: each[number] for who, each in answers.items()}},
         pictures={"given": bench.shown(picture_of(item, "image"), item.sources)},
@@ -150,17 +149,17 @@ def by_answer(scores: Mapping[str, Sequence[float]], true: Sequence[str]) -> lis
     return [
         Measure(
             name=f"accuracy, {name}",
-            scores={who: [float(each[i]) for i in np.flatnonzero(mine)] for who, each in scores.items()},
+            scores={who: [each[i] for i in np.flatnonzero(mine).tolist()] for who, each in scores.items()},
         )
         for name, mine in parts.items()
         if mine.any()
     ]
 
 
-def answered(bench: Bench, items: Sequence[HeldOut]) -> Answers:
+def answered(bench: Bench, items: Sequence[Item[Asked]]) -> Answers:
     names = bench.known.names
-    trained: dict[str, list[Listed]] = {}
-    for one in bench.known.examples.get(Asked, []):
+    trained: dict[str, list[Listed[Asked]]] = {}
+    for one in bench.known.trained(Asked):
         trained.setdefault(texts.form(one.record.question, names), []).append(one)
     counts = {form: Counter(one.record.answer for one in some) for form, some in trained.items()}
     forms = [texts.form(item.record.question, names) for item in items]
@@ -175,7 +174,7 @@ def answered(bench: Bench, items: Sequence[HeldOut]) -> Answers:
     }
 
 
-def copied(bench: Bench, item: HeldOut, candidates: Sequence[Listed]) -> str:
+def copied(bench: Bench, item: Item[Asked], candidates: Sequence[Listed[Asked]]) -> str:
     """The answer of the question most like it, beside the picture most like its picture."""
     asked = item.record.question
     scores = [word_f1(one.record.question, [asked]) for one in candidates]
@@ -183,7 +182,7 @@ def copied(bench: Bench, item: HeldOut, candidates: Sequence[Listed]) -> str:
     close = [one for one, score in zip(candidates, scores, strict=True) if score == best]
     (mine_D,) = bench.vectors([picture_of(item, "image")])
 
-    def alike(one: Listed) -> float:
+    def alike(one: Listed[Asked]) -> float:
         vector_D = bench.known.vector(one.record.image.uid, one.sources)
         return -1.0 if vector_D is None else float(vector_D @ mine_D)
 

@@ -1,0 +1,71 @@
+"""Text on signs: what was asked for, and what an OCR reads off what was drawn.
+
+The surprising rule: the OCR reads the true signs too, as they are and behind the tokenizer. Where it fails
+there, no model can do better.
+"""
+
+from __future__ import annotations
+
+from pipeline.scorers.watermark import folded
+from trainer.evaluation import texts
+from trainer.evaluation.bench import Bench, others, picture_of
+from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
+from trainer.instruct import reading
+from trainer.sampler import Request
+from trainer.tasks import Written
+
+
+def signs(bench: Bench) -> Judged:
+    items = bench.items(Written)
+    if not items or bench.reader is None:
+        return nothing("Text on signs", reading.missing() or "no held-out sign was made")
+    reader = bench.reader
+    trained = bench.known.trained(Written)
+    true = [picture_of(item, "image") for item in items]
+    asked = [item.record.text for item in items]
+    known_texts = [one.record.text for one in trained]
+    near = [trained[int(texts.distances(text, known_texts).argmin())] for text in asked] if trained else []
+    drawn = {
+        MODEL: bench.draw("sign", [Request(prompt=bench.prompt(item)) for item in items]),
+        CHANCE: bench.through([true[i] for i in others(len(items), bench.rng("chance", "sign"))]),
+        **({COPY: bench.remembered([one.record.image.uid for one in near])} if near else {}),
+        CEILING: bench.through(true),
+        "true picture as it is": true,
+    }
+    read = {who: [reader.read(one) for one in each] for who, each in drawn.items()}
+    accuracy, exact = (
+        {who: [score(*pair) for pair in zip(each, asked, strict=True)] for who, each in read.items()}
+        for score in (letters_right, same_text)
+    )
+    return Judged(
+        title="Text on signs",
+        about=(
+            "What PP-OCRv4 reads off the drawn sign, letters and digits alone, against the text asked for: "
+            "1 - character error rate, at least 0. Chance: the sign of another held-out text. Copy: the "
+            "sign of the training text fewest letters away. Ceiling: the true sign behind the tokenizer. No "
+            "text of these is in training."
+        ),
+        measures=[
+            Measure(name="characters right", scores=accuracy),
+            Measure(name="whole text right", scores=exact),
+        ],
+        shown=[
+            Shown(
+                said={
+                    "asked for": asked[i],
+                    **{f"read, {who}": read[who][i] for who in (MODEL, COPY) if who in read},
+                },
+                pictures={who: drawn[who][i] for who in (MODEL, COPY) if who in drawn} | {"true": true[i]},
+            )
+            for i in range(min(SHOWN, len(items)))
+        ],
+    )
+
+
+def letters_right(read: str, true: str) -> float:
+    """Of letters and digits, in capitals: the reader tells no more."""
+    return texts.character_accuracy(folded(read).upper(), folded(true).upper())
+
+
+def same_text(read: str, true: str) -> float:
+    return float(reading.same(read, true))
