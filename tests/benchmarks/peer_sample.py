@@ -2,12 +2,12 @@
 
 Nothing of ours is imported. The model is a folder in Chameleon's layout; its class gives image ids no chance,
 which :class:`Drawing` leaves out. Guidance is theirs (``guidance_scale``, ``negative_prompt_ids``), one more
-forward pass a token with a cache of its own, and so is top-p. Four ways to keep keys and values:
+forward pass a token with a cache of its own, and so is top-p. Three ways to keep keys and values:
 
-``dynamic``         as ``generate`` does by itself: ``num_return_sequences`` copies of the prompt are read
-``static``          the same with ``cache_implementation="static"``
-``dynamic prefix``  the prompt is read once, and its cache repeated for every sample: their prefix caching
-``static prefix``   the same with a static cache
+``dynamic``  as ``generate`` does by itself: ``num_return_sequences`` copies of the prompt are read
+``static``   the same with ``cache_implementation="static"``
+``prefix``   the prompt is read once, and its cache repeated for every sample: their prefix caching. It is
+             dynamic; a static one cannot be repeated (transformers 5.24)
 
 Prints JSON as its last line.
 
@@ -24,13 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    ChameleonForConditionalGeneration,
-    DynamicCache,
-    LogitsProcessor,
-    LogitsProcessorList,
-    StaticCache,
-)
+from transformers import ChameleonForConditionalGeneration, DynamicCache, LogitsProcessor, LogitsProcessorList
 
 WARM_UP = 3
 """Tokens drawn before the clock runs."""
@@ -64,10 +58,8 @@ def drawn(model: Drawing, given: dict[str, Any], num_tokens: int, rule: ImagesAl
     words: dict[str, Any] = {"num_return_sequences": samples}
     if given["cache"] == "static":
         words["cache_implementation"] = "static"
-    if "prefix" in given["cache"]:
-        slots = prompt_1T.shape[1] + num_tokens
-        static = given["cache"].startswith("static")
-        cache = StaticCache(model.config, slots) if static else DynamicCache(config=model.config)
+    if given["cache"] == "prefix":
+        cache = DynamicCache(config=model.config)
         model.model(prompt_1T[:, :-1], cache=cache, use_cache=True)
         cache.batch_repeat_interleave(samples)
         prompt_1T, words = prompt_1T.repeat(samples, 1), {"cache": cache}
