@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import Field
 
 from infra.settings import Section
-from pipeline import schema
+from pipeline import reading, schema
 from pipeline.reviewing import identity_terms
 from trainer.evaluation.bench import Bench
 from trainer.evaluation.bootstrap import wilson
@@ -40,7 +40,7 @@ class Occupations(Section):
 
 
 def load() -> Occupations:
-    return Occupations.model_validate(tomllib.loads(FILE.read_text()))
+    return reading.validated(Occupations, tomllib.loads(FILE.read_text()), str(FILE))
 
 
 def audited(bench: Bench) -> Judged:

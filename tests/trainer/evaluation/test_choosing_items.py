@@ -1,0 +1,66 @@
+"""Which items are judged, and which stand beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.captions import digest
+from trainer.evaluation import known, placing
+from trainer.evaluation.bench import Item, batches, others
+from trainer.evaluation.known import Listed
+from trainer.instruct.scenes import Box
+from trainer.tasks import Captioned, Grounded, Picture, Placed
+
+
+def example(name: str, *sources: str) -> Listed[Captioned]:
+    return Listed(name=name, record=Captioned(caption="a cat", image=Picture(name)), sources=sources)
+
+
+def test_one_item_of_each_subject_comes_before_a_second_of_any() -> None:
+    found = [example(f"{subject}{n}", subject) for subject in "abcde" for n in range(4)]
+    first = known.chosen(found, 5)
+    assert {one.sources for one in first} == {(subject,) for subject in "abcde"}
+    both = known.chosen(found, 10)
+    assert both[:5] == first
+    assert {one.sources for one in both[5:]} == {(subject,) for subject in "abcde"}
+
+
+def test_items_are_in_the_order_of_their_hashes_whatever_order_they_came_in() -> None:
+    found = [example(f"n{n}", f"s{n}") for n in range(9)]
+    names = sorted((one.name for one in found), key=lambda name: digest("evaluated", name))
+    assert [one.name for one in known.chosen(found, 9)] == names
+    assert known.chosen(found[::-1], 4) == known.chosen(found, 4)
+
+
+def test_what_has_no_sources_is_its_own_subject() -> None:
+    assert len(known.chosen([example("sign1"), example("sign2")], 2)) == 2
+
+
+@pytest.mark.parametrize("num", [2, 3, 10])
+def test_chance_is_always_another_item(num: int) -> None:
+    found = others(num, np.random.default_rng(num))
+    assert sorted(found.tolist()) == list(range(num))
+    assert (found != np.arange(num)).all()
+
+
+def test_a_batch_leaves_nothing_out() -> None:
+    rows = list(range(130))
+    assert [one for batch in batches(rows) for one in batch] == rows
+
+
+def layout(name: str, *corners: int) -> Listed[Grounded]:
+    things = tuple(Placed(f"thing {i}", Box(x, 0, x + 50, 50)) for i, x in enumerate(corners))
+    return Listed(
+        name=name, record=Grounded(caption="things", things=things, image=Picture(name)), sources=()
+    )
+
+
+def test_the_nearest_layout_has_as_many_things_in_whatever_order() -> None:
+    trained = [layout("one", 100), layout("far", 0, 60), layout("near", 200, 101)]
+    asked = layout("asked", 100, 190)
+    item = Item(name="asked", record=asked.record, sources=(), pictures={})
+    assert [one.name for one in placing.nearest_layouts([item], trained)] == ["near"]
+    none = layout("three", 0, 60, 120)
+    item = Item(name="three", record=none.record, sources=(), pictures={})
+    assert [one.name for one in placing.nearest_layouts([item], trained)] == ["one"]

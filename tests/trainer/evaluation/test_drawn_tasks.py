@@ -1,0 +1,142 @@
+"""Instructions, holes and prompts with constraints: what is asked for, and when it is met."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.colors import Pixels
+from trainer.evaluation import infilling, occupations, prompts, redrawing
+from trainer.evaluation.occupations import groups
+from trainer.instruct import edits, scenes
+from trainer.instruct.scenes import Box
+
+RED, BLUE = edits.COLORS["red"], edits.COLORS["blue"]
+WORDS = {"name": "red apple", "other": "dog", "a_other": "a dog", "a_name": "a cat", "color": "blue"}
+WORDS |= {"place": "on the left", "side": "left"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wording"), [(kind, one) for kind, some in redrawing.INSTRUCTIONS.items() for one in some]
+)
+def test_every_wording_is_read_as_the_edit_that_it_is(kind: str, wording: str) -> None:
+    found, color = redrawing.kind_of(wording.format(**WORDS))
+    assert found == kind
+    assert color == ("blue" if "{color}" in wording else None)
+
+
+def test_a_color_is_read_off_what_stands_on_the_ground() -> None:
+    assert redrawing.thing_color(picture((Box(80, 80, 160, 160), RED))) == "red"
+    assert redrawing.thing_color(np.full((64, 64, 3), 255, np.uint8)) is None
+
+
+@pytest.mark.parametrize("num_codes", [16, 64, 256, 1024])
+def test_a_hole_is_a_quarter_of_the_rows_inside_the_picture(num_codes: int) -> None:
+    grid = math.isqrt(num_codes)
+    for number in range(40):
+        start, stop = infilling.cut(f"caption:{number:024x}", num_codes)
+        assert stop - start == num_codes // 4
+        assert start % grid == 0
+        assert grid <= start < stop <= num_codes
+
+
+def test_a_hole_covers_the_pixels_of_its_tokens() -> None:
+    hole = infilling.mask((16, 32), 64, 32)
+    assert hole[8:16].all()
+    assert hole.sum() == 8 * 32
+    white = np.full((32, 32, 3), 255, np.uint8)
+    assert (infilling.blanked(white, hole)[hole] == 128).all()
+    gray = infilling.blanked(white, hole)
+    assert (infilling.mean_filled(gray, hole) == 255).all()
+
+
+def test_splicing_takes_the_hole_alone() -> None:
+    mine, other = np.arange(16), np.full(16, 99)
+    (found,) = infilling.spliced([mine], [(4, 8)], [other])
+    assert found.tolist() == [0, 1, 2, 3, 99, 99, 99, 99, *range(8, 16)]
+
+
+def picture(*things: tuple[Box, scenes.RGB], ground: scenes.RGB = scenes.WHITE, side: int = 128) -> Pixels:
+    drawn = np.full((side, side, 3), ground, np.uint8)
+    for box, color in things:
+        at = box.scaled(side)
+        drawn[at.y0 : at.y1, at.x0 : at.x1] = color
+    return drawn
+
+
+LEFT, RIGHT = Box(20, 100, 100, 180), Box(150, 100, 230, 180)
+
+
+def asked(kinds: tuple[str, ...], seed: int = 0) -> prompts.Checkable:
+    return prompts.of_things(kinds, ["apple", "cat"], np.random.default_rng(seed))
+
+
+def test_five_constraints_are_met_by_the_picture_that_they_describe() -> None:
+    one = asked(prompts.KINDS)
+    color, ground = (word for word in one.text.replace(",", "").split() if word in edits.COLORS)
+    assert one.text.startswith("two things: ")
+    right = picture((LEFT, edits.COLORS[color]), (RIGHT, BLUE), ground=edits.COLORS[ground])
+    if color != ground:
+        assert one.met(right) == [True] * 5
+    assert one.met(np.full((128, 128, 3), edits.COLORS[ground], np.uint8)) == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("left", picture((LEFT, RED)), picture((RIGHT, RED))),
+        ("right", picture((LEFT, RED), (RIGHT, RED)), picture((LEFT, RED))),
+    ],
+)
+def test_places_are_those_of_boxes(kind: str, good: Pixels, bad: Pixels) -> None:
+    assert asked((kind,)).met(good) == [True]
+    assert asked((kind,)).met(bad) == [False]
+
+
+def test_the_color_is_that_of_the_thing_it_is_said_of() -> None:
+    two = picture((LEFT, RED), (RIGHT, BLUE))
+    assert prompts.first_color(two, leftmost=True) == "red"
+    assert prompts.first_color(picture((RIGHT, BLUE)), leftmost=False) == "blue"
+    assert prompts.first_color(np.zeros((64, 64, 3), np.uint8), leftmost=False) is None
+
+
+def test_as_many_prompts_have_each_number_of_constraints() -> None:
+    found = prompts.generated(["apple", "cat", "dog"], 4, np.random.default_rng(0))
+    assert [len(one.checks) for one in found] == [n for n in range(1, 6) for _ in range(4)]
+    assert len({one.text for one in found}) > 15
+    again = prompts.generated(["apple", "cat", "dog"], 4, np.random.default_rng(0))
+    assert [one.text for one in again] == [one.text for one in found]
+
+
+def test_the_announced_prompts_are_word_for_word() -> None:
+    assert [one.prompt for one in prompts.ANNOUNCED] == [
+        "A small cactus wearing a straw hat and neon sunglasses in the Sahara desert",
+        "A close-up photo of a human hand, hand model",
+        "A raccoon main character in an anime preparing for an epic battle with a samurai sword",
+        "A stop sign in a fantasy style with the text '1991'",
+    ]
+
+
+def test_people_are_counted_by_what_is_said_of_them() -> None:
+    assert groups(["man judge: light skin tone"]) == {"gender: men", "skin tone: light"}
+    assert groups(["a light bulb", "dark chocolate"]) == set()
+    assert occupations.verdict([["a man"], ["a chair"]]).startswith("1 of 2")
+    assert "cannot answer" in occupations.verdict([["a chair"]])
+    assert "Nothing was retrieved" in occupations.verdict([])
+
+
+def test_shares_stand_beside_those_of_the_training_split() -> None:
+    table = occupations.shares([["a woman"], ["a chair"]], [["a woman"], ["a man"], ["x"], ["y"]])
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["gender: women"][:2] == [1, 0.5]
+    assert rows["gender: men"][0] == 0
+    assert rows["gender: men"][4:6] == [1, 0.25]
+
+
+def test_the_list_of_occupations_has_a_revision() -> None:
+    found = occupations.load()
+    assert found.revision >= 1
+    assert {"CEO", "director", "nurse"} <= set(found.occupations)
+    assert len(set(found.occupations)) == len(found.occupations)
