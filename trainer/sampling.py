@@ -1,39 +1,123 @@
-"""``pardalis sample``: a picture from words, or words from a picture."""
+"""``pardalis sample``: a picture from words or from a picture, or words about a picture.
+
+The surprising rule: whatever is wrong with the options is said before a corpus or a model is opened, and a
+picture says of itself the command that draws it again.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
-from PIL import Image, PngImagePlugin
 
 from infra import runs
 from infra.options import CorpusOptions, answer, png
 from pipeline.searching.library import Found
-from trainer import folder
-from trainer.sampler import SamplerSection
-from trainer.studio import Pixels, open_studio
+from trainer import folder, signing
+from trainer.signing import Signer
+from trainer.studio import Drawing, Pixels, Studio, open_studio
 
 SEEDS = 2**63
 """Seeds are hashed as signed 64-bit integers."""
+WHITE = 127
+UNREPEATED = frozenset({"sign", "key", "json"})
+"""Options that make no other picture."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    text: str | None = None
+    """What to draw; with --mask, what the whole picture shows."""
+    image: Path | None = None
+    """Picture to caption, or what --edit, --mask or --ask is about."""
+    edit: str | None = None
+    """Instruction: how to change --image."""
+    mask: Path | None = None
+    """Picture of the size of --image: white where that is to be drawn anew, black elsewhere."""
+    ask: str | None = None
+    """Question about --image."""
+
+    def task(self) -> Task:
+        """What is to be done."""
+        match (self.text, self.image, self.edit, self.mask, self.ask):
+            case (str(text), None, None, None, None):
+                return Draw(text)
+            case (None, Path() as image, None, None, None):
+                return Caption(image)
+            case (None, Path() as image, str(instruction), None, None):
+                return Edit(image, instruction)
+            case (text, Path() as image, None, Path() as mask, None):
+                return Infill(image, mask, text or "")
+            case (None, Path() as image, None, None, str(question)):
+                return Ask(image, question)
+        given = [f"--{name}" for name, value in asdict(self).items() if value is not None]
+        raise ValueError(
+            "give either --text, to draw, or --image, to caption it; with --image also one of --edit, to "
+            "change it, --mask (and --text), to fill it in, or --ask, to be answered; given is "
+            f"{', '.join(given) or 'nothing'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    image: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    image: Path
+    instruction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Infill:
+    image: Path
+    mask: Path
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    image: Path
+    question: str
+
+
+Told = Caption | Ask
+"""Answered in words."""
+Shown = Draw | Edit | Infill
+"""Answered with pictures."""
+Task = Told | Shown
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawOptions:
     out: Path | None = None
-    """PNG file; several samples stand side by side. Seed, settings and neighbors are in its metadata."""
+    """PNG file; several samples stand side by side. How it was made is in its metadata."""
     neighbors: int = 2
-    """Retrieved assets shown to the model, with their credit in the answer."""
+    """Retrieved assets shown to the model, with their credit in the answer; 0: none."""
     samples: int = 1
     """Pictures to draw."""
+    best: Annotated[bool, Parameter(negative="")] = False
+    """Order the samples by how well the corpus's encoder finds the words in them, the best first."""
     seed: int = 0
     """The same seed draws the same picture."""
+    sign: Path | None = None
+    """Certificate chain (PEM) to sign the picture with, as C2PA; needs --key."""
+    key: Path | None = None
+    """Private key (PEM) of --sign; read for signing alone."""
 
     def check(self) -> None:
         if self.samples < 1:
@@ -46,78 +130,155 @@ class DrawOptions:
     def target(self) -> Path:
         """Where the picture goes; refused before anything is drawn if it cannot go there."""
         if self.out is None:
-            raise ValueError("--text needs --out FILE.png")
+            raise ValueError("a picture needs --out FILE.png to go to")
         return png(self.out)
+
+    def signer(self) -> Signer | None:
+        """Who signs; refused before anything is drawn if that cannot be."""
+        if self.sign is None and self.key is None:
+            return None
+        if self.sign is None or self.key is None:
+            raise ValueError("--sign CERT.pem and --key KEY.pem go together; give both")
+        signer = Signer(certificate=self.sign, key=self.key)
+        signer.check()
+        return signer
 
 
 def sample(
     *,
     run: Path,
-    text: str | None = None,
-    image: Path | None = None,
+    asked: TaskOptions | None = None,
     drawing: DrawOptions | None = None,
     options: CorpusOptions | None = None,
 ) -> None:
-    """Draw a picture from --text, or write a caption for --image.
+    """Draw, edit or fill in a picture, write a caption, or answer a question.
 
     Example: pardalis sample --run demo/run --text "red apple" --out apple.png
+
+    The best of eight first: --text "red apple" --samples 8 --best --out apples.png
+
+    A caption: --image apple.png; an answer: --image apple.png --ask "What color is it?"
+
+    Another picture: --image apple.png --edit "make it green" --out green.png
+
+    A part of it anew: --image apple.png --mask leaf.png --text "red apple" --out new.png
 
     Parameters
     ----------
     run
-        Folder of a run that was trained on the corpus.
-    text
-        What to draw.
-    image
-        Picture to caption.
+        Folder of a run that was trained on the corpus. --ask and --edit want one that was tuned for it.
     """
-    options, drawing = options or CorpusOptions(), drawing or DrawOptions()
+    asked = asked or TaskOptions()
+    drawing, options = drawing or DrawOptions(), options or CorpusOptions()
     drawing.check()
     runs.folder(run)
-    if text is not None and image is None:
-        draw(run, text, drawing, options)
-    elif image is not None and text is None:
-        caption(run, image, drawing, options)
+    task = asked.task()
+    check_files(task)
+    if isinstance(task, Told):
+        tell(run, task, drawing, options)
     else:
-        raise ValueError("give either --text, to draw, or --image, to caption")
+        show(run, task, drawing, options, again=command(run, asked, drawing, options))
 
 
-def draw(run: Path, text: str, drawing: DrawOptions, options: CorpusOptions) -> None:
+def check_files(task: Task) -> None:
+    for option in ("image", "mask"):
+        path = getattr(task, option, None)
+        if path is not None and not path.is_file():
+            raise ValueError(f"--{option} is {path}, and there is no such file")
+
+
+def tell(run: Path, task: Told, drawing: DrawOptions, options: CorpusOptions) -> None:
+    """Words about a picture."""
+    section = folder.settings(run, options).sampler
+    corpus = options.open()
+    studio = open_studio(corpus, corpus.newest(), run)
+    picture = studio.square(task.image.read_bytes())
+    match task:
+        case Caption():
+            (words,) = studio.caption([picture], section, seed=drawing.seed)
+            answer({"caption": words}, words, json=options.json)
+        case Ask(_, question):
+            words = studio.ask(picture, question, section, seed=drawing.seed)
+            answer({"question": question, "answer": words}, words, json=options.json)
+
+
+def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *, again: str) -> None:
     """Draw, write the picture, and answer with who is to be credited."""
-    out = drawing.target()
+    out, signer = drawing.target(), drawing.signer()
     section = folder.settings(run, options).sampler
     corpus = options.open()
-    studio = open_studio(corpus, corpus.newest(), run)
-    found = studio.neighbors(text, drawing.neighbors)
-    (pictures,) = studio.draw([text], [found], section, seed=drawing.seed, samples=drawing.samples)
-    facts = told(text, drawing.seed, section, found)
-    write(out, pictures, facts)
-    credits_ = [f"  {one.score:.3f} {one.uid} {one.description!r} {one.attribution}" for one in found]
-    answer({"out": str(out), **facts}, "\n".join([f"{out}", *credits_]), json=options.json)
-
-
-def caption(run: Path, image: Path, drawing: DrawOptions, options: CorpusOptions) -> None:
-    """Write words for a picture."""
-    if not image.is_file():
-        raise ValueError(f"--image is {image}, and there is no such file")
-    section = folder.settings(run, options).sampler
-    corpus = options.open()
-    studio = open_studio(corpus, corpus.newest(), run)
-    (words,) = studio.caption([studio.square(image.read_bytes())], section, seed=drawing.seed)
-    answer({"caption": words}, words, json=options.json)
-
-
-def told(prompt: str, seed: int, section: SamplerSection, found: Sequence[Found]) -> dict[str, Any]:
-    """How a picture was made, as its file says it."""
-    return {
-        "prompt": prompt,
-        "seed": seed,
+    version = corpus.newest()
+    studio = open_studio(corpus, version, run)
+    words = "" if isinstance(task, Edit) else task.text
+    found = studio.neighbors(words, drawing.neighbors) if words else []
+    pictures = drawn(
+        studio, task, found, Drawing(section=section, seed=drawing.seed, samples=drawing.samples)
+    )
+    facts = {
+        **of_task(task),
+        "seed": drawing.seed,
         "settings": section.model_dump(mode="json"),
         "neighbors": [asdict(one) for one in found],
+        "model": {**studio.made_by, "corpus_version": version.number},
+        "version": signing.version(),
+        "command": again,
     }
+    if drawing.best:
+        pictures, facts["scores"] = best(studio, facts["prompt"], pictures)
+    image = signing.png(np.concatenate(pictures, axis=1), facts)
+    out.write_bytes(image if signer is None else signer.signed(image, facts))
+    answer({"out": str(out), **facts}, "\n".join([str(out), *credited(facts, found)]), json=options.json)
 
 
-def write(out: Path, pictures: Pixels, facts: dict[str, Any]) -> None:
-    info = PngImagePlugin.PngInfo()
-    info.add_text("pardalis", json.dumps(facts))
-    Image.fromarray(np.concatenate(pictures, axis=1)).save(out, pnginfo=info)
+def drawn(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawing) -> Pixels:
+    """[samples, side, side, 3]"""
+    match task:
+        case Draw(text):
+            (pictures,) = studio.draw(
+                [text], [found], drawing.section, seed=drawing.seed, samples=drawing.samples
+            )
+            return pictures
+        case Edit(image, instruction):
+            return studio.edit(studio.square(image.read_bytes()), instruction, drawing)
+        case Infill(image, mask, text):
+            # Cut to a square as the picture is, so that both still lie on each other.
+            picture, brushed = (studio.square(one.read_bytes()) for one in (image, mask))
+            return studio.infill(picture, brushed.mean(axis=2) > WHITE, text, found, drawing)
+
+
+def best(studio: Studio, words: str, pictures: Pixels) -> tuple[Pixels, list[float]]:
+    """The pictures in the order of their scores, and these."""
+    scores = studio.rerank(words, pictures)
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    return pictures[order], [scores[i] for i in order]
+
+
+def of_task(task: Shown) -> dict[str, Any]:
+    """What was asked for, as a picture's file says it; a picture that was given by its hash."""
+    words = task.instruction if isinstance(task, Edit) else task.text
+    given = {
+        option: {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for option in ("image", "mask")
+        if (path := getattr(task, option, None)) is not None
+    }
+    return {"task": type(task).__name__.lower(), "prompt": words, **given}
+
+
+def command(run: Path, *groups: TaskOptions | DrawOptions | CorpusOptions) -> str:
+    """What draws the same picture again. Who signs it is left to whoever draws it."""
+    words = ["pardalis", "sample", "--run", str(run)]
+    for group in groups:
+        for field in fields(group):
+            value = getattr(group, field.name)
+            if value == field.default or field.name in UNREPEATED:
+                continue
+            option = "--set" if field.name == "overrides" else f"--{field.name}"
+            values = value if isinstance(value, tuple) else (value,)
+            words += [word for one in values for word in ([option] if one is True else [option, str(one)])]
+    return shlex.join(words)
+
+
+def credited(facts: Mapping[str, Any], found: Sequence[Found]) -> list[str]:
+    """Lines under a picture: scores, and whom to credit."""
+    scores = [f"  scores {' '.join(map(str, facts['scores']))}"] if "scores" in facts else []
+    return [*scores, *(f"  {one.score:.3f} {one.uid} {one.description!r} {one.attribution}" for one in found)]

@@ -64,6 +64,8 @@ class Studio:
 
     def neighbors(self, words: str, k: int, *, without: Sequence[str] = ()) -> list[Found]:
         """The ``k`` nearest assets that may be neighbors, none of the duplicate groups ``without``."""
+        if k == 0:
+            return []
         found = self.library.nearest(
             self.library.query(text=words),
             k + 8,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,11 @@ from infra.artifact import Made, publish_artifact, publish_shard
 from infra.cli import MISTAKE, run
 from infra.corpus import Corpus
 from infra.storage import Store
-from pipeline import refs, tables, tokenized
+from pipeline import c2pa, refs, tables, tokenized
 from pipeline.step import ROWS
 from pipeline.tokenized import Tokenizers
 from pipeline.tokens import TOKENS, VQ
+from tests.pipeline import signing
 
 from .conftest import TINY, Deliveries, sample
 
@@ -36,6 +39,7 @@ max_spans = 1
 rows_per_step = 2
 [trainer.sampler]
 temperature = 0.625
+max_text_tokens = 8
 [trainer.optimizer]
 num_steps = 4
 warmup_steps = 1
@@ -83,6 +87,7 @@ def test_the_commands_carry_a_delivery_to_a_picture_and_a_caption(
         told = json.loads(picture.info["pardalis"])
     assert (told["prompt"], told["settings"]["temperature"]) == ("a red circle", 0.625)
     assert run(["sample", *folder, *corpus, "--image", str(out)]) == 0
+    check_a_picture_is_changed_and_asked_about(["sample", *folder, *corpus], out, capsys)
 
     assert (
         run(["index", "query", *corpus[:2], "--image", str(out), "--text", "a circle", "-k", "3", "--json"])
@@ -91,6 +96,43 @@ def test_the_commands_carry_a_delivery_to_a_picture_and_a_caption(
     found = json.loads("[" + capsys.readouterr().out.split("\n[", 1)[1])
     assert len(found) == 3
     assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
+
+
+def check_a_picture_is_changed_and_asked_about(
+    words: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By every task on a given picture; and what draws several says which is best and who signed it."""
+    folder, image = drawn.parent, ["--image", str(drawn)]
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:20, 10:30] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    (folder / "cert.pem").write_bytes(signing.identity().chain)
+    (folder / "key.pem").write_bytes(signing.identity().key)
+
+    capsys.readouterr()
+    assert run([*words, *image, "--ask", "What is it?", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["question"] == "What is it?"
+
+    several = ["--samples", "3", "--best", "--seed", "5", "--out", str(folder / "new.png"), "--json"]
+    signed = ["--sign", str(folder / "cert.pem"), "--key", str(folder / "key.pem")]
+    filled = ["--mask", str(folder / "mask.png"), "--text", "a circle", "--neighbors", "1"]
+    assert run([*words, *image, *filled, *several, *signed]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["scores"] == sorted(told["scores"], reverse=True)
+    assert (told["task"], len(told["scores"]), len(told["neighbors"])) == ("infill", 3, 1)
+    assert "--sign" not in told["command"]
+    first = (folder / "new.png").read_bytes()
+    assert c2pa.read(first, c2pa.SETTINGS) == ({"entries": []}, [])
+    again = shlex.split(told["command"])[1:]
+    assert run(again) == 0
+    with Image.open(folder / "new.png") as unsigned, Image.open(io.BytesIO(first)) as before:
+        assert np.array_equal(np.asarray(unsigned), np.asarray(before))
+        assert json.loads(unsigned.info["pardalis"]) == json.loads(before.info["pardalis"])
+
+    assert run([*words, *image, "--edit", "make it blue", "--out", str(folder / "edited.png")]) == 0
+    with Image.open(folder / "edited.png") as edited:
+        told = json.loads(edited.info["pardalis"])
+    assert (told["task"], told["prompt"], told["neighbors"]) == ("edit", "make it blue", [])
 
 
 def test_a_corpus_trains_without_a_file_and_a_refused_command_leaves_the_folder_free(
@@ -154,6 +196,9 @@ def test_a_run_is_not_sampled_with_another_corpus(
         (["--text", "a circle", "--out", "a.png", "--seed=-1"], "--seed is -1"),
         (["--image", "nowhere.png"], "there is no such file"),
         (["--image", "a.png", "--text", "a circle"], "either --text"),
+        (["--text", "a circle", "--edit", "a square"], "given is --text, --edit"),
+        (["--text", "a circle", "--out", "a.png", "--sign", "a.pem"], "go together"),
+        (["--text", "a circle", "--out", "a.png", "--sign", "a.pem", "--key", "b.pem"], "--sign is a.pem"),
         ([], "either --text"),
     ],
 )
