@@ -25,7 +25,9 @@ Gray = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 SPREAD = 0.33
-"""Canny's thresholds lie this share under and over the median of the gradient-bearing grey levels."""
+"""Canny's upper threshold lies this share over the median of the grey levels, the lower at half of it."""
+LEAST_EDGE, MOST_EDGE = 80, 200
+"""Of the upper threshold: under 80 a JPEG's noise is an edge, over 200 nothing on white paper is."""
 SOFT_SIGMAS = (1.0, 2.0, 4.0)
 """Blurs, in pixels of a picture of 256, whose gradients soft edges are the mean of."""
 MIN_STROKE = 0.06
@@ -157,11 +159,10 @@ def _rgb(gray: NDArray[np.integer]) -> Pixels:
 
 
 def _edges(picture: Pixels) -> Gray:
-    """[H, W]: 0 or 255. Thresholds around the median, but never so low that a JPEG's noise is an edge."""
+    """[H, W]: 0 or 255."""
     gray = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (3, 3), 0)
-    median = float(np.median(gray))
-    low, high = max(40.0, (1 - SPREAD) * median), max(80.0, min(200.0, (1 + SPREAD) * median))
-    return np.asarray(cv2.Canny(gray, min(low, high / 2), high), np.uint8)
+    high = float(np.clip((1 + SPREAD) * np.median(gray), LEAST_EDGE, MOST_EDGE))
+    return np.asarray(cv2.Canny(gray, high / 2, high), np.uint8)
 
 
 def _gradient(picture: Pixels, sigma: float) -> Floats:

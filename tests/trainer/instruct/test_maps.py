@@ -93,6 +93,13 @@ def test_one_colour_is_one_region() -> None:
     assert np.unique(mapped("segmentation", flat).reshape(-1, 3), axis=0).tolist() == [list(maps.PALETTE[0])]
 
 
+@pytest.mark.parametrize(("step", "regions"), [(14, 1), (60, 2)])
+def test_neighbours_of_like_colour_are_one_region(step: int, regions: int) -> None:
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    picture[:, 32:] += np.uint8(step)
+    assert len(np.unique(mapped("segmentation", picture).reshape(-1, 3), axis=0)) == regions
+
+
 def test_depth_is_nothing_on_the_ground_and_grows_towards_the_middle() -> None:
     depth = mapped("depth", disc())[..., 0].astype(int)
     assert depth[from_centre() > RADIUS + 2].max() == 0

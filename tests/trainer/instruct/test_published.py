@@ -281,6 +281,11 @@ def test_boxes_are_gathered_by_picture_in_the_grid_and_groups_are_left_out(
     )
 
 
+def test_a_name_that_is_there_twice_is_once_in_the_caption(tmp_path: Path) -> None:
+    (record,) = published.open_images(*open_images(tmp_path, (ROWS[0], ROWS[0])))
+    assert (record.caption, len(record.things)) == ("an airplane", 2)
+
+
 def test_the_first_narrative_of_a_picture_is_its_caption(tmp_path: Path) -> None:
     narratives = tmp_path / "narratives.jsonl"
     told = [
@@ -347,6 +352,7 @@ def test_a_kind_that_nobody_knows_is_told(tmp_path: Path) -> None:
     ("line", "rule"),
     [
         (LINE.replace("source/0.png", "source/../../0.png"), "path"),
+        (LINE.replace("source/0.png", "source/../target/0.png"), "path"),
         (LINE.replace("source/0.png", "source/1.png"), "missing"),
         (LINE.replace("source/0.png", "prompt.json"), "extension"),
         (LINE.replace('"pale golden rod circle"', "null"), "field"),

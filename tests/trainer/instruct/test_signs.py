@@ -51,6 +51,7 @@ def test_lines_fit_their_room_one_under_the_other_whatever_they_say(written: lis
 def test_letters_stand_a_fixed_gap_apart_whatever_the_pair() -> None:
     gap = round(lettering.GAP * lettering.CAP)
     for pair in ("AV", "HH", "LT"):
+        assert all(lettering.glyph(character)[:, [0, -1]].any(axis=0).all() for character in pair)
         first, second = (lettering.glyph(character).shape[1] for character in pair)
         assert lettering.line(pair).shape[1] == first + gap + second
     assert lettering.line("H").shape[0] == lettering.CAP
