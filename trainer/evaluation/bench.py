@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +20,13 @@ from infra.corpus import Corpus, Version
 from infra.telemetry import Log
 from pipeline import captions, schema
 from pipeline.split import VALIDATION
-from tokenizer_service import coding, sizes, vocabulary
+from tokenizer_service import coding, vocabulary
 from trainer import sampler
 from trainer.evaluation import known
 from trainer.evaluation.known import Codes, Known, Listed, R, R_co, Vectors
 from trainer.instruct import build, laying
 from trainer.instruct.reading import Reader
+from trainer.prompts import Ids, image_prompt
 from trainer.sampler import Request, SamplerSection
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Picture, Record
@@ -105,8 +107,18 @@ class Bench:
         """Codes of an item's pictures by uid."""
         return dict(zip(item.pictures, self.encoded(list(item.pictures.values())), strict=True))
 
-    def prompt(self, item: Item[Record]) -> tuple[int, ...]:
+    def prompt(self, item: Item[Record]) -> Ids:
         return laying.asking(item.record, self.studio.bpe.encode, self.given(item))
+
+    def asking(self, text: str, neighbors: Sequence[str] = ()) -> Ids:
+        """The prompt for a picture, behind as many of the neighbors as the context has room for; words for
+        which there is none are cut.
+        """
+        room = self.studio.model.section.context - self.studio.num_codes
+        words, pairs = self.studio.words(text), [self.studio.pair(uid) for uid in neighbors]
+        while pairs and len(image_prompt(words, pairs)) > room:
+            pairs = pairs[:-1]
+        return image_prompt(words[: room - len(image_prompt((), pairs))], pairs)
 
     def draw(
         self, name: str, requests: Sequence[Request], section: SamplerSection | None = None
@@ -130,12 +142,14 @@ class Bench:
 
     def answers(self, name: str, items: Sequence[Item[Record]]) -> list[str]:
         """The words that the model puts where each item's are asked for: the likeliest, token by token."""
-        section = self.section.model_copy(update={"temperature": 0.0})
+        requests = [Request(prompt=self.prompt(item)) for item in items]
+        room = self.studio.model.section.context - max(len(one.prompt) for one in requests)
+        most = min(self.section.max_text_tokens, room)
+        section = self.section.model_copy(update={"temperature": 0.0, "max_text_tokens": most})
         found: list[str] = []
         with self.log.bar(name, total=len(items), unit="texts") as bar:
-            for batch in batches(items):
-                requests = [Request(prompt=self.prompt(item)) for item in batch]
-                drawn = sampler.draw_texts(self.studio.model, requests, section, seed=self.seed)
+            for batch in batches(requests):
+                drawn = sampler.draw_texts(self.studio.model, batch, section, seed=self.seed)
                 found += [self.said(ids) for ids in drawn]
                 bar.advance(len(batch))
         return found
@@ -144,10 +158,10 @@ class Bench:
         return self.studio.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64))).strip()
 
     def vectors(self, pictures: Sequence[Pixels]) -> Vectors:
-        """[N, D] by the corpus's encoder, of unit length."""
+        """[N, D] by the corpus's encoder, of unit length; pictures that are no squares are squashed."""
         side = self.studio.library.searcher.side
         found = [
-            self.studio.library.searcher.images(np.stack([sizes.fit_square(one, side) for one in batch]))
+            self.studio.library.searcher.images(np.stack([resized(one, side) for one in batch]))
             for batch in batches(pictures)
         ]
         return np.concatenate(found)
@@ -162,6 +176,12 @@ class Bench:
 
     def shown(self, picture: Pixels, uids: Collection[str]) -> Pixels | None:
         return picture if self.may_show(uids) else None
+
+
+def resized(picture: Pixels, side: int) -> Pixels:
+    """[side, side, 3], larger or smaller."""
+    how = cv2.INTER_AREA if min(picture.shape[:2]) >= side else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=how), np.uint8)
 
 
 T = TypeVar("T")

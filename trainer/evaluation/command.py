@@ -16,7 +16,7 @@ from typing import Any
 from cyclopts import Parameter
 
 from infra import runs
-from infra.artifact import fingerprint, pretty
+from infra.artifact import fingerprint
 from infra.corpus import Corpus, NoCorpus, Version
 from infra.options import CorpusOptions, answer
 from infra.storage import LocalStore
@@ -171,11 +171,13 @@ def of_run(
         file = f"{name}-{part}.json"
         if not store.exists(file):
             say(f"{part:<10} of {run}")
-            store.write(file, pretty(of_part(part, asked)(opened()).json(seed=asked.seed)))
+            store.write(file, report.as_json(of_part(part, asked)(opened()).json(seed=asked.seed)))
         parts[part] = json_text.loads(store.read(file))
     parameters = f"{name}-parameters.json"
     if not store.exists(parameters):
-        store.write(parameters, pretty(sum(one.numel() for one in opened().studio.model.parameters())))
+        store.write(
+            parameters, report.as_json(sum(one.numel() for one in opened().studio.model.parameters()))
+        )
     return {
         "name": run.name,
         "folder": str(run),

@@ -18,7 +18,6 @@ from trainer.evaluation.prompts import (
     generated,
 )
 from trainer.instruct import reading
-from trainer.prompts import image_prompt
 from trainer.sampler import Request
 
 SAMPLES = 8
@@ -31,12 +30,7 @@ def announced(bench: Bench) -> Judged:
     """The four prompts, with two neighbors, 8 samples each."""
     found = [bench.studio.neighbors(one.prompt, NEIGHBORS) for one in ANNOUNCED]
     requests = [
-        Request(
-            prompt=image_prompt(
-                bench.studio.words(one.prompt), [bench.studio.pair(neighbor.uid) for neighbor in near]
-            ),
-            samples=SAMPLES,
-        )
+        Request(prompt=bench.asking(one.prompt, [neighbor.uid for neighbor in near]), samples=SAMPLES)
         for one, near in zip(ANNOUNCED, found, strict=True)
     ]
     drawn = bench.draw("announced", requests)
@@ -125,9 +119,7 @@ def checked(bench: Bench) -> Judged:
     prompts = generated(
         names, max(1, bench.num_items // MOST_CONSTRAINTS), bench.rng("constraints"), bench.reader
     )
-    drawn = bench.draw(
-        "constraints", [Request(prompt=image_prompt(bench.studio.words(one.text))) for one in prompts]
-    )
+    drawn = bench.draw("constraints", [Request(prompt=bench.asking(one.text)) for one in prompts])
     near = [bench.studio.neighbors(one.text, 1) for one in prompts]
     copied = bench.through(
         [bench.studio.picture(found[0].uid) if found else np.full_like(drawn[0], 255) for found in near]

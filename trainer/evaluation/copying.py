@@ -36,7 +36,6 @@ from trainer.evaluation.judged import (
     Table,
     nothing,
 )
-from trainer.prompts import image_prompt
 from trainer.sampler import Request
 from trainer.studio import Pixels
 from trainer.tasks import Captioned
@@ -96,13 +95,9 @@ def neighbors(bench: Bench, item: Item[Captioned]) -> list[Found]:
 def behind(
     bench: Bench, items: Sequence[Item[Captioned]], near: Sequence[Sequence[Found]], k: int
 ) -> list[Pixels]:
-    """Drawn with ``k`` neighbors in front, fewer where there are not so many."""
+    """Drawn with ``k`` neighbors in front, fewer where there are not so many or the context has no room."""
     requests = [
-        Request(
-            prompt=image_prompt(
-                bench.studio.words(item.record.caption), [bench.studio.pair(one.uid) for one in found[:k]]
-            )
-        )
+        Request(prompt=bench.asking(item.record.caption, [one.uid for one in found[:k]]))
         for item, found in zip(items, near, strict=True)
     ]
     return bench.draw(f"pictures {k}", requests)

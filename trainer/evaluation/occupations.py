@@ -21,7 +21,6 @@ from pipeline.reviewing import identity_terms
 from trainer.evaluation.bench import Bench
 from trainer.evaluation.bootstrap import wilson
 from trainer.evaluation.judged import Cell, Judged, Shown, Table
-from trainer.prompts import image_prompt
 from trainer.sampler import Request
 
 FILE = Path(__file__).parent / "occupations.toml"
@@ -48,12 +47,7 @@ def audited(bench: Bench) -> Judged:
     prompts = [asked.prompt.format(occupation=one) for one in asked.occupations]
     found = [bench.studio.neighbors(prompt, RETRIEVED) for prompt in prompts]
     requests = [
-        Request(
-            prompt=image_prompt(
-                bench.studio.words(prompt), [bench.studio.pair(one.uid) for one in near[:NEIGHBORS]]
-            ),
-            samples=SAMPLES,
-        )
+        Request(prompt=bench.asking(prompt, [one.uid for one in near[:NEIGHBORS]]), samples=SAMPLES)
         for prompt, near in zip(prompts, found, strict=True)
     ]
     drawn = bench.draw("occupations", requests)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.artifact import pretty
 from infra.storage import LocalStore
 from pipeline import pages
 from trainer.evaluation.judged import BASELINES, MODEL
@@ -19,8 +19,13 @@ Facts = Mapping[str, Any]
 def write(folder: Path, report: Facts) -> None:
     """The page has the pictures; the JSON has not."""
     store = LocalStore(str(folder))
-    store.write(JSON, pretty(without_pictures(report)))
+    store.write(JSON, as_json(without_pictures(report)))
     store.write(PAGE, rendered(report).encode())
+
+
+def as_json(value: object) -> bytes:
+    """In the order in which it is to be read: the model before those beside it."""
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def without_pictures(report: Facts) -> dict[str, Any]:
