@@ -13,6 +13,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -381,7 +382,7 @@ def _shards(artifact: Artifact, kind: str) -> Iterator[Shard]:
     yield from (shard for name, shard in sorted(artifact.shards.items()) if kind_of(name) == kind)
 
 
-def derived_from(store: Store, artifact: Artifact, gone: Collection[str]) -> frozenset[str]:
+def derived_from(store: Store, artifact: Artifact, gone: AbstractSet[str]) -> frozenset[str]:
     """What was derived from any of these assets: it goes where they go."""
     if not gone:
         return frozenset()

@@ -50,22 +50,26 @@ def facts(corpus: Corpus, version: Version) -> dict[str, Any]:
     found: dict[str, Any] = {"version": version.number}
     for kind in build.KINDS:
         made = packs.slots(corpus, version, kind, step=STEP)
-        counted = {
-            of: dict(sorted(sum((Counter(shard.facts[of]) for shard in made), Counter()).items()))
-            for of in ("examples", "documents")
-        }
+        examples, documents = (
+            sum((Counter(shard.facts[of]) for shard in made), Counter()) for of in ("examples", "documents")
+        )
         fill = packs.fill(made)
-        found[kind] = {**counted, **packs.facts(fill), "told": packs.filled(fill)}
+        found[kind] = {
+            **packs.facts(fill),
+            "filled": packs.filled(fill),
+            "tasks": {
+                task: {"examples": examples[task], "documents": documents[task]} for task in sorted(examples)
+            },
+        }
     return found
 
 
 def told(found: dict[str, Any]) -> str:
     lines = [f"version {found['version']}"]
     for kind in build.KINDS:
-        lines.append(f"{kind}: {found[kind]['told']}")
-        documents, examples = found[kind]["documents"], found[kind]["examples"]
+        lines.append(f"{kind}: {found[kind]['filled']}")
         lines += [
-            f"  {task:<14} {examples[task]:>7} examples in {documents.get(task, 0):>7} documents"
-            for task in examples
+            f"  {task:<14} {one['examples']:>7} examples in {one['documents']:>7} documents"
+            for task, one in found[kind]["tasks"].items()
         ]
     return "\n".join(lines)

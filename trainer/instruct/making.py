@@ -25,6 +25,7 @@ from pipeline.split import VALIDATION
 from trainer.instruct import answers, edits, maps, scenes, signs
 from trainer.instruct.edits import Edit
 from trainer.instruct.scenes import Scene, Thing
+from trainer.instruct.wording import a, joined
 from trainer.tasks import (
     Asked,
     Captioned,
@@ -122,18 +123,22 @@ class World:
                 found.append((one, thing))
         return found if found and found[0][0] is asset else []
 
-    def staged(self, asset: Asset, num: int, rng: np.random.Generator) -> tuple[Scene, list[Asset]] | None:
-        """A scene of the asset and others, at random places on a random plain ground."""
-        cast = self.cast(asset, num, rng)
-        if len(cast) < num:
+    def staged(self, asset: Asset, least: int, rng: np.random.Generator) -> tuple[Scene, list[Asset]] | None:
+        """A scene of the asset and others, ``least`` to 3, at random places on a random plain ground; None
+        where there are not so many things.
+        """
+        cast = self.cast(asset, int(rng.integers(least, MOST_THINGS + 1)), rng)
+        if len(cast) < least:
             return None
         ground = scenes.WHITE if rng.random() < WHITE_SHARE else pastel(rng)
-        frames = scenes.draw_layout(rng, num)
+        frames = scenes.draw_layout(rng, len(cast))
         return Scene(things=tuple(thing for _, thing in cast), frames=frames, ground=ground), [
             one for one, _ in cast
         ]
 
 
+MOST_THINGS = 3
+"""Of a scene: four leave little room for any of them at 64 px."""
 WHITE_SHARE = 0.5
 """Of scenes, those on white ground, as their things were delivered."""
 
@@ -154,10 +159,10 @@ def examples(world: World, each: Amounts) -> Iterator[Example]:
             yield from maker(world, asset, getattr(each, name))
 
 
-def written(kind: type[Record], **values: Any) -> Iterator[Record]:
+def written(of: type[Record], **values: Any) -> Iterator[Record]:
     """The record, or nothing where its template cannot say it."""
     try:
-        yield kind(**values)
+        yield of(**values)
     except Unwritable:
         return
 
@@ -218,7 +223,7 @@ def _asked(
 def of_scene_questions(world: World, asset: Asset, num: int) -> Iterator[Example]:
     rng = world.rng(asset, "scene question")
     for number in range(num):
-        staged = world.staged(asset, int(rng.integers(2, 4)), rng)
+        staged = world.staged(asset, 2, rng)
         if staged is None:
             return
         scene, cast = staged
@@ -261,7 +266,10 @@ def of_edits(world: World, asset: Asset, num: int) -> Iterator[Example]:
     front = scenes.foreground(asset.pixels)
     if front is None:
         return
-    words = sorted(edits.COLORS)
+    # In its own colour a thing stays as it is, and on a ground of its colour it is gone.
+    words = sorted(
+        set(edits.COLORS) - {edits.color_of(asset.pixels, front.mask), edits.ground_of(asset.pixels)}
+    )
     for number in range(num):
         which = ("color", "color", "ground", "mirror")[int(rng.integers(4))]
         color = words[int(rng.integers(len(words)))]
@@ -286,12 +294,15 @@ def _edited(
 def of_scene_edits(world: World, asset: Asset, num: int) -> Iterator[Example]:
     rng = world.rng(asset, "scene edit")
     for number in range(num):
-        staged = world.staged(asset, int(rng.integers(2, 4)), rng)
+        staged = world.staged(asset, 2, rng)
         if staged is None:
             return
         scene, cast = staged
         *_, (other, thing) = world.cast(asset, len(cast) + 1, rng)
-        edit, used = _changed(scene, thing if other not in cast else None, world, rng)
+        found = _changed(scene, thing if other not in cast else None, world, rng)
+        if found is None:
+            continue
+        edit, used = found
         sources = _uids([*cast, other] if used else cast)
         before, after = (
             uid(f"edit {edit.recipe}", sources, world.seed, asset.uid, number, which)
@@ -300,23 +311,27 @@ def of_scene_edits(world: World, asset: Asset, num: int) -> Iterator[Example]:
         yield from _edited(edit, before, after, sources, {before: edit.before, after: edit.after})
 
 
-def _changed(scene: Scene, thing: Thing | None, world: World, rng: np.random.Generator) -> tuple[Edit, bool]:
-    """An edit of the scene, and whether the thing that was not in it took part."""
+def _changed(
+    scene: Scene, thing: Thing | None, world: World, rng: np.random.Generator
+) -> tuple[Edit, bool] | None:
+    """An edit of the scene, and whether the thing that was not in it took part; None where it has no room."""
     which, side = int(rng.integers(len(scene.things))), world.side
     kinds = ["remove", "move", "resize"] + (["add", "replace"] if thing is not None else [])
     kind = kinds[int(rng.integers(len(kinds)))]
-    if thing is not None and kind == "add":
-        return edits.add(scene, thing, side=side, rng=rng), True
     if thing is not None and kind == "replace":
         return edits.replace(scene, which, thing, side=side, rng=rng), True
+    if thing is not None and kind == "add":
+        added = edits.add(scene, thing, side=side, rng=rng)
+        return None if added is None else (added, True)
     change = {"remove": edits.remove, "move": edits.move, "resize": edits.resize}[kind]
-    return change(scene, which, side=side, rng=rng), False
+    edit = change(scene, which, side=side, rng=rng)
+    return None if edit is None else (edit, False)
 
 
 def of_scenes(world: World, asset: Asset, num: int) -> Iterator[Example]:
     rng = world.rng(asset, "scene")
     for number in range(num):
-        staged = world.staged(asset, int(rng.integers(1, 4)), rng)
+        staged = world.staged(asset, 1, rng)
         if staged is None:
             return
         scene, cast = staged
@@ -325,7 +340,7 @@ def of_scenes(world: World, asset: Asset, num: int) -> Iterator[Example]:
         things = tuple(
             Placed(line(thing.name), box) for thing, box in zip(scene.things, drawn.boxes, strict=True)
         )
-        caption = " and ".join(f"a {thing.name}" for thing in things)
+        caption = joined([a(thing.name) for thing in things])
         for record in written(Grounded, caption=caption, things=things, image=Picture(name)):
             yield Example(record=record, words=name, sources=sources, pictures={name: drawn.picture})
 
