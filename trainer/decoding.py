@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ def _read(model: Transformer, prompts: Sequence[Ids]) -> list[Read]:
     reading = _Reading()
     with numerics(model), at_rest(model):
         hidden_TD = model(inputs, reading)[0]
-    keys, values = (torch.stack(one).split(lengths, dim=2) for one in (reading.keys, reading.values))
+    keys, values = (torch.split(torch.stack(one), lengths, dim=2) for one in (reading.keys, reading.values))
     lasts = torch.tensor(lengths).cumsum(0) - 1
     return [
         Read(keys_LHPE=k, values_LHPE=v, last_D=hidden_TD[last], captioned=_next(prompt, device))
@@ -170,7 +170,7 @@ class Kind(nn.Module):
             own_B1S = own_B1S.masked_fill_(slot.unseen_S, -torch.inf)
         own_GnS = own_B1S.view(*shared_GnP.shape[:2], -1)
         share = torch.cat((shared_GnP, own_GnS), dim=-1).softmax(dim=-1, dtype=torch.float32).to(q_GnE.dtype)
-        share_GnP, share_GnS = share.split((shared_GnP.shape[2], own_GnS.shape[2]), dim=-1)
+        share_GnP, share_GnS = torch.split(share, [shared_GnP.shape[2], own_GnS.shape[2]], dim=-1)
         return share_GnP, share_GnS.flatten(0, 1)[:, None]
 
     def _by_head(self, x_BHE: Tensor) -> Tensor:
@@ -252,7 +252,8 @@ class Decoder(nn.Module):
             captioned=self.prompt.at(ids_B1, slot.at_1),
         )
         with numerics(self.model), at_rest(self.model):
-            hidden_BD: Tensor = self.model(inputs, _Slotted(self.kinds, slot))[:, -1]
+            kinds = cast("Sequence[Kind]", self.kinds)
+            hidden_BD: Tensor = self.model(inputs, _Slotted(kinds, slot))[:, -1]
         return hidden_BD[self.place_of_B]
 
 
@@ -293,7 +294,7 @@ class Behind:
 class _Slotted:
     """Each kind answers for its rows."""
 
-    kinds: nn.ModuleList
+    kinds: Sequence[Kind]
     slot: Slot
 
     def attend(self, layer: int, q_BHTE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor, _seen: Mask) -> Tensor:

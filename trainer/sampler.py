@@ -197,10 +197,10 @@ def _written(
     device, num_steps = hidden_BD.device, uniforms_NS.shape[1]
     uniforms_SN, given_SN = (one.T.contiguous().to(device) for one in (uniforms_NS, given_NS))
     slots_S = torch.arange(num_steps, device=device)
-    advance = _captured if engine == "compile" else _advanced
+    step_of = _captured if engine == "compile" else _advanced
     for step in range(num_steps - 1):
         numbers = hidden_BD, uniforms_SN[step], given_SN[step]
-        ids_N, hidden_BD = advance(decoder, pick, numbers, slots_S, step)
+        ids_N, hidden_BD = step_of(decoder, pick, numbers, slots_S, step)
         yield ids_N
     yield _picked(pick, (hidden_BD, uniforms_SN[-1], given_SN[-1]))
 
@@ -214,7 +214,7 @@ def _advanced(
 ) -> tuple[Tensor, Tensor]:
     """Ids [N] and the states [B, D] behind them: only the slots that are filled are looked at."""
     slot = Slot(at_1=slots_S[step : step + 1], stop=step + 1, unseen_S=None)
-    return _advance(decoder, pick, numbers, slot)
+    return advance(decoder, pick, numbers, slot)
 
 
 def _captured(
@@ -235,10 +235,11 @@ def _graph() -> Any:
 def _masked(
     decoder: Decoder, pick: Pick, numbers: Numbers, slots_S: Tensor, at_1: Tensor
 ) -> tuple[Tensor, Tensor]:
-    return _advance(decoder, pick, numbers, Slot(at_1=at_1, stop=len(slots_S), unseen_S=slots_S > at_1))
+    return advance(decoder, pick, numbers, Slot(at_1=at_1, stop=len(slots_S), unseen_S=slots_S > at_1))
 
 
-def _advance(decoder: Decoder, pick: Pick, numbers: Numbers, slot: Slot) -> tuple[Tensor, Tensor]:
+def advance(decoder: Decoder, pick: Pick, numbers: Numbers, slot: Slot) -> tuple[Tensor, Tensor]:
+    """Choose, and read what was chosen: nothing here waits for the device."""
     ids_N = _picked(pick, numbers)
     num_streams = len(numbers[0]) // len(ids_N)
     return ids_N, decoder(ids_N.repeat(num_streams), slot)

@@ -19,13 +19,13 @@ from cyclopts import Parameter
 from infra import runs
 from infra.options import CorpusOptions, answer, png
 from pipeline.searching.library import Found
-from trainer import folder, signing
+from trainer import doing, folder, given, signing
+from trainer.doing import Ask, Caption, Draw, Edit, Infill, Show, Shown, Task, Tell, Told
 from trainer.signing import Signer
 from trainer.studio import Drawing, Pixels, Studio, open_studio
 
 SEEDS = 2**63
 """Seeds are hashed as signed 64-bit integers."""
-WHITE = 127
 UNREPEATED = frozenset({"sign", "key", "json"})
 """Options that make no other picture."""
 
@@ -43,9 +43,15 @@ class TaskOptions:
     """Picture of the size of --image: white where that is to be drawn anew, black elsewhere."""
     ask: str | None = None
     """Question about --image."""
+    task_name: Annotated[str | None, Parameter(name="--task")] = None
+    """One of the instruction tasks by its name, such as grounded, sign, control or long-caption."""
+    given: tuple[str, ...] = ()
+    """FIELD=VALUE: what --task is about, each field by itself; a picture by its file."""
 
     def task(self) -> Task:
         """What is to be done."""
+        if self.task_name is not None or self.given:
+            return self._by_name()
         match (self.text, self.image, self.edit, self.mask, self.ask):
             case (str(text), None, None, None, None):
                 return Draw(text)
@@ -57,48 +63,25 @@ class TaskOptions:
                 return Infill(image, mask, text or "")
             case (None, Path() as image, None, None, str(question)):
                 return Ask(image, question)
-        given = [f"--{name}" for name, value in asdict(self).items() if value is not None]
         raise ValueError(
             "give either --text, to draw, or --image, to caption it; with --image also one of --edit, to "
-            "change it, --mask (and --text), to fill it in, or --ask, to be answered; given is "
-            f"{', '.join(given) or 'nothing'}"
+            "change it, --mask (and --text), to fill it in, or --ask, to be answered; or --task with --given; "
+            f"given is {', '.join(self._named()) or 'nothing'}"
         )
 
+    def _by_name(self) -> Tell | Show:
+        if self._named() or self.task_name is None:
+            raise ValueError(
+                "--task NAME stands with --given FIELD=VALUE and with no other words or pictures; given is "
+                f"{', '.join([*self._named(), '--given'])}"
+            )
+        found = given.read(self.task_name, self.given)
+        return Show(found) if found.is_picture else Tell(found)
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    image: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    image: Path
-    instruction: str
-
-
-@dataclass(frozen=True, slots=True)
-class Infill:
-    image: Path
-    mask: Path
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    image: Path
-    question: str
-
-
-Told = Caption | Ask
-"""Answered in words."""
-Shown = Draw | Edit | Infill
-"""Answered with pictures."""
-Task = Told | Shown
+    def _named(self) -> list[str]:
+        """The options that are given, but for those of --task."""
+        told = {name: value for name, value in asdict(self).items() if name not in ("task_name", "given")}
+        return [f"--{name}" for name, value in told.items() if value is not None]
 
 
 @Parameter(name="*")

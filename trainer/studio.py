@@ -23,7 +23,7 @@ from pipeline.tokenized import Tokenizers, Tokens
 from pipeline.tokenizer.tokenizing import image_side, load_bpe, load_vq
 from pipeline.tokens import BPE, TOKENS, VQ
 from tokenizer_service import coding, sizes, text, vocabulary, vq
-from trainer import folder, prompts, sampler
+from trainer import folder, parallel, prompts, sampler
 from trainer.checkpoint import Checkpoints, load_model
 from trainer.instruct import laying
 from trainer.model import Transformer
@@ -154,18 +154,16 @@ class Studio:
         """The picture drawn anew where it is brushed [samples, side, side, 3]; elsewhere it is as the
         tokenizer gives it back. ``ValueError`` if nothing is brushed.
         """
-        image, brushed_T = self.ids(picture), self.brushed(brushed_HW)
-        start, stop = int(brushed_T.argmax()), len(image) - int(brushed_T[::-1].argmax())
+        image = self.ids(picture)
+        brushed_T = on_grid(brushed_HW, self.side // self.vq.config.downsample)
+        start, stop, given = to_draw(image, brushed_T)
         before = [part for near in neighbors for part in self.pair(near.uid).segments]
         hole = Hole(len(before) + 1, start, stop)
         request = Request(
             prompt=prompts.infill([*before, self.words(words), image], hole),
             away=prompts.infill([prompts.ALSO_CUT, image], Hole(1, start, stop)),
             samples=drawing.samples,
-            given=tuple(
-                DRAWN if brush else token
-                for token, brush in zip(image[start:stop], brushed_T[start:stop], strict=True)
-            ),
+            given=given,
         )
         codes_NT = sampler.draw_images(
             self.model, [request], drawing.section, num_tokens=stop - start, seed=drawing.seed
@@ -173,17 +171,6 @@ class Studio:
         whole_NT = np.tile(vocabulary.to_codes(np.asarray(image, np.int64)), (len(codes_NT), 1))
         whole_NT[:, start:stop] = codes_NT
         return coding.decode_codes(self.vq, whole_NT.astype(np.uint16))
-
-    def brushed(self, brushed_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which tokens [T] have a brushed pixel; the mask may have any size."""
-        grid = self.side // self.vq.config.downsample
-        height, width = brushed_HW.shape
-        y_P, x_P = brushed_HW.nonzero()
-        if not len(y_P):
-            raise ValueError("the mask brushes nothing; make white what is to be drawn anew")
-        found_hw = np.zeros((grid, grid), np.bool_)
-        found_hw[y_P * grid // height, x_P * grid // width] = True
-        return found_hw.ravel()
 
     def ask(self, picture: Pixels, question: str, section: SamplerSection, *, seed: int) -> str:
         """A short answer about a picture [side, side, 3]."""
@@ -215,6 +202,33 @@ class Studio:
         return encoding.square(image, self.side, self.vq.config.preprocessing)
 
 
+def on_grid(brushed_HW: NDArray[np.bool_], grid: int) -> NDArray[np.bool_]:
+    """Which tokens [T] of grid x grid have a brushed pixel; the mask may have any size.
+
+    >>> on_grid(np.eye(4, dtype=bool) & (np.arange(4) > 1), 2).tolist()
+    [False, False, False, True]
+    """
+    height, width = brushed_HW.shape
+    y_P, x_P = brushed_HW.nonzero()
+    found_hw = np.zeros((grid, grid), np.bool_)
+    found_hw[y_P * grid // height, x_P * grid // width] = True
+    return found_hw.ravel()
+
+
+def to_draw(image: Ids, brushed_T: NDArray[np.bool_]) -> tuple[int, int, Ids]:
+    """The smallest run [start, stop) that holds all brushed tokens, and of it what is not drawn but given.
+
+    >>> to_draw((60, 61, 62, 63), np.array([False, True, False, True]))
+    (1, 4, (-1, 62, -1))
+    """
+    (places,) = brushed_T.nonzero()
+    if not len(places):
+        raise ValueError("the mask brushes nothing; make white what is to be drawn anew")
+    start, stop = int(places[0]), int(places[-1]) + 1
+    pairs = zip(image[start:stop], brushed_T[start:stop].tolist(), strict=True)
+    return start, stop, tuple(DRAWN if brush else token for token, brush in pairs)
+
+
 def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
     """Raises ``OtherRun`` if the corpus has other tokenizers than the run was trained with."""
     # The last weights, not the best: a small model draws what it has learnt by heart, and its loss on what
@@ -232,7 +246,7 @@ def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
     return Studio(
         library=open_library(corpus, version),
         tokens=tokens,
-        model=load_model(last),
+        model=load_model(last).to(parallel.device()),
         bpe=load_bpe(corpus, version),
         vq=load_vq(corpus, version),
         side=image_side(corpus, version),

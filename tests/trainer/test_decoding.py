@@ -100,3 +100,22 @@ def test_many_prompts_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     for one, other in zip(whole, decoding.read(model, RAGGED), strict=True):
         torch.testing.assert_close(one.last_D, other.last_D, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(one.keys_LHPE, other.keys_LHPE, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def captured(model: Transformer, rows: list[Ids], new_BT: torch.Tensor) -> list[torch.Tensor]:
+    """The same as :func:`states`, as a graph sees it: prompts padded, all slots looked at, some masked."""
+    num_new = new_BT.shape[1]
+    decoder = Decoder.start(model, rows, num_new=num_new, engine="compile")
+    found, slots_S = [decoder.last_BD], torch.arange(num_new)
+    for step in range(num_new):
+        slot = Slot(at_1=slots_S[step : step + 1], stop=num_new, unseen_S=slots_S > step)
+        found.append(decoder(new_BT[:, step], slot))
+    return found
+
+
+def test_slots_and_padding_that_are_masked_change_nothing(model: Transformer) -> None:
+    rows = [RAGGED[2]] * 2 + [RAGGED[1], RAGGED[4]]
+    new_BT = images(len(rows), 6, seed=5)
+    for one_BD, other_BD in zip(states(model, rows, new_BT), captured(model, rows, new_BT), strict=True):
+        torch.testing.assert_close(one_BD, other_BD, atol=2e-4, rtol=2e-4)

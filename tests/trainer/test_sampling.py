@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from infra.options import CorpusOptions
+from trainer import sampling
+from trainer.sampling import Ask, Caption, Draw, DrawOptions, Edit, Infill, Task, TaskOptions
+
+IMAGE, MASK = Path("a.png"), Path("mask.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "task"),
+    [
+        (TaskOptions(text="a circle"), Draw("a circle")),
+        (TaskOptions(image=IMAGE), Caption(IMAGE)),
+        (TaskOptions(image=IMAGE, edit="make it blue"), Edit(IMAGE, "make it blue")),
+        (TaskOptions(image=IMAGE, mask=MASK), Infill(IMAGE, MASK, "")),
+        (TaskOptions(image=IMAGE, mask=MASK, text="a circle"), Infill(IMAGE, MASK, "a circle")),
+        (TaskOptions(image=IMAGE, ask="What is it?"), Ask(IMAGE, "What is it?")),
+    ],
+)
+def test_the_options_that_are_given_name_the_task(options: TaskOptions, task: Task) -> None:
+    assert options.task() == task
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (TaskOptions(), "nothing"),
+        (TaskOptions(text="a circle", image=IMAGE), "--text, --image"),
+        (TaskOptions(mask=MASK, text="a circle"), "--text, --mask"),
+        (TaskOptions(image=IMAGE, edit="make it blue", ask="What is it?"), "--image, --edit, --ask"),
+    ],
+)
+def test_options_that_name_no_task_are_refused(options: TaskOptions, given: str) -> None:
+    with pytest.raises(ValueError, match=f"given is {given}$"):
+        options.task()
+
+
+def test_the_command_repeats_what_differs_from_the_defaults_and_no_signer() -> None:
+    again = sampling.command(
+        Path("demo/run"),
+        TaskOptions(text="it's red"),
+        DrawOptions(out=IMAGE, samples=4, best=True, neighbors=0, sign=Path("c.pem"), key=Path("k.pem")),
+        CorpusOptions(corpus="demo/corpus", overrides=("trainer.sampler.top_p = 0.9", "a = 1"), json=True),
+    )
+    assert again == (
+        "pardalis sample --run demo/run --text 'it'\"'\"'s red' --out a.png --neighbors 0 --samples 4 --best "
+        "--corpus demo/corpus --set 'trainer.sampler.top_p = 0.9' --set 'a = 1'"
+    )
+
+
+def test_a_picture_that_was_given_is_told_by_its_hash(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"picture")
+    told = sampling.of_task(Edit(tmp_path / "a.png", "make it blue"))
+    digest = hashlib.sha256(b"picture").hexdigest()
+    assert told == {"task": "edit", "prompt": "make it blue", "image": {"name": "a.png", "sha256": digest}}
