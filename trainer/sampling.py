@@ -28,6 +28,8 @@ SEEDS = 2**63
 """Seeds are hashed as signed 64-bit integers."""
 UNREPEATED = frozenset({"sign", "key", "json"})
 """Options that make no other picture."""
+OPTIONS = {"overrides": "--set", "task_name": "--task"}
+"""Of fields that are called otherwise."""
 
 
 @Parameter(name="*")
@@ -65,7 +67,7 @@ class TaskOptions:
                 return Ask(image, question)
         raise ValueError(
             "give either --text, to draw, or --image, to caption it; with --image also one of --edit, to "
-            "change it, --mask (and --text), to fill it in, or --ask, to be answered; or --task with --given; "
+            "change it, --mask (and --text), to fill it in, or --ask, to be answered; or --task and --given; "
             f"given is {', '.join(self._named()) or 'nothing'}"
         )
 
@@ -91,6 +93,8 @@ class DrawOptions:
     """PNG file; several samples stand side by side. How it was made is in its metadata."""
     neighbors: int = 2
     """Retrieved assets shown to the model, with their credit in the answer; 0: none."""
+    without: tuple[str, ...] = ()
+    """Of these neighbors, the uid of one that is not shown to the model; no other takes its place."""
     samples: int = 1
     """Pictures to draw."""
     best: Annotated[bool, Parameter(negative="")] = False
@@ -146,6 +150,9 @@ def sample(
 
     A part of it anew: --image apple.png --mask leaf.png --text "red apple" --out new.png
 
+    Things at given places: --task grounded --given "caption=a kitchen"
+    --given "things=sink at (20, 90) -> (120, 200), bottle at (180, 40) -> (210, 130)" --out kitchen.png
+
     Parameters
     ----------
     run
@@ -164,25 +171,25 @@ def sample(
 
 
 def check_files(task: Task) -> None:
-    for option in ("image", "mask"):
-        path = getattr(task, option, None)
-        if path is not None and not path.is_file():
-            raise ValueError(f"--{option} is {path}, and there is no such file")
+    for name, path in doing.files(task).items():
+        if not path.is_file():
+            option = f"--given {name}=" if isinstance(task, Tell | Show) else f"--{name} is "
+            raise ValueError(f"{option}{path}, and there is no such file")
 
 
 def tell(run: Path, task: Told, drawing: DrawOptions, options: CorpusOptions) -> None:
     """Words about a picture."""
     section = folder.settings(run, options).sampler
     corpus = options.open()
-    studio = open_studio(corpus, corpus.newest(), run)
-    picture = studio.square(task.image.read_bytes())
+    words = doing.said(open_studio(corpus, corpus.newest(), run), task, section, seed=drawing.seed)
     match task:
         case Caption():
-            (words,) = studio.caption([picture], section, seed=drawing.seed)
-            answer({"caption": words}, words, json=options.json)
+            told = {"caption": words}
         case Ask(_, question):
-            words = studio.ask(picture, question, section, seed=drawing.seed)
-            answer({"question": question, "answer": words}, words, json=options.json)
+            told = {"question": question, "answer": words}
+        case Tell(asked):
+            told = {"task": asked.name, asked.record.TARGET: words}
+    answer(told, words, json=options.json)
 
 
 def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *, again: str) -> None:
@@ -192,59 +199,43 @@ def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *
     corpus = options.open()
     version = corpus.newest()
     studio = open_studio(corpus, version, run)
-    words = "" if isinstance(task, Edit) else task.text
-    found = studio.neighbors(words, drawing.neighbors) if words else []
-    pictures = drawn(
-        studio, task, found, Drawing(section=section, seed=drawing.seed, samples=drawing.samples)
-    )
-    facts = {
-        **of_task(task),
-        "seed": drawing.seed,
-        "settings": section.model_dump(mode="json"),
-        "neighbors": [asdict(one) for one in found],
-        "model": {**studio.made_by, "corpus_version": version.number},
-        "version": signing.version(),
-        "command": again,
-    }
+    found = doing.neighbors(studio, task, drawing.neighbors, drawing.without)
+    made = Drawing(section=section, seed=drawing.seed, samples=drawing.samples)
+    pictures = doing.pictured(studio, task, found, made)
+    facts = {**told_of(studio, task, found, made), "command": again}
+    facts["model"]["corpus_version"] = version.number
     if drawing.best:
-        pictures, facts["scores"] = best(studio, facts["prompt"], pictures)
-    image = signing.png(np.concatenate(pictures, axis=1), facts)
+        pictures, facts["scores"] = doing.ranked(studio, facts["prompt"], pictures)
+    image = signing.png(side_by_side(pictures), facts)
     out.write_bytes(image if signer is None else signer.signed(image, facts))
     answer({"out": str(out), **facts}, "\n".join([str(out), *credited(facts, found)]), json=options.json)
 
 
-def drawn(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawing) -> Pixels:
-    """[samples, side, side, 3]"""
-    match task:
-        case Draw(text):
-            (pictures,) = studio.draw(
-                [text], [found], drawing.section, seed=drawing.seed, samples=drawing.samples
-            )
-            return pictures
-        case Edit(image, instruction):
-            return studio.edit(studio.square(image.read_bytes()), instruction, drawing)
-        case Infill(image, mask, text):
-            # Cut to a square as the picture is, so that both still lie on each other.
-            picture, brushed = (studio.square(one.read_bytes()) for one in (image, mask))
-            return studio.infill(picture, brushed.mean(axis=2) > WHITE, text, found, drawing)
+def side_by_side(pictures: Pixels) -> Pixels:
+    """[side, samples x side, 3]"""
+    return np.concatenate(pictures, axis=1)
 
 
-def best(studio: Studio, words: str, pictures: Pixels) -> tuple[Pixels, list[float]]:
-    """The pictures in the order of their scores, and these."""
-    scores = studio.rerank(words, pictures)
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    return pictures[order], [scores[i] for i in order]
+def told_of(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawing) -> dict[str, Any]:
+    """How pictures were drawn, as their file says it."""
+    return {
+        **of_task(task),
+        "seed": drawing.seed,
+        "settings": drawing.section.model_dump(mode="json"),
+        "neighbors": [asdict(one) for one in found],
+        "model": dict(studio.made_by),
+        "version": signing.version(),
+    }
 
 
 def of_task(task: Shown) -> dict[str, Any]:
     """What was asked for, as a picture's file says it; a picture that was given by its hash."""
-    words = task.instruction if isinstance(task, Edit) else task.text
-    given = {
-        option: {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        for option in ("image", "mask")
-        if (path := getattr(task, option, None)) is not None
+    files = {
+        name: {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for name, path in doing.files(task).items()
     }
-    return {"task": type(task).__name__.lower(), "prompt": words, **given}
+    name = task.given.name if isinstance(task, Show) else type(task).__name__.lower()
+    return {"task": name, "prompt": doing.words_of(task), **files}
 
 
 def command(run: Path, *groups: TaskOptions | DrawOptions | CorpusOptions) -> str:
@@ -255,10 +246,22 @@ def command(run: Path, *groups: TaskOptions | DrawOptions | CorpusOptions) -> st
             value = getattr(group, field.name)
             if value == field.default or field.name in UNREPEATED:
                 continue
-            option = "--set" if field.name == "overrides" else f"--{field.name}"
-            values = value if isinstance(value, tuple) else (value,)
-            words += [word for one in values for word in ([option] if one is True else [option, str(one)])]
+            option = OPTIONS.get(field.name, f"--{field.name}")
+            for one in value if isinstance(value, tuple) else (value,):
+                words += _given(option, one)
     return shlex.join(words)
+
+
+def _given(option: str, value: object) -> list[str]:
+    """As words of a command line.
+
+    >>> _given("--best", True), _given("--text", "a cat"), _given("--text", "-5 degrees")
+    (['--best'], ['--text', 'a cat'], ['--text=-5 degrees'])
+    """
+    if value is True:
+        return [option]
+    # What begins with a dash would be taken for an option of its own.
+    return [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
 
 
 def credited(facts: Mapping[str, Any], found: Sequence[Found]) -> list[str]:
