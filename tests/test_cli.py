@@ -42,6 +42,7 @@ COMMANDS = (
     "export",
     "models-affected",
     "sample",
+    "playground",
     "demo",
 )
 

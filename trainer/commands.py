@@ -8,9 +8,12 @@ from cyclopts import App
 def register(app: App) -> None:
     app.command("trainer.demo:demo", name="demo", help="The whole chain on a real licensed corpus.")
     app.command("trainer.training:train", name="train", help="Train a model on a corpus's packs.")
-    app.command(
-        "trainer.instruct.command:instruct", name="instruct", help="Make instruction data of a corpus."
+    instruct = App(name="instruct", help="Instruction data.")
+    instruct.command("trainer.instruct.command:make", name="make", help="Make it of a corpus's pictures.")
+    instruct.command(
+        "trainer.instruct.importing:import_", name="import", help="Lay a published set out for a delivery."
     )
+    app.command(instruct)
     app.command("trainer.tuning:tune", name="tune", help="Tune a trained model on instruction data.")
     app.command(
         "trainer.evaluation.command:evaluate",
@@ -24,3 +27,6 @@ def register(app: App) -> None:
         help="Which runs saw an asset, and how often.",
     )
     app.command("trainer.sampling:sample", name="sample", help="Draw from words, or caption a picture.")
+    app.command(
+        "trainer.playground:playground", name="playground", help="A page to play with a trained model."
+    )

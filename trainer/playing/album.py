@@ -1,0 +1,52 @@
+"""Pictures as files: what callers brought, and what was drawn for them, the latest of each caller.
+
+The surprising rule: a name is looked up before it is joined to a path, and all names are ours. What a caller
+calls a picture is nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.serving.callers import Caller
+from infra.serving.refusal import Refusal
+
+KEPT = 256
+"""Pictures of a caller: 60 MB at 256 px. A drawing brings up to nine."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Album:
+    """Asked by the event loop's thread alone."""
+
+    folder: Path
+    _kept: dict[Caller, OrderedDict[str, Path]] = field(default_factory=dict)
+
+    def bring(self, caller: Caller, kind: str, png: bytes) -> str:
+        """Keep what was brought; its name is of its content."""
+        name = f"{kind}-{hashlib.sha256(png).hexdigest()[:16]}.png"
+        self.keep(caller, name, png)
+        return name
+
+    def keep(self, caller: Caller, name: str, png: bytes) -> None:
+        mine = self._kept.setdefault(caller, OrderedDict())
+        folder = self.folder / (caller.hex() or "anyone")
+        folder.mkdir(exist_ok=True)
+        mine[name] = folder / name
+        mine[name].write_bytes(png)
+        mine.move_to_end(name)
+        while len(mine) > KEPT:
+            _, oldest = mine.popitem(last=False)
+            oldest.unlink()
+
+    def path(self, caller: Caller, name: str) -> Path:
+        """404 for what is not this caller's, or not kept any more."""
+        mine = self._kept.get(caller, OrderedDict())
+        if name not in mine:
+            fix = f"bring it again; the latest {KEPT} pictures are kept while the service runs"
+            raise Refusal(404, "no such picture", value=name, fix=fix)
+        mine.move_to_end(name)
+        return mine[name]

@@ -1,0 +1,233 @@
+"""The page's HTTP application: its routes, behind the checks that every service of ours has.
+
+The surprising rule: nothing is drawn while a request waits. What is asked for becomes a job in a line, and is
+asked about until it is done; so a drawing may take as long as it takes, and a page can say how far it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from infra.serving import bodies
+from infra.serving import door as doors
+from infra.serving.callers import Anyone, Caller
+from infra.serving.door import Route
+from infra.serving.options import is_loopback
+from infra.serving.refusal import Refusal
+from tokenizer_service.serving.answers import unfit
+from tokenizer_service.serving.looking import Lookers, Pixels, Unfit
+from trainer.playing import page, wishes
+from trainer.playing.album import Album
+from trainer.playing.corpus import MAX_FOUND, Shown
+from trainer.playing.description import document
+from trainer.playing.easel import Easel, Made, Order
+from trainer.playing.line import Job, Line
+from trainer.playing.progress import Progress, now
+
+T = TypeVar("T")
+
+JPEG, PNG, WEBP = "image/jpeg", "image/png", "image/webp"
+MAX_JSON = 64 << 10
+MAX_VALUES = 200
+READERS = 4
+
+
+@dataclass(slots=True, kw_only=True)
+class Door(doors.Door):
+    easel: Easel
+    shown: Shown
+    album: Album
+    line: Line
+    lookers: Lookers
+    about: Mapping[str, Any]
+    """What the page is told of what it plays with."""
+    _searching: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    """Looks things up while another thread draws."""
+    _reading: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
+    """Waits for the store."""
+
+    def routes(self) -> Mapping[str, Route]:
+        told = {
+            "/": index,
+            "/web/{name}": web,
+            "/facts": self._facts,
+            "/thumbnails/{uid}": self._small,
+            "/pictures/{name}": self._kept,
+            "/jobs/{id}": self._told,
+        }
+        asked = {
+            "/pictures": self._brought,
+            "/take": self._taken,
+            "/search": self._search,
+            "/neighbors": self._neighbors,
+            "/jobs": self._entered,
+            "/stop/{id}": self._stopped,
+        }
+        return {
+            **{name: Route(method="POST", answer=answer) for name, answer in asked.items()},
+            **{name: Route(method="GET", answer=answer) for name, answer in told.items()},
+        }
+
+    async def alive(self) -> bool:
+        return True
+
+    def health(self) -> Mapping[str, Any]:
+        return {"version": self.easel.corpus_version, "waiting": self.line.room.requests}
+
+    def description(self) -> Mapping[str, Any]:
+        return document(self.about)
+
+    def admitted(self, request: Request) -> Caller:
+        """Where nobody is asked for a token, only by an address of this machine: a page of somebody else's
+        may have a name of its own lead to it.
+        """
+        if isinstance(self.callers, Anyone) and not is_loopback(request.url.hostname or ""):
+            fix = "ask at 127.0.0.1 or localhost"
+            raise Refusal(421, "another host is asked for", value=request.url.hostname, fix=fix)
+        return doors.Door.admitted(self, request)
+
+    async def _facts(self, request: Request) -> Response:
+        self.admitted(request)
+        return JSONResponse(self.about)
+
+    async def _brought(self, request: Request) -> Response:
+        """A caller's picture: decoded in a process that may die of it, and from there on a square of ours."""
+        caller = self.admitted(request)
+        bodies.media_type(request, (JPEG, PNG, WEBP))
+        with self.room.place(caller) as place:
+            body = await bodies.read(request, place, most=self.max_body)
+            square = await self.lookers.square(body)
+        if isinstance(square, Unfit):
+            raise unfit(square, alone=True)
+        return self._square(caller, "input", square)
+
+    async def _taken(self, request: Request) -> Response:
+        caller = self.admitted(request)
+        uid = str((await self._document(request, caller, {"uid": str}))["uid"])
+        image = await self._in(self._reading, self.shown.image, caller, uid)
+        return self._square(caller, "input", await self._in(self._reading, self.easel.studio.square, image))
+
+    def _square(self, caller: Caller, kind: str, square: Pixels) -> Response:
+        return JSONResponse({"picture": self.album.bring(caller, kind, encoded(square))}, 201)
+
+    async def _kept(self, request: Request) -> Response:
+        path = self.album.path(self.admitted(request), last_of(request))
+        return Response(path.read_bytes(), media_type=PNG)
+
+    async def _small(self, request: Request) -> Response:
+        caller = self.admitted(request)
+        jpeg = await self._in(self._reading, self.shown.small, caller, last_of(request))
+        return Response(jpeg, media_type=JPEG)
+
+    async def _search(self, request: Request) -> Response:
+        caller = self.admitted(request)
+        asked = await self._document(request, caller, {"text": str})
+        words = texted(asked["text"])
+        found = await self._in(self._searching, self.shown.search, caller, words, MAX_FOUND)
+        return JSONResponse({"results": found})
+
+    async def _neighbors(self, request: Request) -> Response:
+        caller = self.admitted(request)
+        asked = await self._document(request, caller, {"text": str, "k": int})
+        words, k = texted(asked["text"]), asked["k"]
+        if not 0 <= k <= wishes.MAX_NEIGHBORS:
+            fix = f"give 0 to {wishes.MAX_NEIGHBORS}"
+            raise Refusal(422, "k is no number of neighbors", value=k, fix=fix)
+        found = await self._in(self._searching, self.shown.neighbors, caller, words, k)
+        return JSONResponse({"neighbors": found})
+
+    async def _entered(self, request: Request) -> Response:
+        caller = self.admitted(request)
+        wish = wishes.parsed(await self._document(request, caller, None))
+        placed = wish.options(lambda name: self.album.path(caller, name))
+        try:
+            order = await self._in(self._searching, self.easel.order, wish, placed)
+        except ValueError as error:
+            raise Refusal(422, "that cannot be asked for", value=error, fix="") from None
+        job = self._job(caller, order)
+        self.line.enter(job)
+        return JSONResponse(self.line.told(caller, job.id), 202)
+
+    def _job(self, caller: Caller, order: Order) -> Job:
+        def tell(made: Made) -> Mapping[str, Any]:
+            for name, png in made.pngs.items():
+                self.album.keep(caller, name, png)
+            neighbors = self.shown.told(caller, made.told.get("neighbors", []))
+            return {**made.told, "neighbors": neighbors}
+
+        return Job(
+            caller=caller,
+            work=lambda progress: self.easel.made(order, progress),
+            tell=tell,
+            progress=Progress(total=order.num_tokens, seen=now()),
+        )
+
+    async def _told(self, request: Request) -> Response:
+        return JSONResponse(self.line.told(self.admitted(request), last_of(request)))
+
+    async def _stopped(self, request: Request) -> Response:
+        caller = self.admitted(request)
+        self.line.stop(caller, last_of(request))
+        return JSONResponse(self.line.told(caller, last_of(request)))
+
+    async def _document(
+        self, request: Request, caller: Caller, fields: Mapping[str, type] | None
+    ) -> dict[str, Any]:
+        """An object with exactly these fields; None: any, to be looked at by whoever asks."""
+        bodies.media_type(request, (bodies.JSON,))
+        with self.room.place(caller) as place:
+            found = bodies.document(await bodies.read(request, place, most=MAX_JSON), most_values=MAX_VALUES)
+        if not isinstance(found, dict):
+            raise Refusal(422, "the body is no object", fix="send a JSON object")
+        if fields is not None and {name: type(value) for name, value in found.items()} != fields:
+            told = ", ".join(f"{name} ({kind.__name__})" for name, kind in fields.items())
+            raise Refusal(422, "the body has other fields", value=", ".join(found), fix=f"send {told}")
+        return found
+
+    async def _in(self, threads: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *given)
+
+    def close(self) -> None:
+        self.line.close()
+        self.lookers.close()
+        self._searching.shutdown()
+        self._reading.shutdown()
+
+
+def texted(text: str) -> str:
+    words = text.strip()
+    if not 0 < len(words) <= wishes.MAX_TEXT:
+        fix = f"give 1 to {wishes.MAX_TEXT} characters"
+        raise Refusal(422, "text is too short or too long", value=f"{len(words)} characters", fix=fix)
+    return words
+
+
+def encoded(square: Pixels) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(square).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def last_of(request: Request) -> str:
+    """What follows the route's own part of the path, already decoded."""
+    return str(request.scope["path"]).split("/", 2)[2]
+
+
+async def index(_request: Request) -> Response:
+    return page.packaged(page.INDEX)
+
+
+async def web(request: Request) -> Response:
+    name = last_of(request)
+    if name not in page.FILES:
+        raise Refusal(404, "no such file", value=name, fix="ask for the page itself, at /")
+    return page.packaged(name)
