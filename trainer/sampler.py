@@ -8,12 +8,11 @@ Shapes: N samples, B = N x streams rows that are read, S new tokens, D width, V 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,9 +22,10 @@ from torch import Tensor
 
 from infra.settings import Section
 from tokenizer_service import vocabulary
-from trainer import choosing
-from trainer.decoding import Decoder, Engine, Slot, numerics
+from trainer import choosing, stepping
+from trainer.decoding import Decoder, Engine
 from trainer.model import Transformer
+from trainer.prefill import numerics
 from trainer.prompts import UNCONDITIONAL, Ids
 from trainer.quantized import Precision, ready
 
@@ -101,7 +101,9 @@ def draw_images(
     pick = ImagePick(model, section, len(streams), _contrasted(requests, section).to(decoder.last_BD.device))
     given_NS = _given(requests, num_tokens, num_codes=model.live.num_codes)
     uniforms_NS = _uniforms(requests, num_steps=num_tokens, seed=seed)
-    codes_NS = torch.stack(list(_written(decoder, pick, uniforms_NS, given_NS, section.engine)), dim=1)
+    codes_NS = torch.stack(
+        list(stepping.written(decoder, pick, uniforms_NS, given_NS, section.engine)), dim=1
+    )
     return codes_NS.cpu().numpy() - vocabulary.IMAGE_START
 
 
@@ -118,7 +120,7 @@ def draw_texts(
     uniforms_NS = _uniforms(requests, num_steps=section.max_text_tokens, seed=seed)
     nothing_NS = torch.full_like(uniforms_NS, DRAWN, dtype=torch.int64)
     ids: list[Tensor] = []
-    for ids_N in _written(decoder, TextPick(model, section), uniforms_NS, nothing_NS, section.engine):
+    for ids_N in stepping.written(decoder, TextPick(model, section), uniforms_NS, nothing_NS, section.engine):
         ids.append(ids_N)
         # Asking waits for the device, so it is not asked at every token.
         if len(ids) % ENDED_EVERY == 0 and bool((torch.stack(ids) == vocabulary.EOSS).any(dim=0).all()):
@@ -181,75 +183,11 @@ class TextPick:
         )
 
 
-Pick = ImagePick | TextPick
-
-
 def only_text(logits_NV: Tensor) -> Tensor:
     """Inside an infilled text only text ids and ``<eoss>`` may come next."""
     allowed_V = torch.arange(logits_NV.shape[1], device=logits_NV.device) >= vocabulary.TEXT_START
     allowed_V[vocabulary.EOSS] = True
     return logits_NV.masked_fill(~allowed_V, -torch.inf)
-
-
-def _written(
-    decoder: Decoder, pick: Pick, uniforms_NS: Tensor, given_NS: Tensor, engine: Engine
-) -> Iterator[Tensor]:
-    """The ids [N] of each step."""
-    hidden_BD = decoder.last_BD
-    device, num_steps = hidden_BD.device, uniforms_NS.shape[1]
-    uniforms_SN, given_SN = (one.T.contiguous().to(device) for one in (uniforms_NS, given_NS))
-    slots_S = torch.arange(num_steps, device=device)
-    step_of = _captured if engine == "compile" else _advanced
-    for step in range(num_steps - 1):
-        numbers = hidden_BD, uniforms_SN[step], given_SN[step]
-        ids_N, hidden_BD = step_of(decoder, pick, numbers, slots_S, step)
-        yield ids_N
-    yield _picked(pick, (hidden_BD, uniforms_SN[-1], given_SN[-1]))
-
-
-Numbers = tuple[Tensor, Tensor, Tensor]
-"""States [B, D] to choose from, uniforms [N], given ids [N]."""
-
-
-def _advanced(
-    decoder: Decoder, pick: Pick, numbers: Numbers, slots_S: Tensor, step: int
-) -> tuple[Tensor, Tensor]:
-    """Ids [N] and the states [B, D] behind them: only the slots that are filled are looked at."""
-    slot = Slot(at_1=slots_S[step : step + 1], stop=step + 1, unseen_S=None)
-    return advance(decoder, pick, numbers, slot)
-
-
-def _captured(
-    decoder: Decoder, pick: Pick, numbers: Numbers, slots_S: Tensor, step: int
-) -> tuple[Tensor, Tensor]:
-    """The same as one graph, which is the same at every step: it looks at all slots and masks the rest."""
-    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch has no annotation
-    ids_N, hidden_BD = _graph()(decoder, pick, numbers, slots_S, slots_S[step : step + 1])
-    # A replay writes its answers to where the last ones are.
-    return ids_N.clone(), hidden_BD.clone()
-
-
-@functools.cache
-def _graph() -> Any:
-    return torch.compile(_masked, mode="reduce-overhead", dynamic=False)
-
-
-def _masked(
-    decoder: Decoder, pick: Pick, numbers: Numbers, slots_S: Tensor, at_1: Tensor
-) -> tuple[Tensor, Tensor]:
-    return advance(decoder, pick, numbers, Slot(at_1=at_1, stop=len(slots_S), unseen_S=slots_S > at_1))
-
-
-def advance(decoder: Decoder, pick: Pick, numbers: Numbers, slot: Slot) -> tuple[Tensor, Tensor]:
-    """Choose, and read what was chosen: nothing here waits for the device."""
-    ids_N = _picked(pick, numbers)
-    num_streams = len(numbers[0]) // len(ids_N)
-    return ids_N, decoder(ids_N.repeat(num_streams), slot)
-
-
-def _picked(pick: Pick, numbers: Numbers) -> Tensor:
-    hidden_BD, uniform_N, given_N = numbers
-    return torch.where(given_N == DRAWN, pick(hidden_BD, uniform_N), given_N)
 
 
 def _streams(requests: Sequence[Request], section: SamplerSection) -> list[list[Ids]]:

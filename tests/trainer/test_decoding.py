@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.trainer import models
 from tokenizer_service import vocabulary
-from trainer import decoding, prompts
+from trainer import prefill, prompts
 from trainer.decoding import Decoder, Slot
 from trainer.model import Transformer
 from trainer.prompts import Hole, Ids, Pair
@@ -95,9 +95,9 @@ def test_a_prompt_is_kept_once_however_many_rows_go_on_from_it() -> None:
 
 def test_many_prompts_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.random()
-    whole = decoding.read(model, RAGGED)
-    monkeypatch.setattr(decoding, "READ_TOKENS", 8)
-    for one, other in zip(whole, decoding.read(model, RAGGED), strict=True):
+    whole = prefill.read(model, RAGGED)
+    monkeypatch.setattr(prefill, "READ_TOKENS", 8)
+    for one, other in zip(whole, prefill.read(model, RAGGED), strict=True):
         torch.testing.assert_close(one.last_D, other.last_D, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(one.keys_LHPE, other.keys_LHPE, atol=1e-4, rtol=1e-4)
 

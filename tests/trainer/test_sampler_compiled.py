@@ -9,7 +9,7 @@ import torch
 
 from tests.trainer import models
 from tokenizer_service import vocabulary
-from trainer import prompts, sampler
+from trainer import prompts, sampler, stepping
 from trainer.decoding import Decoder, Slot
 from trainer.sampler import ImagePick, Request, SamplerSection
 
@@ -81,7 +81,7 @@ def test_a_step_waits_for_nothing() -> None:
     slot = Slot(at_1=torch.zeros(1, dtype=torch.int64, device="cuda"), stop=1, unseen_S=None)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        ids_1, _ = sampler.advance(decoder, pick, numbers, slot)
+        ids_1, _ = stepping.advance(decoder, pick, numbers, slot)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert IMAGE <= ids_1.item() < IMAGE + models.LIVE.num_codes
