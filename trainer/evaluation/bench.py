@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from infra.corpus import Corpus, Version
 from infra.telemetry import Log
 from pipeline import captions, schema
-from pipeline.split import VALIDATION
 from tokenizer_service import coding, vocabulary
 from trainer import sampler
 from trainer.evaluation import known
 from trainer.evaluation.known import Codes, Known, Listed, R, R_co, Vectors
-from trainer.instruct import build, laying
+from trainer.instruct import laying
 from trainer.instruct.reading import Reader
 from trainer.prompts import Ids, image_prompt
 from trainer.sampler import Request, SamplerSection
@@ -67,15 +66,13 @@ class Bench:
 
     def items(self, kind: type[R], where: Callable[[R], bool] = every, share: int = 1) -> list[Item[R]]:
         """Held-out examples of a task that meet a condition, at most a ``share``-th of the number."""
-        found = known.of_kind(known.listed(self.corpus, self.version, VALIDATION), kind)
+        found = known.of_kind(self.known.held_out, kind)
         wanted = [one for one in found if where(one.record)]
         return self.opened(known.chosen(wanted, max(1, self.num_items // share)))
 
     def opened(self, wanted: Sequence[Listed[R]]) -> list[Item[R]]:
         """With their pictures, in the order asked for."""
-        names = {one.name for one in wanted}
-        every_one = build.held_out(self.corpus, self.version)
-        pictures = {one.name: one.pictures for one in every_one if one.name in names}
+        pictures = known.pictures(self.corpus, self.version, {one.name for one in wanted})
         return [
             Item(name=one.name, record=one.record, sources=one.sources, pictures=pictures[one.name])
             for one in wanted

@@ -18,10 +18,13 @@ from pipeline.colors import Pixels
 from pipeline.duplicates import DuplicateConfig, alike
 from pipeline.likeness import perceptual, signatures
 from tokenizer_service.metrics import MAX_PSNR_DB, PEAK
+from trainer.instruct import edits, scenes
 from trainer.instruct.scenes import GRID, Box, Mask
 
 TOLERANCE = 2
 """Pixels of the grid of 256 by which an edge may be off."""
+GROUND = 32
+"""Levels by which a drawn ground may differ from its color."""
 HIT = 0.5
 """IoU from which a box is hit: PASCAL VOC's (Everingham et al., IJCV 88, 2010)."""
 
@@ -72,6 +75,32 @@ def widened(edges: Mask) -> Mask:
     reach = max(1, round(TOLERANCE * edges.shape[0] / GRID))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return np.asarray(cv2.dilate(edges.astype(np.uint8), kernel) > 0)
+
+
+def flattened(picture: Pixels) -> Pixels:
+    """What is within 32 levels of the border's color, as that color: a ground is plain again behind a
+    tokenizer.
+
+    Of 200 true edits of color behind one of 20 dB the word was read off 2 % as they were, and off 95 % so.
+    """
+    smooth = cv2.medianBlur(picture, 3)
+    border = np.concatenate([smooth[0], smooth[-1], smooth[:, 0], smooth[:, -1]]).astype(np.int16)
+    ground = np.median(border, axis=0)
+    flat = picture.copy()
+    flat[np.abs(smooth.astype(np.int16) - ground).max(axis=2) <= GROUND] = np.rint(ground)
+    return flat
+
+
+def thing_color(picture: Pixels) -> str | None:
+    """The color word of what stands on such a ground."""
+    flat = flattened(picture)
+    found = scenes.foreground(flat)
+    return None if found is None else edits.color_of(flat, found.mask)
+
+
+def ground_color(picture: Pixels) -> str | None:
+    """The color word of such a ground."""
+    return edits.ground_of(flattened(picture))
 
 
 def best_ious(wanted: Sequence[Box], found: Sequence[Box]) -> list[float]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.colors import Pixels
+from trainer.evaluation import pictures
 from trainer.instruct import edits, reading, scenes, signs
 from trainer.instruct.reading import Reader
 from trainer.instruct.scenes import GRID, Box
@@ -150,7 +151,7 @@ def of_things(kinds: Sequence[str], names: Sequence[str], rng: np.random.Generat
         "color": lambda picture: first_color(picture, leftmost=both) == color,
         "left": lambda picture: any(box.centre[0] < GRID // 2 for box in scenes.detect(picture)[: 1 + both]),
         "right": lambda picture: any(box.centre[0] >= GRID // 2 for box in scenes.detect(picture)[:2]),
-        "ground": lambda picture: edits.ground_of(picture) == ground,
+        "ground": lambda picture: pictures.ground_color(picture) == ground,
     }
     return Checkable(
         text=f"{counted}{told}{behind}",
@@ -160,12 +161,12 @@ def of_things(kinds: Sequence[str], names: Sequence[str], rng: np.random.Generat
 
 def first_color(picture: Pixels, *, leftmost: bool) -> str | None:
     """The colour word of the largest thing, or of the leftmost of the two largest."""
-    found = scenes.foreground(picture)
-    boxes = scenes.detect(picture)[:2]
+    flat = pictures.flattened(picture)
+    found, boxes = scenes.foreground(flat), scenes.detect(flat)[:2]
     if found is None or not boxes:
         return None
     box = min(boxes, key=lambda one: one.centre[0]) if leftmost else boxes[0]
-    return edits.color_of(picture, found.mask & inside(box, picture.shape[0]))
+    return edits.color_of(flat, found.mask & inside(box, picture.shape[0]))
 
 
 def inside(box: Box, side: int) -> scenes.Mask:
@@ -181,7 +182,7 @@ def of_sign(size: int, rng: np.random.Generator, reader: Reader) -> Checkable:
     ground = pick(rng, tuple(edits.COLORS))
     checks = (
         Check(kind="sign", holds=lambda picture: reading.same(reader.read(picture), text)),
-        Check(kind="ground", holds=lambda picture: edits.ground_of(picture) == ground),
+        Check(kind="ground", holds=lambda picture: pictures.ground_color(picture) == ground),
     )
     behind = f", on a {ground} background" if size > 1 else ""
     return Checkable(text=f'draw "{text}"{behind}', checks=checks[:size])

@@ -15,7 +15,7 @@ from trainer import prompts, tasks
 from trainer.evaluation import pictures
 from trainer.evaluation.bench import Bench, Item, others, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
-from trainer.instruct import edits, laying, scenes
+from trainer.instruct import edits, laying
 from trainer.sampler import Request
 from trainer.tasks import Edited
 
@@ -73,7 +73,7 @@ def edited(bench: Bench) -> Judged:
             "A picture changed as the instruction says; judged by the PSNR of edits of color against the "
             "true result, in dB. Chance: the result of another held-out edit of that kind. Copy: the input "
             "as it is. Ceiling: the true result behind the tokenizer. Reached: the drawn thing, on its plain "
-            "ground, has the color word asked for, or the ground has it."
+            "ground, has the color word asked for, or the ground has it; a ground may be rough by 32 levels."
         ),
         measures=[one for kind in kinds_of for one in of_kind(items, kinds, drawn, kind)],
         shown=[shown(bench, item, drawn, i) for i, item in enumerate(items[:SHOWN])],
@@ -129,17 +129,11 @@ def of_kind(
         for who, each in drawn.items()
     }
     found = [Measure(name=f"{kind}, PSNR to the true result in dB", scores=errors)]
-    reached = {"color": thing_color, "ground": edits.ground_of}.get(kind)
+    reached = {"color": pictures.thing_color, "ground": pictures.ground_color}.get(kind)
     if reached:
         hits = {who: [float(reached(each[i]) == kinds[i][1]) for i in mine] for who, each in drawn.items()}
         found.append(Measure(name=f"{kind}, reached the word asked for", scores=hits))
     return found
-
-
-def thing_color(picture: Pixels) -> str | None:
-    """The colour word of what stands on a plain ground."""
-    found = scenes.foreground(picture)
-    return None if found is None else edits.color_of(picture, found.mask)
 
 
 def shown(bench: Bench, item: Item[Edited], drawn: Drawn, number: int) -> Shown:

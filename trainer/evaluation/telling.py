@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.split import VALIDATION
 from trainer.evaluate import word_f1
 from trainer.evaluation import known, texts
 from trainer.evaluation.bench import Bench, Item, picture_of
@@ -78,7 +77,7 @@ def captioned(bench: Bench, items: Sequence[Told], name: str) -> Answers:
 def true_captions(bench: Bench, items: Sequence[Told]) -> list[list[str]]:
     """All that held-out examples of the task say of each item's picture."""
     kind, found = type(items[0].record), dict[str, set[str]]()
-    for one in known.of_kind(known.listed(bench.corpus, bench.version, VALIDATION), kind):
+    for one in known.of_kind(bench.known.held_out, kind):
         found.setdefault(one.record.image.uid, set()).add(one.record.caption)
     return [sorted(found[item.record.image.uid]) for item in items]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.colors import Pixels
-from trainer.evaluation import infilling, occupations, prompts, redrawing
+from trainer.evaluation import infilling, occupations, pictures, prompts, redrawing
 from trainer.evaluation.occupations import groups
 from trainer.instruct import edits, scenes
 from trainer.instruct.scenes import Box
@@ -27,9 +27,20 @@ def test_every_wording_is_read_as_the_edit_that_it_is(kind: str, wording: str) -
     assert color == ("blue" if "{color}" in wording else None)
 
 
-def test_a_color_is_read_off_what_stands_on_the_ground() -> None:
-    assert redrawing.thing_color(picture((Box(80, 80, 160, 160), RED))) == "red"
-    assert redrawing.thing_color(np.full((64, 64, 3), 255, np.uint8)) is None
+def test_a_color_is_read_off_what_stands_on_a_rough_ground() -> None:
+    noise = np.random.default_rng(0).integers(-20, 20, (128, 128, 3))
+    for ground, word in (((238, 200, 240), None), (BLUE, "blue")):
+        rough = np.clip(picture((Box(80, 80, 160, 160), RED), ground=ground) + noise, 0, 255).astype(np.uint8)
+        assert scenes.foreground(rough) is None
+        assert pictures.thing_color(rough) == "red"
+        assert word is None or pictures.ground_color(rough) == word
+    assert pictures.thing_color(np.full((64, 64, 3), 255, np.uint8)) is None
+
+
+def test_an_uneven_picture_has_no_ground() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.uint8)
+    assert pictures.thing_color(noise) is None
+    assert pictures.ground_color(noise) is None
 
 
 @pytest.mark.parametrize("num_codes", [16, 64, 256, 1024])
