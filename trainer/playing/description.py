@@ -34,6 +34,7 @@ def document(about: Mapping[str, Any]) -> dict[str, Any]:
         "/jobs/{id}": {"get": answered("How far a job is, and its answer", JSON, OBJECT)},
         "/stop/{id}": {"post": answered("Give a job up", JSON, OBJECT)},
         "/pictures": {"post": brought("Bring a picture: its name here", {IMAGE: BINARY})},
+        "/masks": {"post": brought("The same, of a mask", {IMAGE: BINARY})},
         "/pictures/{name}": {"get": answered("A picture that was brought or made", "image/png", BINARY)},
         "/take": {"post": brought("Take a picture of the corpus: its name here", {JSON: {"schema": OBJECT}})},
         "/search": {"post": brought("Assets nearest to words", {JSON: {"schema": OBJECT}})},

@@ -66,6 +66,7 @@ class Door(doors.Door):
         }
         asked = {
             "/pictures": self._brought,
+            "/masks": self._masked,
             "/take": self._taken,
             "/search": self._search,
             "/neighbors": self._neighbors,
@@ -100,6 +101,12 @@ class Door(doors.Door):
         return JSONResponse(self.about)
 
     async def _brought(self, request: Request) -> Response:
+        return await self._looked_at(request, "input")
+
+    async def _masked(self, request: Request) -> Response:
+        return await self._looked_at(request, "mask")
+
+    async def _looked_at(self, request: Request, kind: str) -> Response:
         """A caller's picture: decoded in a process that may die of it, and from there on a square of ours."""
         caller = self.admitted(request)
         bodies.media_type(request, (JPEG, PNG, WEBP))
@@ -108,7 +115,7 @@ class Door(doors.Door):
             square = await self.lookers.square(body)
         if isinstance(square, Unfit):
             raise unfit(square, alone=True)
-        return self._square(caller, "input", square)
+        return self._square(caller, kind, square)
 
     async def _taken(self, request: Request) -> Response:
         caller = self.admitted(request)

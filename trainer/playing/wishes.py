@@ -190,4 +190,6 @@ def parsed(told: object) -> Form:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "task"
-        raise Refusal(422, f"{where} is wrong", value=first["input"], fix=first["msg"]) from None
+        raise Refusal(
+            422, f"{where} is wrong", value=first["input"], fix=first["msg"].removeprefix("Value error, ")
+        ) from None
