@@ -150,7 +150,8 @@ def check_data(corpus: Corpus, version: Version, parts: Sequence[str]) -> None:
     if needing and build.STEP not in version.artifacts:
         raise NoCorpus(
             f"version {version.number} of {corpus.store.uri} has no instruction data, which "
-            f"{', '.join(needing)} need; run `pardalis instruct`, or give --tasks {','.join(sorted(FREE))}"
+            f"{', '.join(needing)} need; run `pardalis instruct make`, or give --tasks "
+            f"{','.join(sorted(FREE))}"
         )
 
 
@@ -204,7 +205,8 @@ def identity(run: Path, checkpoint: str, version: Version, section: SamplerSecti
 
 def bench(run: Path, corpus: Corpus, version: Version, section: SamplerSection, asked: Asked) -> Bench:
     studio = open_studio(corpus, version, run)
-    studio.model.to(parallel.device())
+    for module in (studio.model, studio.vq):
+        module.to(parallel.device())
     return Bench(
         corpus=corpus,
         version=version,

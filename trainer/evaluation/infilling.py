@@ -25,6 +25,9 @@ from trainer.prompts import Hole
 from trainer.sampler import DRAWN, Request
 from trainer.tasks import Captioned
 
+SEARCHED = 32
+"""Pixels a side at which the nearest training picture is looked for."""
+
 
 def filled(bench: Bench) -> Judged:
     items = bench.items(Captioned, lambda record: record.wording == 0)
@@ -143,11 +146,12 @@ def mask(row: tuple[int, int], num_codes: int, side: int) -> Mask:
 
 def nearest(bench: Bench, true: Sequence[Pixels], rows: Sequence[tuple[int, int]]) -> list[int]:
     """Of each picture the training picture with the least error outside of the hole."""
-    known = np.stack(bench.known.pictures)[:, ::2, ::2].astype(np.float32)
+    step = max(1, bench.studio.side // SEARCHED)
+    known = np.stack([one[::step, ::step] for one in bench.known.pictures]).astype(np.float32)
     found = []
     for picture, row in zip(true, rows, strict=True):
-        seen = ~mask(row, bench.studio.num_codes, bench.studio.side)[::2, 0]
-        small = picture[::2, ::2].astype(np.float32)
+        seen = ~mask(row, bench.studio.num_codes, bench.studio.side)[::step, 0]
+        small = picture[::step, ::step].astype(np.float32)
         found.append(int(np.square(known[:, seen] - small[seen]).mean(axis=(1, 2, 3)).argmin()))
     return found
 

@@ -68,7 +68,7 @@ def signs(bench: Bench) -> Judged:
 
 
 def all_read(bench: Bench, reader: Reader, drawn: Sequence[Pixels]) -> list[str]:
-    """A picture takes 0.3 s of one core."""
+    """A picture takes 0.4 s of one core."""
     found = []
     with bench.log.bar("reading", total=len(drawn), unit="signs") as bar:
         for picture in drawn:

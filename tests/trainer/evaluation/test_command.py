@@ -80,7 +80,7 @@ def test_without_instruction_data_one_is_told_what_makes_it(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words(place, "early", "--tasks", "edit")) == MISTAKE
-    assert "pardalis instruct" in capsys.readouterr().err
+    assert "pardalis instruct make" in capsys.readouterr().err
     assert not (place / "early").exists()
 
 
@@ -103,7 +103,7 @@ def test_a_mistake_is_named_before_the_work(
 @pytest.fixture(scope="module")
 def instructed(place: Path) -> Path:
     options = ["--corpus", str(place / "corpus"), "--config", str(place / "tiny.toml")]
-    assert run(["instruct", *options, "--engine", "inline"]) == 0
+    assert run(["instruct", "make", *options, "--engine", "inline"]) == 0
     return place
 
 
