@@ -7,9 +7,10 @@ each is tried on ``TRIED`` tokens, and the one taken by which a whole image woul
 is timed, both draw the likeliest tokens of a prompt, which must be the same.
 
 A rate is samples x tokens over the seconds from ids to codes, so the prompt's reading is in it. The headline
-is whole images of 256 tokens at 20M. ``DRAWN`` says how much of the others is drawn: a peer that writes 1,024
-tokens at 125M would take a quarter of an hour. Of those, ``whole`` is what an image would take at the pace of
-the tokens behind the first, which is a little too fast for the peer, whose caches grow.
+is whole images of 256 tokens at 20M. ``DRAWN`` says how much of the others is drawn: the peer would write
+1,024 tokens at 125M for a quarter of an hour. What is drawn in part is told so, and reading the prompt, which
+ours does once, weighs more in it; ``whole`` is a whole image at the pace behind the first token, with which
+both are too fast, since what a row has written is looked at by every later token.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Case:
 HEADLINE = Case(shape="small-20m", image=256, drawn=256, rounds=ROUNDS)
 DRAWN = (
     HEADLINE,
-    Case(shape="small-20m", image=1024, drawn=256),
+    Case(shape="small-20m", image=1024, drawn=1024),
     Case(shape="small-125m", image=256, drawn=128),
     Case(shape="small-125m", image=1024, drawn=64),
 )
