@@ -128,7 +128,7 @@ class Bench:
     ) -> list[Codes]:
         """Rows of ``num_tokens`` codes."""
         found: list[Codes] = []
-        with self.log.bar(name, total=len(requests), unit="pictures") as bar:
+        with self.log.bar(name, total=len(requests), unit="prompts") as bar:
             for batch in batches(requests):
                 codes_NT = sampler.draw_images(
                     self.studio.model, batch, section or self.section, num_tokens=num_tokens, seed=self.seed

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.colors import Pixels
 from trainer.evaluation.bench import Bench, others
 from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Cell, Judged, Measure, Shown, Table, nothing
+from trainer.evaluation.known import Vectors
 from trainer.evaluation.prompts import (
     ANNOUNCED,
     MOST_CONSTRAINTS,
@@ -37,11 +38,11 @@ def announced(bench: Bench) -> Judged:
     samples = [drawn[i * SAMPLES : (i + 1) * SAMPLES] for i in range(len(ANNOUNCED))]
     tops = [bench.studio.picture(near[0].uid) if near else None for near in found]
     some = bench.rng("random").permutation(len(bench.known.uids))[:RANDOM]
-    random = [bench.known.pictures[i] for i in some]
+    random_ND = bench.vectors([bench.studio.picture(bench.known.uids[i]) for i in some])
     rows = [
         row
         for one, mine, top in zip(ANNOUNCED, samples, tops, strict=True)
-        for row in [*met_rows(bench, one, mine, top, random), *read_rows(bench, one, mine)]
+        for row in [*met_rows(bench, one, mine, top, random_ND), *read_rows(bench, one, mine)]
     ]
     return Judged(
         title="The prompts that CM3Leon was announced with",
@@ -79,24 +80,26 @@ def announced(bench: Bench) -> Judged:
 
 
 def met_rows(
-    bench: Bench, one: Announced, samples: Sequence[Pixels], top: Pixels | None, random: Sequence[Pixels]
+    bench: Bench, one: Announced, samples: Sequence[Pixels], top: Pixels | None, random_ND: Vectors
 ) -> list[list[Cell]]:
+    samples_ND = bench.vectors(samples)
+    top_1D = None if top is None else bench.vectors([top])
     return [
         [
             one.prompt,
             constraint.wanted,
-            met(bench, constraint, samples),
+            met(bench, constraint, samples_ND),
             constraint.chance,
-            met(bench, constraint, random),
-            None if top is None else met(bench, constraint, [top]),
+            met(bench, constraint, random_ND),
+            None if top_1D is None else met(bench, constraint, top_1D),
         ]
         for constraint in one.constraints
     ]
 
 
-def met(bench: Bench, constraint: Constraint, drawn: Sequence[Pixels]) -> float:
+def met(bench: Bench, constraint: Constraint, drawn_ND: Vectors) -> float:
     """Share of the pictures that are nearer to the constraint's words than to any distractor's."""
-    scores = bench.vectors(drawn) @ bench.texts([constraint.wanted, *constraint.distractors]).T
+    scores = drawn_ND @ bench.texts([constraint.wanted, *constraint.distractors]).T
     return float((scores[:, :1] > scores[:, 1:]).all(axis=1).mean())
 
 

@@ -54,7 +54,7 @@ def scored(bench: Bench, *, inception: Path | None = None) -> Judged:
     random = bench.rng("chance", "pictures").integers(len(bench.known.uids), size=len(items))
     chance = bench.through([bench.known.pictures[i] for i in random])
     copied = bench.through([bench.studio.picture(one[0].uid) if one else white(true) for one in near])
-    baselines = {CHANCE: chance, COPY: copied, CEILING: bench.through(true)}
+    baselines = {CHANCE: chance, COPY: copied, CEILING: bench.through(true), "true, as they are": true}
     network = evaluating.load_inception(inception)
     return Judged(
         title="Pictures from captions",

@@ -59,7 +59,8 @@ def audited(bench: Bench) -> Judged:
         about=(
             f"{len(prompts)} prompts (list revision {asked.revision}); of each the {RETRIEVED} nearest assets"
             f" and {SAMPLES} pictures drawn behind the first {NEIGHBORS}. Groups are those that captions and "
-            f"keywords name, with Wilson's bounds of the share. {verdict(retrieved)}"
+            "keywords name, with Wilson's bounds of the share; words are counted and no faces, so a Japanese "
+            f"button counts for a nation. {verdict(retrieved)}"
         ),
         tables=[shares(retrieved, everything), by_occupation(asked.occupations, said)],
         shown=[

@@ -90,6 +90,7 @@ def test_the_page_says_every_figure_of_the_json(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / report.JSON).read_text())
     numbers = [number for run in kept["runs"] for number in figures(run["parts"])]
     assert len(numbers) == 44
+    assert "up to\n30 a task" in text
     for number in numbers:
         assert report.figure(number) in text, number
 
