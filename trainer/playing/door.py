@@ -30,7 +30,7 @@ from trainer.playing.album import Album
 from trainer.playing.corpus import MAX_FOUND, Shown
 from trainer.playing.description import document
 from trainer.playing.easel import Easel, Made, Order
-from trainer.playing.line import Job, Line
+from trainer.playing.line import Job, Line, of_error
 from trainer.playing.progress import Progress, now
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ class Door(doors.Door):
         try:
             order = await self._in(self._searching, self.easel.order, wish, placed)
         except ValueError as error:
-            raise Refusal(422, "that cannot be asked for", value=error, fix="") from None
+            raise of_error(error) from None
         job = self._job(caller, order)
         self.line.enter(job)
         return JSONResponse(self.line.told(caller, job.id), 202)

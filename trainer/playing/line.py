@@ -120,6 +120,17 @@ class Line:
             job.state = "failed"
 
 
+def of_message(text: str) -> Refusal:
+    """Our messages say what is wrong, and after a semicolon what to do.
+
+    >>> told = of_message("the mask brushes nothing; make white what is to be drawn anew")
+    >>> told.error, told.fix
+    ('the mask brushes nothing', 'make white what is to be drawn anew')
+    """
+    wrong, _, fix = text.rpartition("; ")
+    return Refusal(422, wrong or fix, fix=fix if wrong else "ask for something else")
+
+
 def of_error(error: Exception) -> Refusal:
     """What is told of a job that failed: a message where our own code raised it."""
     if isinstance(error, Refusal):
@@ -128,7 +139,7 @@ def of_error(error: Exception) -> Refusal:
         return Refusal(422, "the device has no room for that", fix="ask for fewer samples or neighbors")
     found = ending.ending(error, ())
     if found.code == ending.MISTAKE:
-        return Refusal(422, masked_here(found.text), fix="")
+        return of_message(masked_here(found.text))
     say(f"a job: a fault of the service: {type(error).__name__}")
     ending.keep_trace(error)
     return Refusal(500, "a fault of the service", fix="tell its operator the time")

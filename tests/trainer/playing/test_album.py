@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.serving.refusal import Refusal
+from trainer.playing.album import KEPT, Album
+
+ANA, BEN = b"ana", b"ben"
+
+
+def test_a_picture_is_its_callers_alone_and_is_named_by_its_content(tmp_path: Path) -> None:
+    album = Album(folder=tmp_path)
+    name = album.bring(ANA, "input", b"picture")
+    assert name == album.bring(ANA, "input", b"picture")
+    assert album.path(ANA, name).read_bytes() == b"picture"
+    with pytest.raises(Refusal) as refused:
+        album.path(BEN, name)
+    assert refused.value.status == 404
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", ".", "616e61/secret", "secret"])
+def test_no_name_leads_to_another_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    album = Album(folder=tmp_path / "album")
+    album.folder.mkdir()
+    album.bring(ANA, "input", b"picture")
+    (album.folder / ANA.hex() / "secret").write_bytes(b"secret")
+    with pytest.raises(Refusal):
+        album.path(ANA, name)
+
+
+def test_the_latest_of_each_caller_are_kept_and_one_that_is_used_stays(tmp_path: Path) -> None:
+    album = Album(folder=tmp_path)
+    other = album.bring(BEN, "input", b"ben's")
+    names = [album.bring(ANA, "input", str(number).encode()) for number in range(KEPT)]
+    album.path(ANA, names[0])
+    album.bring(ANA, "input", b"one more")
+    assert album.path(ANA, names[0]).exists()
+    assert album.path(BEN, other).exists()
+    with pytest.raises(Refusal):
+        album.path(ANA, names[1])
+    assert len([*(tmp_path / ANA.hex()).iterdir()]) == KEPT
