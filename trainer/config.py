@@ -53,7 +53,7 @@ class TrainerConfig(Section):
     sources: dict[str, SourceSection] = Field(default_factory=dict)
     """Other corpora to draw rows from, by name; the run's own has weight 1."""
     instruct: InstructSection = InstructSection()
-    """What `pardalis instruct` makes of a corpus."""
+    """What `pardalis instruct make` makes of a corpus."""
     masking: MaskingSection = MaskingSection()
     """What the CM3 objective cuts."""
     optimizer: OptimizerSection = OptimizerSection()

@@ -33,7 +33,7 @@ class SourceSection(Section):
     version: int | None = Field(default=None, ge=1)
     """None: the newest when the run begins; of the run's own corpus, the run's."""
     step: Literal["pack", "instruct"] = "pack"
-    """Which packs: those of pre-training, or what `pardalis instruct` made."""
+    """Which packs: those of pre-training, or what `pardalis instruct make` made."""
     weight: float = Field(default=1.0, gt=0)
     """Rows drawn from it for each row of the run's own packs."""
 
@@ -95,9 +95,10 @@ def listed(
     corpus, version = read[name]
     step = step_of(sections, name)
     if step not in version.artifacts:
+        command = "instruct make" if step == instruct.STEP else "build"
         raise ValueError(
             f"trainer.sources.{name}: version {version.number} of {corpus.store.uri} has no packs of step "
-            f"{step!r}; run `pardalis {'instruct' if step == instruct.STEP else 'build'}` on it"
+            f"{step!r}; run `pardalis {command}` on it"
         )
     gone = frozenset(revoked)
     if step == instruct.STEP:

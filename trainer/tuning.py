@@ -60,7 +60,7 @@ def tune(
     options: CorpusOptions | None = None,
     engine: EngineOptions | None = None,
 ) -> None:
-    """Tune a trained model on the instruction data that `pardalis instruct` made of the newest version.
+    """Tune a trained model on the instruction data that `pardalis instruct make` made of the newest version.
 
     Settings are those of the run that it goes on from, with the paper's rate for tuning; --config and --set
     win over them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from infra.cli import MISTAKE, run
 from infra.corpus import Corpus, Version
 from infra.storage import Store
-from pipeline import packs, refs, tables
+from pipeline import contract, packs, refs, tables
 from pipeline.blocks import Blocks
 from pipeline.packed import Modality
 from pipeline.split import TRAIN, VALIDATION
@@ -24,9 +25,10 @@ from trainer import sources, tasks
 from trainer.affected import affected
 from trainer.checkpoint import Checkpoints, load_model, read_state
 from trainer.instruct import build
+from trainer.instruct.importing import encoded
 from trainer.order import MAIN
 from trainer.sources import SourceSection
-from trainer.tasks import Picture
+from trainer.tasks import Captioned, Edited, Picture
 from trainer.training import metrics
 
 from .conftest import TINY, Deliveries, license_, revoke, sample
@@ -41,6 +43,17 @@ AMOUNTS = [
     for name in ("controls", "edits", "scene_edits", "scenes", "signs", "questions")
     for word in ("--set", f"trainer.instruct.each.{name} = 1")
 ]
+PROVIDER = contract.template()["asset"]["provider"]
+EDIT = Edited(before=Picture("a0001"), instruction="shake it", after=Picture("a0002"))
+BROUGHT = {
+    **{
+        n: {"instruct.0": encoded(Captioned(caption=f"brought by {n}", image=Picture(f"a{n:04d}")))}
+        for n in (4, 9)
+    },
+    2: {"instruct.0": encoded(EDIT), "note": "not ours"},
+    7: {"instruct.0": '[{"text": "no task says so"}]'},
+}
+"""What some assets bring along, by their numbers."""
 SECTIONS = {"instruct": SourceSection(step="instruct")}
 
 
@@ -61,14 +74,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     file.write_text(SETTINGS)
     free = license_(license_id="free")
     plain = license_(license_id="plain", uses={**free.uses.model_dump(), "derived_captions": "deny"})
-    samples = [sample(n, license_ids=["plain" if n % 3 == 0 else "free"]) for n in range(30)]
+    samples = [
+        sample(n, license_ids=["plain" if n % 3 == 0 else "free"], extra=BROUGHT.get(n, {}))
+        for n in range(30)
+    ]
     deliveries = Deliveries(folder)
     uri = deliveries.write(samples, {"free": free, "plain": plain})
     options = ["--corpus", str(folder / "corpus"), "--config", str(file), "--engine", "inline"]
     torch.set_num_threads(1)
     assert run(["ingest", uri, "--as-of", "2026-06-01T00:00:00Z", *options]) == 0
     assert run(["build", *options]) == 0
-    assert run(["instruct", *options, *AMOUNTS]) == 0
+    assert run(["instruct", "make", *options, *AMOUNTS]) == 0
     corpus = Corpus(Store.at(folder / "corpus"))
     return World(corpus, corpus.newest(), options, deliveries, folder)
 
@@ -136,6 +152,24 @@ def test_nothing_is_derived_of_an_asset_whose_licence_does_not_grant_it(world: W
             assert bool(row["sources"]) == (row["task"] != "sign")
 
 
+def test_a_record_that_an_asset_brings_is_an_example_where_all_of_its_pictures_are(world: World) -> None:
+    splits = split_of(world)
+    for number in (4, 9):
+        (found,) = (
+            row
+            for row in records(world, splits[f"{PROVIDER}:a{number:04d}"])
+            if row["prompt"][0]["text"] == f"Describe the given picture. brought by {number}"
+        )
+        assert (found["task"], found["sources"]) == ("caption", [f"{PROVIDER}:a{number:04d}"])
+    pair = [f"{PROVIDER}:a0001", f"{PROVIDER}:a0002"]
+    together = splits.get(pair[0]) == splits.get(pair[1])
+    edits = [row for kind in (TRAIN, VALIDATION) for row in records(world, kind) if row["sources"] == pair]
+    assert len([row for row in edits if row["task"] == "edit" and not row["derived"]]) == together
+    shards = world.corpus.artifact(world.version, build.STEP).shards.values()
+    total = sum((Counter(shard.facts["brought"]) for shard in shards), Counter())
+    assert total == {"taken": 2 + together, **({} if together else {"apart": 1}), "unreadable": 1}
+
+
 def test_held_out_examples_bring_their_pictures_and_training_ones_do_not(world: World) -> None:
     found = list(build.held_out(world.corpus, world.version))
     assert len(found) == sum(1 for _ in records(world, VALIDATION))
@@ -149,14 +183,14 @@ def test_made_again_it_is_found_and_a_version_without_packs_is_refused(
     world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     capsys.readouterr()
-    assert run(["instruct", *world.options, *AMOUNTS, "--json"]) == 0
+    assert run(["instruct", "make", *world.options, *AMOUNTS, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert world.corpus.newest().artifacts["instruct"] == world.version.artifacts["instruct"]
     assert all(one["documents"] == one["examples"] for one in told["train"]["tasks"].values())
     uri = Deliveries(tmp_path).write([sample(1)])
     options = ["--corpus", str(tmp_path / "corpus"), *world.options[2:]]
     assert run(["ingest", uri, "--as-of", "2026-06-01T00:00:00Z", *options]) == 0
-    assert run(["instruct", *options]) == MISTAKE
+    assert run(["instruct", "make", *options]) == MISTAKE
     assert "has no packs; run `pardalis build`" in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from infra.settings import Section
 from infra.storage import Store
 from pipeline import (
     captions,
+    contract,
     encoding,
     numerics,
     pack,
@@ -45,6 +47,7 @@ from pipeline.examples import Holders, kind_of, load_holders
 from pipeline.outcomes import KEPT
 from pipeline.pack import PackConfig
 from pipeline.packed import Laid
+from pipeline.records import RECORDS as DELIVERED
 from pipeline.schema import column
 from pipeline.split import TRAIN, VALIDATION
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned
@@ -53,7 +56,7 @@ from pipeline.tokens import BPE, LIBRARIES, TEXT_NUMERICS, TOKENS, VQ
 from tokenizer_service import coding, text, vq
 from tokenizer_service.coding import Numerics
 from trainer import tasks
-from trainer.instruct import laying, making
+from trainer.instruct import importing, laying, making
 from trainer.instruct.laying import Credit, Part
 from trainer.instruct.making import Amounts, Asset, Example, World
 from trainer.tasks import Picture, Record
@@ -108,7 +111,7 @@ def step(config: InstructConfig) -> Step:
     workers = numerics.workers(cpus=1 if device == "cpu" else encoding.GPU_THREADS, gpus=0.25)
     return Step(
         name=STEP,
-        inputs=("split", "images", "tokenize", "bpe", "vq"),
+        inputs=("split", "images", "records", "tokenize", "bpe", "vq"),
         settings=config,
         numerics={
             **numerics.profile(threads=workers.cpus, libraries=LIBRARIES, device=device),
@@ -138,6 +141,7 @@ def list_tasks(source: Source) -> Sequence[Task]:
         source,
         rows=("split", ROWS),
         images=("images", IMAGES),
+        records=("records", DELIVERED),
         tokens=("tokenize", TOKENS),
         bpe=("bpe", BPE),
         vq=("vq", VQ),
@@ -165,7 +169,8 @@ def make(task: Task, _report: Report, *, config: InstructConfig) -> Made:
     bpe, model = opened(task.only("bpe"), task.only("vq"))
     assets = load_assets(task, kind, config, model)
     world = World(assets, split=kind, side=config.side, seed=config.instruct.seed)
-    found = named(making.examples(world, config.instruct.each))
+    given, left = brought(task, assets)
+    found = named(itertools.chain(making.examples(world, config.instruct.each), given))
     codes = {**own_codes(task, made_by), **encoded(found.values(), model, config)}
     revisions = {asset.uid: asset.revision for asset in assets}
     amounts = copies(found, config.instruct) if kind == TRAIN else dict.fromkeys(found, 1)
@@ -185,6 +190,7 @@ def make(task: Task, _report: Report, *, config: InstructConfig) -> Made:
             "examples": dict(sorted(Counter(name.partition(":")[0] for name in found).items())),
             "documents": dict(sorted(Counter(one.example_id.partition(":")[0] for one in fits).items())),
             "too_long": len(laid) - len(fits),
+            "brought": {"taken": len(given), **left},
         },
     )
 
@@ -212,6 +218,36 @@ def load_assets(task: Task, split: str, config: InstructConfig, model: vq.VQ) ->
         for row in table.to_pylist()
         if row[schema.SPLIT.name] == split
     ]
+
+
+def brought(task: Task, assets: Sequence[Asset]) -> tuple[list[Example], dict[str, int]]:
+    """Examples that assets brought along, and how many were left: of pictures that are not all here, and
+    those that cannot be read.
+    """
+    here = {asset.uid: asset.revision for asset in assets}
+    found: list[Example] = []
+    left = {"apart": 0, "unreadable": 0}
+    for row in tables.read_rows(task.only("records")):
+        uid = row[schema.UID.name]
+        if uid not in here or row[schema.RECORD.name] is None or row[schema.FAULT.name] is not None:
+            continue
+        delivered = contract.Asset.model_validate_json(row[schema.RECORD.name])
+        if delivered.asset_revision != here[uid]:
+            continue
+        try:
+            records = list(importing.delivered(delivered))
+        except (
+            ValueError
+        ):  # a template's words that nobody wrote, or no JSON: the picture is good all the same
+            left["unreadable"] += 1
+            continue
+        for record in records:
+            named = {picture.uid for picture in tasks.pictures(record)}
+            if named <= here.keys():
+                found.append(Example(record=record, words=uid, sources=tuple(sorted(named | {uid}))))
+            else:
+                left["apart"] += 1
+    return found, left
 
 
 def named(found: Iterator[Example]) -> dict[str, Example]:

@@ -1,4 +1,4 @@
-"""``pardalis instruct``: instruction data made of a corpus, as packs beside its others."""
+"""``pardalis instruct make``: instruction data made of a corpus, as packs beside its others."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from trainer.instruct import build
 from trainer.instruct.build import STEP, InstructSection
 
 
-def instruct(*, options: CorpusOptions | None = None, engine: EngineOptions | None = None) -> None:
+def make(*, options: CorpusOptions | None = None, engine: EngineOptions | None = None) -> None:
     """Make instruction examples of the newest version's pictures, and pack them beside its other packs.
 
     Settings are the table trainer.instruct of --config. A version that has them gets no others.
 
-    Example: pardalis instruct --corpus demo/corpus --set 'trainer.instruct.each.signs = 4'
+    Example: pardalis instruct make --corpus demo/corpus --set 'trainer.instruct.each.signs = 4'
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
     section = asked(options)
