@@ -39,6 +39,8 @@ export class Results {
     );
     this.#cards.unshift({ card, pictures });
     this.#list.prepend(card);
+    // Where one column is under the other, what was made may lie below the window.
+    if (card.getBoundingClientRect().top > innerHeight - 100) card.scrollIntoView();
     for (const old of this.#cards.splice(MOST)) {
       old.pictures.close();
       old.card.remove();
