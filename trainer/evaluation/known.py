@@ -85,7 +85,7 @@ def pictures(corpus: Corpus, version: Version, names: Collection[str]) -> dict[s
         table = tables.read_parquet(ref, [build.EXAMPLE, build.PICTURES])
         for row in table.filter(pc.is_in(table[build.EXAMPLE.name], value_set=wanted)).to_pylist():
             shown = row[build.PICTURES.name]
-            found[row[build.EXAMPLE.name]] = {one["uid"]: build.pixels(one["image"]) for one in shown}
+            found[row[build.EXAMPLE.name]] = {one["uid"]: build.decoded(one["image"]) for one in shown}
     return found
 
 

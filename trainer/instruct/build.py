@@ -205,19 +205,24 @@ def load_assets(task: Task, split: str, config: InstructConfig, model: vq.VQ) ->
     table = rows.with_images(rows.kept(task.only("rows")), task.only("images"))
     shaped = functools.partial(encoding.square, side=config.side, preprocessing=model.config.preprocessing)
     return [
-        Asset(
-            uid=row[schema.UID.name],
-            revision=row[schema.REVISION.name],
-            name=making.line(row[schema.DESCRIPTION.name]),
-            keywords=tuple(row[schema.KEYWORDS.name]),
-            color=row[schema.COLOR.name],
-            image_type=row[schema.IMAGE_TYPE.name],
-            may_derive=row[schema.MAY_DERIVE.name],
-            pixels=shaped(row[schema.IMAGE.name]),
-        )
+        asset_of(row, shaped(row[schema.IMAGE.name]))
         for row in table.to_pylist()
         if row[schema.SPLIT.name] == split
     ]
+
+
+def asset_of(row: Mapping[str, Any], pixels: Pixels) -> Asset:
+    """A catalog row and its picture at the model's side."""
+    return Asset(
+        uid=row[schema.UID.name],
+        revision=row[schema.REVISION.name],
+        name=making.line(row[schema.DESCRIPTION.name]),
+        keywords=tuple(row[schema.KEYWORDS.name]),
+        color=row[schema.COLOR.name],
+        image_type=row[schema.IMAGE_TYPE.name],
+        may_derive=row[schema.MAY_DERIVE.name],
+        pixels=pixels,
+    )
 
 
 def brought(task: Task, assets: Sequence[Asset]) -> tuple[list[Example], dict[str, int]]:
@@ -405,11 +410,11 @@ def held_out(corpus: Corpus, version: Version) -> Iterator[HeldOut]:
                 name=row[EXAMPLE.name],
                 record=tasks.parse(segments),
                 sources=tuple(row[SOURCES.name]),
-                pictures={one["uid"]: pixels(one["image"]) for one in row[PICTURES.name]},
+                pictures={one["uid"]: decoded(one["image"]) for one in row[PICTURES.name]},
             )
 
 
-def pixels(image: bytes) -> Pixels:
+def decoded(image: bytes) -> Pixels:
     with Image.open(io.BytesIO(image)) as opened_image:
         return np.asarray(opened_image.convert("RGB"))
 
