@@ -57,11 +57,11 @@ def read(task: str, given: Sequence[str]) -> Given:
         wrong = f"lacks {missing[0]}" if missing else f"has {(unknown or [*told])[0]} unasked or twice"
         listed = " ".join(f"--given {name}=…" for name in known)
         raise ValueError(f"--task {task} {wrong}; give {listed}")
-    asked = {kind.TARGET: ASKED if kind.TARGET in PICTURES else "?"}
     values = {name: _value(name, text) for name, text in told.items()}
+    values[kind.TARGET] = ASKED if kind.TARGET in PICTURES else "?"
     return Given(
         name=task,
-        record=kind(**values, **asked),
+        record=kind(**values),
         pictures={name: Path(told[name]) for name in told if name in PICTURES},
     )
 

@@ -34,7 +34,7 @@ from trainer.quantized import ready
 from trainer.studio import open_studio
 
 RATE = 200
-"""Requests a second for each token: a page asks four times a second how far a drawing is."""
+"""Requests a second for each token: a page asks eight times a second how far a drawing is."""
 ROOM_REQUESTS, ROOM_BODIES = 256, 8
 """Requests, and bodies of the largest size, that are held at once."""
 

@@ -4,7 +4,7 @@ import * as calls from "./calls.js";
 import { button, element } from "./elements.js";
 import { plural } from "./words.js";
 
-const EVERY_MS = 250;
+const EVERY_MS = 120; // a small model draws a picture in half a second
 
 /** The answer of a wish, or null where it was given up; `place` shows meanwhile how far it is. */
 export async function done(wish, place) {

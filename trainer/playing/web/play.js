@@ -60,7 +60,7 @@ class Panel {
     this.#wish = wish;
     this.#verb = verb;
     this.#go = element("button", { type: "submit", class: "main" }, verb);
-    const form = element("form", { class: "ask", "aria-label": verb }, ...nodes, this.#go, this.#work, this.#wrong);
+    const form = element("form", { class: "ask", "aria-label": verb }, ...nodes, element("div", { class: "go" }, this.#go, this.#work, this.#wrong));
     const list = element("div", { class: "results", role: "region", "aria-label": "Results" });
     this.#results = new Results(list, use);
     panel.append(form, list);

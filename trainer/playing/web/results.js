@@ -39,8 +39,9 @@ export class Results {
     );
     this.#cards.unshift({ card, pictures });
     this.#list.prepend(card);
-    // Where one column is under the other, what was made may lie below the window.
-    if (card.getBoundingClientRect().top > innerHeight - 100) card.scrollIntoView();
+    // What was made may lie below the window, where the form stands over it, or above older results.
+    const { top } = card.getBoundingClientRect();
+    if (top < 0 || top > innerHeight - 100) card.scrollIntoView();
     for (const old of this.#cards.splice(MOST)) {
       old.pictures.close();
       old.card.remove();
