@@ -23,7 +23,9 @@ export function overlay(things) {
   const groups = things.map(({ name, x0, y0, x1, y1 }, place) => {
     const rect = drawn("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0 });
     const above = y0 > 16 ? y0 - 5 : y0 + 13;
-    return drawn("g", { class: `box n${place % 4}` }, rect, drawn("text", { x: x0 + 2, y: above }, name));
+    // On the right half it ends with its box, so that it does not run out of the picture.
+    const beside = x0 + x1 > GRID ? { x: x1 - 2, "text-anchor": "end" } : { x: x0 + 2 };
+    return drawn("g", { class: `box n${place % 4}` }, rect, drawn("text", { ...beside, y: above }, name));
   });
   return drawn("svg", { viewBox: `0 0 ${GRID} ${GRID}`, class: "boxes", "aria-hidden": "true" }, ...groups);
 }
