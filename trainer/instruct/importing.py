@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -217,8 +217,8 @@ def of_questions(files: Published) -> Iterator[Item]:
 
 def of_boxes(files: Published) -> Iterator[Item]:
     form: Form = "open-images"
-    given = (files.need(name, form) for name in ("boxes", "classes", "images"))
-    for one in published.open_images(*given, files.narratives):
+    boxes, classes, images = (files.need(name, form) for name in ("boxes", "classes", "images"))
+    for one in published.open_images(boxes, classes, images, files.narratives):
         record = written(
             Grounded,
             caption=line(one.caption),
@@ -245,7 +245,7 @@ def of_controls(files: Published) -> Iterator[Item]:
         )
 
 
-READERS: Mapping[Form, Any] = {
+READERS: Mapping[Form, Callable[[Published], Iterator[Item]]] = {
     "instruct-pix2pix": of_edits,
     "coco-captions": of_captions,
     "vqa-v2": of_questions,
