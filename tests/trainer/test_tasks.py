@@ -39,8 +39,8 @@ TABLE = {
         },
         [
             (
-                "Generate high quality image of a sink and a mirror with segmentations bottle at (199, 130) -> "
-                "(204, 150), sink at (1, 2) -> (3, 4) <break> {}"
+                "Generate high quality image of a sink and a mirror with segmentations bottle at (199, 130) "
+                "-> (204, 150), sink at (1, 2) -> (3, 4) <break> {}"
             )
         ],
     ),
