@@ -51,7 +51,7 @@ quick-pipeline: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest tests/pipeline --ignore=tests/pipeline/test_evaluating.py -m $(QUICK)
 
 quick-rest: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --ignore=tests/pipeline --ignore=tests/laws --ignore=tests/cluster --ignore=tests/hostile --ignore=tests/browser --ignore=tests/retrieval/test_clip.py --ignore=tests/tokenizer_service/test_inception.py -m $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --ignore=tests/pipeline --ignore=tests/laws --ignore=tests/cluster --ignore=tests/hostile --ignore=tests/browser --ignore=tests/retrieval/test_clip.py --ignore=tests/tokenizer_service/test_inception.py --ignore=tests/trainer/test_chameleon.py --ignore=tests/trainer/test_export.py -m $(QUICK)
 
 bench: $(VENV)/.dev  ## make bench NAME=ingest
 	$(BIN)/python -m tests.benchmarks $(NAME)
