@@ -144,10 +144,7 @@ def pack_group(task: Task, _report: Report, *, config: ExampleConfig) -> Made:
     bpe = text.from_json(task.only("bpe").read().decode())
     packed = pack.pack(documents, config.rows, cut=bpe.cut_at_word)
     tokenizers = fingerprint(made_by.text, made_by.image)
-    files, infos = {}, {}
-    for number, (data, info) in enumerate(shards.write(packed.rows(), config.rows, fingerprint=tokenizers)):
-        name = f"{number:05d}.arrow"
-        files[name], infos[name] = data, info
+    files, infos = shards.files(packed.rows(), config.rows, fingerprint=tokenizers)
     facts = {
         "packs": infos,
         "fill": asdict(packed.fill),

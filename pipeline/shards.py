@@ -173,6 +173,17 @@ def write(rows: Iterable[Row], config: PackConfig, *, fingerprint: str) -> Itera
         yield _shard(pending, layout, facts)
 
 
+def files(
+    rows: Iterable[Row], config: PackConfig, *, fingerprint: str
+) -> tuple[dict[str, bytes], dict[str, ShardInfo]]:
+    """The shards of one slot by the names of their files, and what its manifest says of each."""
+    written, infos = {}, {}
+    for number, (data, info) in enumerate(write(rows, config, fingerprint=fingerprint)):
+        name = f"{number:05d}.arrow"
+        written[name], infos[name] = data, info
+    return written, infos
+
+
 FOOTER_BLOCK_BYTES = 24
 """A footer names each block in 24 bytes (Arrow columnar format, File.fbs)."""
 

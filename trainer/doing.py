@@ -9,10 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.searching.library import Found
-from tokenizer_service import vocabulary
-from trainer import sampler
 from trainer.given import Given
-from trainer.instruct import laying
 from trainer.prompts import Ids
 from trainer.sampler import Request, SamplerSection
 from trainer.studio import Drawing, Pixels, Studio
@@ -125,18 +122,13 @@ def said(studio: Studio, task: Told, section: SamplerSection, *, seed: int) -> s
         case Ask(image, question):
             return studio.ask(opened(studio, image), question, section, seed=seed)
         case Tell(given):
-            request = Request(prompt=prompt(studio, given))
-            (ids,) = sampler.draw_texts(studio.model, [request], section, seed=seed)
-            return studio.said(ids)
+            (words,) = studio.texts([prompt(studio, given)], section, seed=seed)
+            return words
 
 
 def prompt(studio: Studio, given: Given) -> Ids:
     """What asks for the record's target, in the words that instruction tuning has for it."""
-    codes = {
-        uid: vocabulary.to_codes(np.asarray(studio.ids(opened(studio, path))))
-        for uid, path in given.pictures.items()
-    }
-    return laying.asking(given.record, studio.bpe.encode, codes)
+    return studio.prompt(given.record, {uid: opened(studio, path) for uid, path in given.pictures.items()})
 
 
 def opened(studio: Studio, path: Path) -> Pixels:

@@ -13,7 +13,7 @@ from typing import Any
 
 from trainer import tasks
 from trainer.instruct.scenes import GRID
-from trainer.tasks import FEATURES, PICTURES, READ, TASKS, Picture, Record
+from trainer.tasks import ASKED, FEATURES, PICTURES, READ, TASKS, Picture, Record
 
 ELSEWHERE: Mapping[str, str] = {
     "edit": "--image FILE --edit INSTRUCTION",
@@ -21,7 +21,6 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """How tasks are asked for that have options of their own."""
 NAMES = [name for name in TASKS if name not in ELSEWHERE]
-ASKED = Picture("asked for")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

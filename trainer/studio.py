@@ -29,10 +29,10 @@ from trainer.instruct import laying
 from trainer.model import Transformer
 from trainer.prompts import Hole, Ids, Pair
 from trainer.sampler import DRAWN, Request, SamplerSection
-from trainer.tasks import Asked, Edited, Picture, Record
+from trainer.tasks import ASKED, Asked, Edited, Picture, Record
 
 Pixels = NDArray[np.uint8]
-GIVEN, ASKED = Picture("given"), Picture("asked for")
+GIVEN = Picture("given")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Studio:
 
     def ids(self, picture: Pixels) -> Ids:
         """Image ids of a picture [side, side, 3]."""
-        (codes,) = coding.encode_images(self.vq, picture[None])
+        (codes,) = self.codes([picture])
         return tuple(vocabulary.from_codes(codes).tolist())
 
     def draw(
@@ -175,23 +175,30 @@ class Studio:
     def ask(self, picture: Pixels, question: str, section: SamplerSection, *, seed: int) -> str:
         """A short answer about a picture [side, side, 3]."""
         record = Asked(question=question, answer="?", image=GIVEN)
-        request = Request(prompt=self.prompt(record, {GIVEN.uid: picture}))
-        (ids,) = sampler.draw_texts(self.model, [request], section, seed=seed)
-        return self.said(ids)
+        (words,) = self.texts([self.prompt(record, {GIVEN.uid: picture})], section, seed=seed)
+        return words
 
     def caption(self, images: Sequence[Pixels], section: SamplerSection, *, seed: int) -> list[str]:
         """Words for each picture [side, side, 3], without neighbors."""
         rows = [prompts.caption_prompt(self.ids(image)) for image in images]
-        drawn = sampler.draw_texts(self.model, [Request(prompt=row) for row in rows], section, seed=seed)
-        return [self.said(ids) for ids in drawn]
+        return self.texts(rows, section, seed=seed)
+
+    def texts(self, rows: Sequence[Ids], section: SamplerSection, *, seed: int) -> list[str]:
+        """The words behind each prompt."""
+        requests = [Request(prompt=row) for row in rows]
+        drawn = sampler.draw_texts(self.model, requests, section, seed=seed)
+        return [self.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64))) for ids in drawn]
 
     def prompt(self, record: Record, pictures: Mapping[str, Pixels]) -> Ids:
         """What asks for a record's target, in the words that instruction tuning has for it."""
-        codes = coding.encode_images(self.vq, np.stack(list(pictures.values())))
-        return laying.asking(record, self.bpe.encode, dict(zip(pictures, codes, strict=True)))
+        codes_NT = self.codes(list(pictures.values()))
+        return laying.asking(record, self.bpe.encode, dict(zip(pictures, codes_NT, strict=True)))
 
-    def said(self, ids: Sequence[int]) -> str:
-        return self.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64)))
+    def codes(self, pictures: Sequence[Pixels]) -> NDArray[np.int64]:
+        """[N, T] of pictures [side, side, 3], of which there may be none."""
+        if not len(pictures):
+            return np.zeros((0, self.num_codes), np.int64)
+        return coding.encode_images(self.vq, np.stack(pictures)).astype(np.int64)
 
     def picture(self, uid: str) -> Pixels:
         """The asset's training image, as the model sees it before the tokenizer."""

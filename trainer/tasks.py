@@ -37,6 +37,10 @@ class Picture:
     uid: str
 
 
+ASKED = Picture("asked for")
+"""Stands in a record for a picture that is not there yet; no prompt looks at it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A named thing and where it is."""

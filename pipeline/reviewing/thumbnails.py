@@ -57,6 +57,11 @@ def address(jpeg: bytes) -> str:
 
 def png(pixels_HWC: NDArray[np.uint8]) -> str:
     """Pixels as they are, as a data address."""
+    return "data:image/png;base64," + base64.b64encode(encoded(pixels_HWC)).decode()
+
+
+def encoded(pixels_HWC: NDArray[np.uint8]) -> bytes:
+    """Pixels as they are, as a PNG file."""
     sink = io.BytesIO()
     Image.fromarray(pixels_HWC).save(sink, "PNG")
-    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()
+    return sink.getvalue()

@@ -24,6 +24,7 @@ from tokenizer_service import vocabulary
 from trainer import sources, tasks
 from trainer.affected import affected
 from trainer.checkpoint import Checkpoints, load_model, read_state
+from trainer.evaluation import known
 from trainer.instruct import build
 from trainer.instruct.importing import encoded
 from trainer.order import MAIN
@@ -171,11 +172,12 @@ def test_a_record_that_an_asset_brings_is_an_example_where_all_of_its_pictures_a
 
 
 def test_held_out_examples_bring_their_pictures_and_training_ones_do_not(world: World) -> None:
-    found = list(build.held_out(world.corpus, world.version))
+    found = list(known.listed(world.corpus, world.version, VALIDATION))
     assert len(found) == sum(1 for _ in records(world, VALIDATION))
+    pictures = known.pictures(world.corpus, world.version, {one.name for one in found})
     for one in found:
-        assert set(one.pictures) == {picture.uid for picture in tasks.pictures(one.record)}
-        assert {picture.shape for picture in one.pictures.values()} == {(32, 32, 3)}
+        assert set(pictures[one.name]) == {picture.uid for picture in tasks.pictures(one.record)}
+        assert {picture.shape for picture in pictures[one.name].values()} == {(32, 32, 3)}
     assert not any(row["pictures"] for row in records(world, TRAIN))
 
 

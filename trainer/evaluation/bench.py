@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from infra.corpus import Corpus, Version
 from infra.telemetry import Log
 from pipeline import captions, schema
-from tokenizer_service import coding, vocabulary
+from tokenizer_service import coding
 from trainer import sampler
 from trainer.evaluation import known
 from trainer.evaluation.known import Codes, Known, Listed, R, R_co, Vectors
-from trainer.instruct import laying
 from trainer.instruct.reading import Reader
 from trainer.prompts import Ids, image_prompt
 from trainer.sampler import Request, SamplerSection
@@ -81,19 +80,13 @@ class Bench:
     def rng(self, *about: object) -> np.random.Generator:
         return captions.generator("evaluate", self.seed, *about)
 
-    def encoded(self, pictures: Sequence[Pixels]) -> Codes:
-        """[N, T]"""
-        if not len(pictures):
-            return np.zeros((0, self.studio.num_codes), np.int64)
-        return coding.encode_images(self.studio.vq, np.stack(pictures)).astype(np.int64)
-
     def decoded(self, codes_NT: Iterable[Codes]) -> list[Pixels]:
         rows = list(codes_NT)
         return list(coding.decode_codes(self.studio.vq, np.stack(rows))) if rows else []
 
     def through(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """What is left of pictures behind the tokenizer."""
-        return self.decoded(self.encoded(pictures))
+        return self.decoded(self.studio.codes(pictures))
 
     def remembered(self, uids: Sequence[str]) -> list[Pixels]:
         """Training pictures, derived ones too, as the packs hold them."""
@@ -102,10 +95,10 @@ class Bench:
 
     def given(self, item: Item[Record]) -> dict[str, Codes]:
         """Codes of an item's pictures by uid."""
-        return dict(zip(item.pictures, self.encoded(list(item.pictures.values())), strict=True))
+        return dict(zip(item.pictures, self.studio.codes(list(item.pictures.values())), strict=True))
 
     def prompt(self, item: Item[Record]) -> Ids:
-        return laying.asking(item.record, self.studio.bpe.encode, self.given(item))
+        return self.studio.prompt(item.record, item.pictures)
 
     def asking(self, text: str, neighbors: Sequence[str] = ()) -> Ids:
         """The prompt for a picture, behind as many of the neighbors as the context has room for; words for
@@ -139,20 +132,16 @@ class Bench:
 
     def answers(self, name: str, items: Sequence[Item[Record]]) -> list[str]:
         """The words that the model puts where each item's are asked for: the likeliest, token by token."""
-        requests = [Request(prompt=self.prompt(item)) for item in items]
-        room = self.studio.model.section.context - max(len(one.prompt) for one in requests)
+        rows = [self.prompt(item) for item in items]
+        room = self.studio.model.section.context - max(map(len, rows))
         most = min(self.section.max_text_tokens, room)
         section = self.section.model_copy(update={"temperature": 0.0, "max_text_tokens": most})
         found: list[str] = []
         with self.log.bar(name, total=len(items), unit="texts") as bar:
-            for batch in batches(requests):
-                drawn = sampler.draw_texts(self.studio.model, batch, section, seed=self.seed)
-                found += [self.said(ids) for ids in drawn]
+            for batch in batches(rows):
+                found += [words.strip() for words in self.studio.texts(batch, section, seed=self.seed)]
                 bar.advance(len(batch))
         return found
-
-    def said(self, ids: Sequence[int]) -> str:
-        return self.studio.bpe.decode(vocabulary.to_text(np.asarray(ids, np.int64))).strip()
 
     def vectors(self, pictures: Sequence[Pixels]) -> Vectors:
         """[N, D] by the corpus's encoder, of unit length; pictures that are no squares are squashed."""

@@ -34,7 +34,7 @@ def filled(bench: Bench) -> Judged:
     if not items or not bench.known.uids:
         return nothing("Infill", "no held-out picture has a caption to stand beside it")
     true = [picture_of(item, "image") for item in items]
-    codes = list(bench.encoded(true))
+    codes = list(bench.studio.codes(true))
     rows = [cut(item.name, bench.studio.num_codes) for item in items]
     near = nearest(bench, true, rows)
     rng = bench.rng("chance", "infill")

@@ -15,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from infra.artifact import Artifact, Made, Shard, fingerprint
+from infra.artifact import Artifact, Made, fingerprint
 from infra.corpus import Corpus, Version
 from infra.settings import Section
 from infra.storage import Store
@@ -43,11 +43,12 @@ from pipeline import (
     tokenized,
 )
 from pipeline.colors import Pixels
-from pipeline.examples import Holders, kind_of, load_holders
+from pipeline.examples import Holders, load_holders
 from pipeline.outcomes import KEPT
 from pipeline.pack import PackConfig
 from pipeline.packed import Laid
 from pipeline.records import RECORDS as DELIVERED
+from pipeline.reviewing import thumbnails
 from pipeline.schema import column
 from pipeline.split import TRAIN, VALIDATION
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned
@@ -59,7 +60,7 @@ from trainer import tasks
 from trainer.instruct import importing, laying, making
 from trainer.instruct.laying import Credit, Part
 from trainer.instruct.making import Amounts, Asset, Example, World
-from trainer.tasks import Picture, Record
+from trainer.tasks import Picture
 
 STEP = "instruct"
 RECORDS = "records.parquet"
@@ -241,9 +242,8 @@ def brought(task: Task, assets: Sequence[Asset]) -> tuple[list[Example], dict[st
             continue
         try:
             records = list(importing.delivered(delivered))
-        except (
-            ValueError
-        ):  # a template's words that nobody wrote, or no JSON: the picture is good all the same
+        except ValueError:
+            # A template's words that nobody wrote, or no JSON: the picture is good all the same.
             left["unreadable"] += 1
             continue
         for record in records:
@@ -344,10 +344,7 @@ def packed(
     pieces = pack.whole_rows(lengths, config)
     in_rows = (tuple(found[piece.document] for piece in row) for row in pieces)
     tokenizers = fingerprint(made_by.text, made_by.image)
-    files, infos = {}, {}
-    for number, (data, info) in enumerate(shards.write(in_rows, config, fingerprint=tokenizers)):
-        name = f"{number:05d}.arrow"
-        files[name], infos[name] = data, info
+    files, infos = shards.files(in_rows, config, fingerprint=tokenizers)
     return files, {"packs": infos, "fill": asdict(pack.filling(lengths, pieces, config))}
 
 
@@ -364,10 +361,7 @@ def told(
             yield {
                 EXAMPLE.name: name,
                 TASK.name: tasks.NAMES[type(example.record)],
-                PROMPT.name: [
-                    {"picture": one.uid} if isinstance(one, Picture) else {"text": one}
-                    for one in tasks.said(tasks.prompt(example.record))
-                ],
+                PROMPT.name: importing.segments(example.record),
                 SOURCES.name: list(example.sources),
                 DERIVED.name: sorted(example.pictures),
                 LICENSES.name: sorted({name for uid in example.sources for name in holders[uid][0]}),
@@ -380,47 +374,15 @@ def told(
 
 def shown(example: Example, originals: Mapping[str, Pixels]) -> list[dict[str, Any]]:
     named = {one.uid for one in tasks.pictures(example.record)}
-    return [{"uid": uid, "image": png({**originals, **example.pictures}[uid])} for uid in sorted(named)]
-
-
-def png(picture: Pixels) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(picture).save(out, "PNG")
-    return out.getvalue()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
-    """A held-out example with its pictures."""
-
-    name: str
-    record: Record
-    sources: tuple[str, ...]
-    pictures: Mapping[str, Pixels]
-
-
-def held_out(corpus: Corpus, version: Version) -> Iterator[HeldOut]:
-    """The held-out examples of a version, in the order of shards."""
-    for shard in _shards(corpus.artifact(version, STEP), VALIDATION):
-        for row in tables.read_rows(refs.of(corpus.store, shard, RECORDS)):
-            segments = [
-                one["text"] if one["picture"] is None else Picture(one["picture"]) for one in row[PROMPT.name]
-            ]
-            yield HeldOut(
-                name=row[EXAMPLE.name],
-                record=tasks.parse(segments),
-                sources=tuple(row[SOURCES.name]),
-                pictures={one["uid"]: decoded(one["image"]) for one in row[PICTURES.name]},
-            )
+    found = (
+        (uid, example.pictures[uid] if uid in example.pictures else originals[uid]) for uid in sorted(named)
+    )
+    return [{"uid": uid, "image": thumbnails.encoded(picture)} for uid, picture in found]
 
 
 def decoded(image: bytes) -> Pixels:
     with Image.open(io.BytesIO(image)) as opened_image:
         return np.asarray(opened_image.convert("RGB"))
-
-
-def _shards(artifact: Artifact, kind: str) -> Iterator[Shard]:
-    yield from (shard for name, shard in sorted(artifact.shards.items()) if kind_of(name) == kind)
 
 
 def derived_from(store: Store, artifact: Artifact, gone: AbstractSet[str]) -> frozenset[str]:

@@ -133,8 +133,13 @@ def json_text(value: Any) -> str:
 
 def encoded(record: Record) -> str:
     """A record as an entry: its prompt, in which pictures are asset ids of the same provider."""
+    return json_text(segments(record))
+
+
+def segments(record: Record) -> list[dict[str, str]]:
+    """Its prompt, as entries and tables hold it."""
     said = tasks.said(tasks.prompt(record))
-    return json_text([{"picture": one.uid} if isinstance(one, Picture) else {"text": one} for one in said])
+    return [{"picture": one.uid} if isinstance(one, Picture) else {"text": one} for one in said]
 
 
 def delivered(asset: Asset) -> Iterator[Record]:

@@ -14,6 +14,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.pack import BREAK, EOS
 from pipeline.packed import Laid, Modality, Role, Span, Via
 from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Ids
@@ -109,10 +110,6 @@ def laid(example_id: str, found: Sequence[Sequence[Part]], credit: Callable[[Par
         ids += [*(part.ids for part in segment), BREAK]
         at += 1
     return Laid(example_id=example_id, ids=np.concatenate((EOS, *ids[:-1], EOS)), spans=tuple(spans))
-
-
-EOS = np.array([vocabulary.EOS], np.uint16)
-BREAK = np.array([vocabulary.BREAK], np.uint16)
 
 
 def _span(part: Part, start: int, credit: Credit) -> Span:

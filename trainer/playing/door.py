@@ -7,13 +7,11 @@ asked about until it is done; so a drawing may take as long as it takes, and a p
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -23,6 +21,7 @@ from infra.serving.callers import Anyone, Caller
 from infra.serving.door import Route
 from infra.serving.options import is_loopback
 from infra.serving.refusal import Refusal
+from pipeline.reviewing import thumbnails
 from tokenizer_service.serving.answers import unfit
 from tokenizer_service.serving.looking import Lookers, Pixels, Unfit
 from trainer.playing import page, wishes
@@ -124,7 +123,7 @@ class Door(doors.Door):
         return self._square(caller, "input", await self._in(self._reading, self.easel.studio.square, image))
 
     def _square(self, caller: Caller, kind: str, square: Pixels) -> Response:
-        return JSONResponse({"picture": self.album.bring(caller, kind, encoded(square))}, 201)
+        return JSONResponse({"picture": self.album.bring(caller, kind, thumbnails.encoded(square))}, 201)
 
     async def _kept(self, request: Request) -> Response:
         path = self.album.path(self.admitted(request), last_of(request))
@@ -216,12 +215,6 @@ def texted(text: str) -> str:
         fix = f"give 1 to {wishes.MAX_TEXT} characters"
         raise Refusal(422, "text is too short or too long", value=f"{len(words)} characters", fix=fix)
     return words
-
-
-def encoded(square: Pixels) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(square).save(sink, "PNG")
-    return sink.getvalue()
 
 
 def last_of(request: Request) -> str:
