@@ -14,9 +14,10 @@ import itertools
 import math
 import mmap
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -78,6 +79,7 @@ class Loader(Generic[T]):
             num_workers=section.workers,
             prefetch_factor=section.prefetch,
             timeout=section.timeout_s,
+            multiprocessing_context=how_to_start(),
             generator=torch.Generator(),  # else it draws from that of dropout, which resuming put back
         )
         return map(functools.partial(self._received, {}), loader)
@@ -112,6 +114,14 @@ class Loader(Generic[T]):
         batches, self._batches, self._taken = self._batches, None, 0
         if isinstance(batches, Cursor):
             batches.close()
+
+
+def how_to_start() -> Literal["fork", "spawn"]:
+    """Of workers. A fork takes 0.1 s and a fresh process 4 s, but a process of Ray has threads of gRPC, and a
+    lock that one of them holds at a fork is held in the worker for ever.
+    """
+    ray = sys.modules.get("ray")
+    return "spawn" if ray is not None and ray.is_initialized() else "fork"
 
 
 SPARE_SLOTS = 2
