@@ -65,6 +65,8 @@ class Seen:
 class Question:
     text: str
     answer: str
+    absent: str | None = None
+    """The name asked about of what is not in the picture."""
 
 
 def questions(seen: Seen, *, others: Sequence[str], rng: np.random.Generator) -> list[Question]:
@@ -104,8 +106,9 @@ def _of_presence(seen: Seen, others: Sequence[str], rng: np.random.Generator) ->
     absent = [name for name in others if not _alike(name.casefold(), said)]
     if not absent:
         return
-    for name, answer in ((pick(rng, seen.names), "yes"), (pick(rng, absent), "no")):
-        yield Question(text=pick(rng, IS_THERE).format(a_name=a(name)), answer=answer)
+    here, away = pick(rng, seen.names), pick(rng, absent)
+    yield Question(text=pick(rng, IS_THERE).format(a_name=a(here)), answer="yes")
+    yield Question(text=pick(rng, IS_THERE).format(a_name=a(away)), answer="no", absent=away)
 
 
 def _alike(name: str, said: set[str]) -> bool:

@@ -363,7 +363,7 @@ def told(
                 TASK.name: tasks.NAMES[type(example.record)],
                 PROMPT.name: importing.segments(example.record),
                 SOURCES.name: list(example.sources),
-                DERIVED.name: sorted(example.pictures),
+                DERIVED.name: example.derived,
                 LICENSES.name: sorted({name for uid in example.sources for name in holders[uid][0]}),
                 COPIES.name: held[name],
                 PICTURES.name: [] if originals is None else shown(example, originals),

@@ -84,6 +84,11 @@ class Example:
     pictures: Mapping[str, Pixels] = field(default_factory=dict, repr=False)
     """Those that were made for it, by uid; the others are assets'."""
 
+    @property
+    def derived(self) -> list[str]:
+        """uids of what was made for it: pictures, and words of several assets."""
+        return sorted({*self.pictures, *([self.words] if self.words.startswith(DERIVED) else [])})
+
 
 def uid(recipe: str, sources: Sequence[str], *parts: object) -> str:
     """Of what a recipe made of assets (architecture, idea 10)."""
@@ -101,8 +106,10 @@ class World:
         self._things: dict[str, Thing | None] = {}
 
     @cached_property
-    def names(self) -> list[str]:
-        return sorted({asset.name for asset in self.assets})
+    def named(self) -> dict[str, str]:
+        """Each name of an asset that may be used so, and the uid of the first that has it."""
+        mine = [(asset.name, asset.uid) for asset in self.assets if asset.may_derive]
+        return dict(sorted(mine, reverse=True))
 
     def rng(self, asset: Asset, task: str) -> np.random.Generator:
         return captions.generator("instruct", self.seed, asset.uid, task)
@@ -201,9 +208,14 @@ def of_questions(world: World, asset: Asset, num: int) -> Iterator[Example]:
     if not asset.may_derive:
         return
     rng = world.rng(asset, "question")
-    found = answers.questions(seen(asset), others=world.names, rng=rng)
+    found = answers.questions(seen(asset), others=sorted(world.named), rng=rng)
     for i in rng.permutation(len(found))[:num]:
-        yield from _asked(found[i], Picture(asset.uid), asset.uid, (asset.uid,), rng)
+        words, sources = asset.uid, (asset.uid,)
+        if found[i].absent is not None:
+            # Its words are another asset's too, and go where that one goes.
+            sources = tuple(sorted({asset.uid, world.named[found[i].absent]}))
+            words = uid("question", sources, world.seed, asset.uid, int(i))
+        yield from _asked(found[i], Picture(asset.uid), words, sources, rng)
 
 
 def _asked(
@@ -230,9 +242,12 @@ def of_scene_questions(world: World, asset: Asset, num: int) -> Iterator[Example
         drawn, sources = scene.drawn(world.side), _uids(cast)
         name = uid("scene question", sources, world.seed, asset.uid, number)
         things = tuple((thing.name, box) for thing, box in zip(scene.things, drawn.boxes, strict=True))
-        found = answers.questions(answers.Seen(name=asset.name, things=things), others=world.names, rng=rng)
+        among = answers.Seen(name=asset.name, things=things)
+        found = answers.questions(among, others=sorted(world.named), rng=rng)
         if found:
             question = found[int(rng.integers(len(found)))]
+            if question.absent is not None:
+                sources = tuple(sorted({*sources, world.named[question.absent]}))
             yield from _asked(question, Picture(name), name, sources, rng, {name: drawn.picture})
 
 

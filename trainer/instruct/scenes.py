@@ -224,7 +224,8 @@ def compose(sprites: Sequence[Sprite], frames: Sequence[Box], *, ground: RGB, si
         alpha = cv2.resize(sprite.alpha, size, interpolation=cv2.INTER_AREA)[..., None]
         canvas[rows, columns] = alpha * pixels + (1 - alpha) * canvas[rows, columns]
         mask = np.zeros((side, side), np.bool_)
-        mask[rows, columns] = alpha[..., 0] >= 0.5
+        # Half of its most: of a stroke that is thinner than a pixel none is whole.
+        mask[rows, columns] = alpha[..., 0] >= alpha.max() / 2
         masks.append(mask)
         boxes.append(_box(mask))
     picture = np.rint(canvas).clip(0, 255).astype(np.uint8)
