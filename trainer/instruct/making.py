@@ -86,7 +86,7 @@ class Example:
 
     @property
     def derived(self) -> list[str]:
-        """uids of what was made for it: pictures, and words of several assets."""
+        """Of what was made for it: pictures, and words of several assets."""
         return sorted({*self.pictures, *([self.words] if self.words.startswith(DERIVED) else [])})
 
 
@@ -210,12 +210,12 @@ def of_questions(world: World, asset: Asset, num: int) -> Iterator[Example]:
     rng = world.rng(asset, "question")
     found = answers.questions(seen(asset), others=sorted(world.named), rng=rng)
     for i in rng.permutation(len(found))[:num]:
-        words, sources = asset.uid, (asset.uid,)
-        if found[i].absent is not None:
+        words, sources = asset.uid, [asset.uid]
+        if (absent := found[i].absent) is not None:
             # Its words are another asset's too, and go where that one goes.
-            sources = tuple(sorted({asset.uid, world.named[found[i].absent]}))
+            sources = sorted({asset.uid, world.named[absent]})
             words = uid("question", sources, world.seed, asset.uid, int(i))
-        yield from _asked(found[i], Picture(asset.uid), words, sources, rng)
+        yield from _asked(found[i], Picture(asset.uid), words, tuple(sources), rng)
 
 
 def _asked(
