@@ -135,13 +135,17 @@ class Studio:
         """The picture changed as told [samples, side, side, 3], by two-term guidance: towards the picture,
         and towards what the instruction says of it.
         """
+        request = self.edit_request(picture, instruction, samples=drawing.samples)
+        (pictures,) = self.drawn([request], drawing.section, seed=drawing.seed)
+        return pictures
+
+    def edit_request(self, picture: Pixels, instruction: str, *, samples: int = 1) -> Request:
+        """What asks for an edit, with a prompt for each of the two terms of its guidance."""
         record = Edited(before=GIVEN, instruction=instruction, after=ASKED)
         prompt = self.prompt(record, {GIVEN.uid: picture})
         words = self.words(instruction)
         image_only = (*prompt[: -1 - len(words)], *prompts.CUT, vocabulary.BREAK)
-        request = Request(prompt=prompt, image_only=image_only, samples=drawing.samples)
-        (pictures,) = self.drawn([request], drawing.section, seed=drawing.seed)
-        return pictures
+        return Request(prompt=prompt, image_only=image_only, samples=samples)
 
     def infill(
         self,
@@ -156,21 +160,37 @@ class Studio:
         """
         image = self.ids(picture)
         brushed_T = on_grid(brushed_HW, self.side // self.vq.config.downsample)
-        start, stop, given = to_draw(image, brushed_T)
-        before = [part for near in neighbors for part in self.pair(near.uid).segments]
-        hole = Hole(len(before) + 1, start, stop)
-        request = Request(
-            prompt=prompts.infill([*before, self.words(words), image], hole),
-            away=prompts.infill([prompts.ALSO_CUT, image], Hole(1, start, stop)),
-            samples=drawing.samples,
-            given=given,
-        )
+        start, stop, _ = to_draw(image, brushed_T)
+        uids = [near.uid for near in neighbors]
+        request = self.infill_request(image, brushed_T, words, uids, samples=drawing.samples)
         codes_NT = sampler.draw_images(
             self.model, [request], drawing.section, num_tokens=stop - start, seed=drawing.seed
         )
         whole_NT = np.tile(vocabulary.to_codes(np.asarray(image, np.int64)), (len(codes_NT), 1))
         whole_NT[:, start:stop] = codes_NT
         return coding.decode_codes(self.vq, whole_NT.astype(np.uint16))
+
+    def infill_request(
+        self,
+        image: Ids,
+        brushed_T: NDArray[np.bool_],
+        words: str,
+        neighbors: Sequence[str],
+        *,
+        samples: int = 1,
+    ) -> Request:
+        """What asks for the tokens from the first brushed one to the last, behind the pairs of the uids; as
+        many as are given or ``DRAWN`` in it. ``ValueError`` if nothing is brushed.
+        """
+        start, stop, given = to_draw(image, brushed_T)
+        before = [part for uid in neighbors for part in self.pair(uid).segments]
+        hole = Hole(len(before) + 1, start, stop)
+        return Request(
+            prompt=prompts.infill([*before, self.words(words), image], hole),
+            away=prompts.infill([prompts.ALSO_CUT, image], Hole(1, start, stop)),
+            samples=samples,
+            given=given,
+        )
 
     def ask(self, picture: Pixels, question: str, section: SamplerSection, *, seed: int) -> str:
         """A short answer about a picture [side, side, 3]."""
