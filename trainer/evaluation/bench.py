@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from infra.corpus import Corpus, Version
 from infra.telemetry import Log
 from pipeline import captions, schema
+from pipeline.searching.library import Found
 from tokenizer_service import coding
 from trainer import sampler
 from trainer.evaluation import known
 from trainer.evaluation.known import Codes, Known, Listed, R, R_co, Vectors
+from trainer.evaluation.rights import Rights
 from trainer.instruct.reading import Reader
 from trainer.prompts import Ids, image_prompt
 from trainer.sampler import Request, SamplerSection
 from trainer.studio import Pixels, Studio
-from trainer.tasks import Picture, Record
+from trainer.tasks import Captioned, Picture, Record
 
 BATCH = 64
 """Prompts drawn at once: their caches, in three streams, are 0.4 GB for a model of 20 M parameters."""
@@ -55,6 +57,7 @@ class Bench:
     version: Version
     studio: Studio
     known: Known
+    rights: Rights
     section: SamplerSection
     seed: int
     num_items: int
@@ -63,10 +66,16 @@ class Bench:
     """Of signs, where it is installed."""
     log: Log = field(default_factory=Log, repr=False)
 
-    def items(self, kind: type[R], where: Callable[[R], bool] = every, share: int = 1) -> list[Item[R]]:
-        """Held-out examples of a task that meet a condition, at most a ``share``-th of the number."""
+    def items(
+        self, kind: type[R], where: Callable[[R], bool] = every, share: int = 1, *, changed: bool = False
+    ) -> list[Item[R]]:
+        """Held-out examples of a task that meet a condition, at most a ``share``-th of the number; where they
+        are to be ``changed``, those of which pictures may be made.
+        """
         found = known.of_kind(self.known.held_out, kind)
-        wanted = [one for one in found if where(one.record)]
+        wanted = [
+            one for one in found if where(one.record) and (not changed or self.rights.may_derive(one.sources))
+        ]
         return self.opened(known.chosen(wanted, max(1, self.num_items // share)))
 
     def opened(self, wanted: Sequence[Listed[R]]) -> list[Item[R]]:
@@ -93,9 +102,11 @@ class Bench:
         codes = self.known.codes(set(uids))
         return self.decoded([codes[uid] for uid in uids])
 
-    def given(self, item: Item[Record]) -> dict[str, Codes]:
-        """Codes of an item's pictures by uid."""
-        return dict(zip(item.pictures, self.studio.codes(list(item.pictures.values())), strict=True))
+    def neighbors(self, item: Item[Captioned], k: int) -> list[Found]:
+        """Of the caption, none of the item's own duplicate group."""
+        group = self.studio.fact(item.record.image.uid, schema.GROUP)
+        without = [] if group is None else [group]
+        return self.studio.neighbors(item.record.caption, k, without=without)
 
     def prompt(self, item: Item[Record]) -> Ids:
         return self.studio.prompt(item.record, item.pictures)
@@ -150,18 +161,21 @@ class Bench:
             self.studio.library.searcher.images(np.stack([resized(one, side) for one in batch]))
             for batch in batches(pictures)
         ]
-        return np.concatenate(found)
+        return np.concatenate(found) if found else np.zeros((0, self.known.vectors_ND.shape[1]), np.float32)
 
     def texts(self, texts: Sequence[str]) -> Vectors:
         """[N, D] by the corpus's encoder, of unit length."""
         return self.studio.library.searcher.texts(texts)
 
     def may_show(self, uids: Collection[str]) -> bool:
-        """Whether licences let everything be displayed that a picture was made of."""
-        return all(bool(self.studio.fact(uid, schema.MAY_BE_SHOWN)) for uid in uids)
+        """Whether licences let everything be displayed that a picture, or words, were made of."""
+        return all(uid not in self.rights.unshown and self.studio.library.facts(uid) for uid in uids)
 
     def shown(self, picture: Pixels, uids: Collection[str]) -> Pixels | None:
         return picture if self.may_show(uids) else None
+
+    def said(self, words: str, uids: Collection[str]) -> str | None:
+        return words if self.may_show(uids) else None
 
 
 def resized(picture: Pixels, side: int) -> Pixels:

@@ -19,10 +19,11 @@ from infra import runs
 from infra.artifact import fingerprint
 from infra.corpus import Corpus, NoCorpus, Version
 from infra.options import CorpusOptions, answer
-from infra.storage import LocalStore
+from infra.storage import LocalStore, cache_folder
 from infra.telemetry import Log, say
 from pipeline.tokenizer import evalpage
 from tokenizer_service import checkpoints as weights
+from tokenizer_service import inception as fid
 from trainer import folder, parallel
 from trainer.checkpoint import Checkpoints
 from trainer.evaluation import (
@@ -34,6 +35,7 @@ from trainer.evaluation import (
     placing,
     redrawing,
     report,
+    rights,
     telling,
     texts,
     writing,
@@ -41,13 +43,14 @@ from trainer.evaluation import (
 from trainer.evaluation.bench import Bench
 from trainer.evaluation.judged import Judged
 from trainer.evaluation.known import Known
+from trainer.evaluation.rights import Rights
 from trainer.instruct import build, reading
 from trainer.instruct.reading import Reader
 from trainer.sampler import SamplerSection
 from trainer.sampling import SEEDS
 from trainer.studio import open_studio
 
-REVISION = 1
+REVISION = 2
 RESULTS = "results"
 """Folder of what is known: RUN-PART.json, by fingerprints."""
 PARTS: Mapping[str, Callable[[Bench], Judged]] = {
@@ -67,6 +70,10 @@ FREE = frozenset({"announced", "occupations", "constraints"})
 """Those that need no instruction data."""
 
 
+Opened = tuple[Corpus, Version, Rights]
+"""What is judged on, and what of it may be used now."""
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -84,6 +91,11 @@ class Asked:
     @property
     def parts(self) -> tuple[str, ...]:
         return chosen(self.tasks)
+
+    def inception_file(self) -> Path | None:
+        """The weights given; else those among the cached ones, where they are."""
+        file = self.inception or cache_folder() / "weights" / fid.FILE
+        return file if file.is_file() else None
 
     def check(self) -> None:
         if self.items < 1:
@@ -121,13 +133,14 @@ def evaluate(
     version = corpus.newest()
     check_data(corpus, version, asked.parts)
     page.mkdir(exist_ok=True)
+    allowed = Rights.read(corpus, version)
     found = {
         "corpus": corpus.store.uri,
         "version": version.number,
         "items": asked.items,
         "seed": asked.seed,
         "resamples": bootstrap.RESAMPLES,
-        "runs": [of_run(one, corpus, version, asked, (page, options)) for one in run],
+        "runs": [of_run(one, (corpus, version, allowed), asked, (page, options)) for one in run],
     }
     report.write(page, found)
     told = "\n".join([*report.lines(found), f"page: {page / report.PAGE}"])
@@ -155,18 +168,16 @@ def check_data(corpus: Corpus, version: Version, parts: Sequence[str]) -> None:
         )
 
 
-def of_run(
-    run: Path, corpus: Corpus, version: Version, asked: Asked, where: tuple[Path, CorpusOptions]
-) -> dict[str, Any]:
+def of_run(run: Path, of: Opened, asked: Asked, where: tuple[Path, CorpusOptions]) -> dict[str, Any]:
     """What is known of a run, and what is now made known of it."""
     page, options = where
     last = Checkpoints(folder=runs.folder(run)).latest()
     if last is None:
         raise ValueError(f"--run {run} holds no checkpoint; run `pardalis train --run {run}` first")
     section = folder.settings(run, options).sampler
-    name = identity(run, last.name, version, section, asked)
+    name = identity(run, last.name, of, section, asked)
     store = LocalStore(str(page / RESULTS))
-    opened = functools.cache(lambda: bench(run, corpus, version, section, asked))
+    opened = functools.cache(lambda: bench(run, of, section, asked))
     parts = {}
     for part in asked.parts:
         file = f"{name}-{part}.json"
@@ -189,8 +200,10 @@ def of_run(
     }
 
 
-def identity(run: Path, checkpoint: str, version: Version, section: SamplerSection, asked: Asked) -> str:
-    """Of all that a run's figures hang on, but for the part."""
+def identity(run: Path, checkpoint: str, of: Opened, section: SamplerSection, asked: Asked) -> str:
+    """Of all that a run's figures and its page hang on, but for the part."""
+    _, version, allowed = of
+    inception = asked.inception_file()
     return fingerprint(
         REVISION,
         folder.read(run).get("identity"),
@@ -199,19 +212,23 @@ def identity(run: Path, checkpoint: str, version: Version, section: SamplerSecti
         section.model_dump(mode="json"),
         asked.items,
         asked.seed,
-        None if asked.inception is None else weights.sha256(asked.inception),
+        None if inception is None else weights.sha256(inception),
+        reading.missing() is None,
+        allowed.key(),
     )
 
 
-def bench(run: Path, corpus: Corpus, version: Version, section: SamplerSection, asked: Asked) -> Bench:
-    studio = open_studio(corpus, version, run)
+def bench(run: Path, of: Opened, section: SamplerSection, asked: Asked) -> Bench:
+    corpus, version, allowed = of
+    studio = rights.without(open_studio(corpus, version, run), allowed.refused)
     for module in (studio.model, studio.vq):
         module.to(parallel.device())
     return Bench(
         corpus=corpus,
         version=version,
         studio=studio,
-        known=Known(corpus, version, studio),
+        known=Known(corpus, version, studio, allowed),
+        rights=allowed,
         section=section,
         seed=asked.seed,
         num_items=asked.items,
@@ -222,5 +239,5 @@ def bench(run: Path, corpus: Corpus, version: Version, section: SamplerSection, 
 
 def of_part(part: str, asked: Asked) -> Callable[[Bench], Judged]:
     if part == "pictures":
-        return functools.partial(copying.scored, inception=asked.inception)
+        return functools.partial(copying.scored, inception=asked.inception_file())
     return PARTS[part]

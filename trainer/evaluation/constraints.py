@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from pipeline.colors import Pixels
+from trainer.evaluation import again, pictures
 from trainer.evaluation.bench import Bench, others
 from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Cell, Judged, Measure, Shown, Table, nothing
 from trainer.evaluation.known import Vectors
 from trainer.evaluation.prompts import (
     ANNOUNCED,
     MOST_CONSTRAINTS,
+    MOST_THINGS,
     Announced,
     Checkable,
     Constraint,
+    Things,
     generated,
 )
-from trainer.instruct import reading
+from trainer.instruct import reading, scenes
 from trainer.sampler import Request
 
 SAMPLES = 8
@@ -64,7 +68,8 @@ def announced(bench: Bench) -> Judged:
                     "top neighbor",
                 ],
                 rows=rows,
-            )
+            ),
+            again.duplicates(bench, {MODEL: drawn}),
         ],
         shown=[
             Shown(
@@ -116,7 +121,8 @@ def read_rows(bench: Bench, one: Announced, samples: Sequence[Pixels]) -> list[l
 
 def checked(bench: Bench) -> Judged:
     """The generated set."""
-    names = sorted({bench.known.description(uid) for uid in bench.known.uids})
+    owners = {bench.known.description(uid): uid for uid in bench.known.uids}
+    names = sorted(owners)
     if len(names) < 2:
         return nothing("Checkable constraints", "the training split names fewer than two things")
     prompts = generated(
@@ -127,10 +133,16 @@ def checked(bench: Bench) -> Judged:
     copied = bench.through(
         [bench.studio.picture(found[0].uid) if found else np.full_like(drawn[0], 255) for found in near]
     )
+    seen = all_things(bench, drawn)
+    by_who = {
+        MODEL: seen,
+        CHANCE: [seen[i] for i in alike(bench, prompts)],
+        COPY: all_things(bench, copied),
+    }
+    vectors = named(bench, prompts)
     results = {
-        MODEL: [one.met(picture) for one, picture in zip(prompts, drawn, strict=True)],
-        CHANCE: [one.met(drawn[i]) for one, i in zip(prompts, alike(bench, prompts), strict=True)],
-        COPY: [one.met(picture) for one, picture in zip(prompts, copied, strict=True)],
+        who: [one.met(things, names_2D) for one, things, names_2D in zip(prompts, each, vectors, strict=True)]
+        for who, each in by_who.items()
     }
     measures = [
         measure for size in range(1, MOST_CONSTRAINTS + 1) for measure in of_size(size, prompts, results)
@@ -139,14 +151,18 @@ def checked(bench: Bench) -> Judged:
         title="Checkable constraints",
         about=(
             "Prompts with one to five constraints that pixels can check: how many things, the color of one, "
-            "left and right, the ground's color, the text of a sign. Chance: the picture that the model drew "
-            "for another prompt with as many. Copy: the top neighbor of the prompt."
+            "left and right, the ground's color, the text of a sign. Which thing stands left or right is "
+            "told by its color, or by the corpus's encoder. Chance: the picture that the model drew for "
+            "another prompt with as many. Copy: the top neighbor of the prompt."
         ),
         measures=[share(results), *measures],
-        tables=[by_kind(prompts, results)],
+        tables=[by_kind(prompts, results), again.duplicates(bench, {MODEL: drawn, COPY: copied})],
         shown=[
             Shown(
-                said={"prompt": one.text, "met": told(one, results[MODEL][i])},
+                said={
+                    "prompt": bench.said(one.text, [owners[name] for name in one.names]),
+                    "met": told(one, results[MODEL][i]),
+                },
                 pictures={
                     MODEL: drawn[i],
                     **({COPY: bench.shown(copied[i], [near[i][0].uid])} if near[i] else {}),
@@ -156,6 +172,29 @@ def checked(bench: Bench) -> Judged:
             if i % max(1, len(prompts) // SHOWN) == 0
         ][:SHOWN],
     )
+
+
+def all_things(bench: Bench, drawn: Sequence[Pixels]) -> list[Things]:
+    """Of each picture; all that the encoder is to see, it sees at once."""
+    boxes = [scenes.detect(picture) for picture in drawn]
+    starts = np.cumsum([0, *(len(one[:MOST_THINGS]) for one in boxes)])
+    crops = [
+        pictures.cropped(picture, box)
+        for picture, some in zip(drawn, boxes, strict=True)
+        for box in some[:MOST_THINGS]
+    ]
+    vectors_KD = bench.vectors(crops)
+    return [
+        Things(picture=picture, boxes=some, vectors_KD=vectors_KD[start:stop])
+        for picture, some, (start, stop) in zip(drawn, boxes, pairwise(starts), strict=True)
+    ]
+
+
+def named(bench: Bench, prompts: Sequence[Checkable]) -> list[Vectors]:
+    """Of each prompt's names [2, D]; of a sign's none."""
+    names = sorted({name for one in prompts for name in one.names})
+    vectors = dict(zip(names, bench.texts(names), strict=True)) if names else {}
+    return [np.array([vectors[name] for name in one.names], np.float32) for one in prompts]
 
 
 def alike(bench: Bench, prompts: Sequence[Checkable]) -> list[int]:

@@ -14,15 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import schema
 from pipeline.searching.library import Found
 from pipeline.tokenizer import evaluating
 from pipeline.tokenizer.evaluating import FD, FID
 from pipeline.tokenizer.reconstructing import Network
 from tokenizer_service.frechet import Moments, distance
-from trainer.evaluation import pictures
+from trainer.evaluation import again
 from trainer.evaluation.bench import Bench, Item, batches, picture_of
-from trainer.evaluation.bootstrap import wilson
 from trainer.evaluation.judged import (
     CEILING,
     CHANCE,
@@ -46,9 +44,12 @@ MOST_NEIGHBORS = 2
 def scored(bench: Bench, *, inception: Path | None = None) -> Judged:
     """``inception``: weights of FID's Inception; without them there is no FID."""
     items = bench.items(Captioned, lambda record: record.wording == 0)
-    if len(items) < 2:
-        return nothing("Pictures from captions", "fewer than two held-out pictures have captions")
-    near = [neighbors(bench, item) for item in items]
+    if len(items) < 2 or not bench.known.uids:
+        return nothing(
+            "Pictures from captions",
+            "fewer than two held-out pictures have captions, or none of training may be used",
+        )
+    near = [bench.neighbors(item, MOST_NEIGHBORS) for item in items]
     drawn = {f"{k} neighbors": behind(bench, items, near, k) for k in range(MOST_NEIGHBORS + 1)}
     true = [picture_of(item, "image") for item in items]
     random = bench.rng("chance", "pictures").integers(len(bench.known.uids), size=len(items))
@@ -69,11 +70,11 @@ def scored(bench: Bench, *, inception: Path | None = None) -> Judged:
         measures=encoder_measures(bench, items, drawn, baselines),
         tables=[
             distances(drawn | baselines, true, evaluating.networks(network)),
-            duplicates(drawn | baselines, bench.known.pictures),
+            again.duplicates(bench, drawn | baselines),
         ],
         shown=[
             Shown(
-                said={"caption": item.record.caption},
+                said={"caption": bench.said(item.record.caption, item.sources)},
                 pictures={
                     **{name: each[i] for name, each in drawn.items()},
                     "true": bench.shown(true[i], item.sources),
@@ -83,13 +84,6 @@ def scored(bench: Bench, *, inception: Path | None = None) -> Judged:
             for i, item in enumerate(items[:SHOWN])
         ],
     )
-
-
-def neighbors(bench: Bench, item: Item[Captioned]) -> list[Found]:
-    """None of the item's own duplicate group."""
-    group = bench.studio.fact(item.record.image.uid, schema.GROUP)
-    without = [] if group is None else [group]
-    return bench.studio.neighbors(item.record.caption, MOST_NEIGHBORS, without=without)
 
 
 def behind(
@@ -148,16 +142,3 @@ def distances(
 
 def moments(each: Sequence[Pixels], see: Network) -> Moments:
     return Moments.of(np.concatenate([see(np.stack(batch)) for batch in batches(each)]))
-
-
-def duplicates(rows: Mapping[str, Sequence[Pixels]], known: Sequence[Pixels]) -> Table:
-    cells: list[list[Cell]] = []
-    for who, each in rows.items():
-        same = pictures.near_duplicates(each, known)
-        bounds = wilson(int(same.sum()), len(same))
-        cells.append([who, int(same.sum()), bounds.mean, bounds.low, bounds.high])
-    return Table(
-        title=f"Near-duplicates of {len(known)} training pictures",
-        head=["", "pictures", "share", "95 % from", "to"],
-        rows=cells,
-    )

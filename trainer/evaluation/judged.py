@@ -15,7 +15,9 @@ from pipeline.reviewing.thumbnails import png
 from trainer.evaluation import bootstrap
 
 MODEL, CHANCE, COPY, CEILING = "model", "chance", "copy", "ceiling"
-BASELINES = (CHANCE, COPY)
+MEAN = "mean color of the rest"
+"""Of a region that is missing."""
+BASELINES = (CHANCE, COPY, MEAN)
 SHOWN = 8
 """Items of a task whose pictures are shown: the first, in an order that nobody chose."""
 Cell = str | int | float | None
@@ -77,9 +79,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One item on the page. A picture is None where no licence lets it be displayed."""
+    """One item on the page. Words and pictures are None where no licence lets them be displayed."""
 
-    said: Mapping[str, str] = field(default_factory=dict)
+    said: Mapping[str, str | None] = field(default_factory=dict)
     pictures: Mapping[str, Pixels | None] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from pipeline.split import TRAIN, VALIDATION
 from retrieval.encoders import normalised
 from tokenizer_service import vocabulary
 from trainer import tasks
+from trainer.evaluation.pictures import Marks
+from trainer.evaluation.rights import Rights
 from trainer.instruct import build
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Picture, Record
@@ -108,12 +110,13 @@ def chosen(found: Sequence[Listed[R]], num: int) -> list[Listed[R]]:
 
 
 class Known:
-    """The training split, read when it is first asked for."""
+    """The training split without what is refused, read when it is first asked for."""
 
-    def __init__(self, corpus: Corpus, version: Version, studio: Studio) -> None:
+    def __init__(self, corpus: Corpus, version: Version, studio: Studio, rights: Rights) -> None:
         self.corpus = corpus
         self.version = version
         self.studio = studio
+        self.rights = rights
 
     @cached_property
     def uids(self) -> tuple[str, ...]:
@@ -122,7 +125,9 @@ class Known:
         split = members[schema.SPLIT.name].to_pylist()
         uids = members[schema.UID.name].to_pylist()
         found = [
-            uid for uid, of in zip(uids, split, strict=True) if of == TRAIN and uid in self.studio.tokens
+            uid
+            for uid, of in zip(uids, split, strict=True)
+            if of == TRAIN and uid in self.studio.tokens and self.rights.may_use([uid])
         ]
         return tuple(sorted(found, key=lambda uid: captions.digest("known", uid))[:MOST])
 
@@ -134,6 +139,16 @@ class Known:
     def pictures(self) -> list[Pixels]:
         """[side, side, 3] of each uid."""
         return [self.studio.picture(uid) for uid in self.uids]
+
+    @cached_property
+    def marks(self) -> Marks:
+        """By which a drawn picture is known to be one of them again."""
+        return Marks.of(self.pictures)
+
+    @cached_property
+    def changeable(self) -> NDArray[np.int64]:
+        """Places in :attr:`uids` of those of which pictures may be made."""
+        return np.flatnonzero([self.rights.may_derive([uid]) for uid in self.uids])
 
     @cached_property
     def vectors(self) -> Mapping[str, Vectors]:
@@ -151,12 +166,17 @@ class Known:
     @cached_property
     def examples(self) -> list[Listed[Record]]:
         """Instruction examples of training."""
-        return list(listed(self.corpus, self.version, TRAIN))
+        return self._usable(TRAIN)
 
     @cached_property
     def held_out(self) -> list[Listed[Record]]:
         """Those of the held-out split."""
-        return list(listed(self.corpus, self.version, VALIDATION))
+        return self._usable(VALIDATION)
+
+    def _usable(self, kind: str) -> list[Listed[Record]]:
+        """An example goes where anything goes that it was made of."""
+        found = listed(self.corpus, self.version, kind)
+        return [one for one in found if self.rights.may_use(one.sources)]
 
     def trained(self, kind: type[R]) -> list[Listed[R]]:
         """Those of a task."""

@@ -18,9 +18,10 @@ from pydantic import Field
 from infra.settings import Section
 from pipeline import reading, schema
 from pipeline.reviewing import identity_terms
+from trainer.evaluation import again
 from trainer.evaluation.bench import Bench
 from trainer.evaluation.bootstrap import wilson
-from trainer.evaluation.judged import Cell, Judged, Shown, Table
+from trainer.evaluation.judged import MODEL, Cell, Judged, Shown, Table
 from trainer.sampler import Request
 
 FILE = Path(__file__).parent / "occupations.toml"
@@ -62,10 +63,20 @@ def audited(bench: Bench) -> Judged:
             "keywords name, with Wilson's bounds of the share; words are counted and no faces, so a Japanese "
             f"button counts for a nation. {verdict(retrieved)}"
         ),
-        tables=[shares(retrieved, everything), by_occupation(asked.occupations, said)],
+        tables=[
+            shares(retrieved, everything),
+            by_occupation(asked.occupations, said),
+            again.duplicates(bench, {MODEL: drawn}),
+        ],
         shown=[
             Shown(
-                said={"prompt": prompt, "retrieved": "; ".join(one.description for one in near[:NEIGHBORS])},
+                said={
+                    "prompt": prompt,
+                    **{
+                        f"retrieved {n + 1}": bench.said(one.description, [one.uid])
+                        for n, one in enumerate(near[:NEIGHBORS])
+                    },
+                },
                 pictures={f"drawn {n + 1}": drawn[i * SAMPLES + n] for n in range(SAMPLES)}
                 | {
                     f"retrieved {n + 1}": bench.shown(bench.studio.picture(one.uid), [one.uid])

@@ -9,6 +9,7 @@ H, W height and width; N, M pictures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -42,27 +43,31 @@ def likeness(one: Pixels, two: Pixels) -> float:
 
 
 def edge_f1(found: Pixels, true: Pixels) -> float:
-    """F1 of edges: those found near a true one, and true ones near one that was found."""
-    found_HW, true_HW = is_edge(found), is_edge(true)
-    if not found_HW.any() or not true_HW.any():
-        return float(found_HW.any() == true_HW.any())
-    precision, recall = widened(true_HW)[found_HW].mean(), widened(found_HW)[true_HW].mean()
-    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
+    """F1 of edges: those found near a true one, and true ones near one that was found. Where neither map has
+    any, 1; where one alone has none, 0.
+    """
+    return float(edge_f1_each(found[None], true[None])[0, 0])
 
 
 def edge_f1_each(maps: Pixels, others: Pixels) -> NDArray[np.float64]:
     """[N, M]: :func:`edge_f1` of every map [N, H, W, 3] as found, against every other [M, H, W, 3]."""
-    found, true = (np.stack([is_edge(one).ravel() for one in some]) for some in (maps, others))
-    near_found, near_true = (
-        np.stack([widened(is_edge(one)).ravel() for one in some]).astype(np.float32)
-        for some in (maps, others)
+    found, true = (np.stack([is_edge(one) for one in some]) for some in (maps, others))
+    found_NP, near_found_NP = (_flat(some) for some in (found, [widened(one) for one in found]))
+    true_MP, near_true_MP = (_flat(some) for some in (true, [widened(one) for one in true]))
+    num_found_N1, num_true_1M = found_NP.sum(1)[:, None], true_MP.sum(1)[None]
+    precision_NM = (found_NP @ near_true_MP.T) / np.maximum(1, num_found_N1)
+    recall_NM = (near_found_NP @ true_MP.T) / np.maximum(1, num_true_1M)
+    both_NM = (precision_NM + recall_NM).astype(np.float64)
+    scores_NM: NDArray[np.float64] = np.divide(
+        2 * precision_NM * recall_NM, both_NM, out=np.zeros_like(both_NM), where=both_NM > 0
     )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = (found.astype(np.float32) @ near_true.T) / found.sum(1)[:, None]
-        recall = (near_found @ true.astype(np.float32).T) / true.sum(1)[None]
-        scores = 2 * precision * recall / (precision + recall)
-    scores_NM: NDArray[np.float64] = np.nan_to_num(scores.astype(np.float64))
+    scores_NM[(num_found_N1 == 0) & (num_true_1M == 0)] = 1.0
     return scores_NM
+
+
+def _flat(maps: Sequence[Mask] | Mask) -> NDArray[np.float32]:
+    """[N, H x W]"""
+    return np.stack([one.ravel() for one in maps]).astype(np.float32)
 
 
 def is_edge(picture: Pixels) -> Mask:
@@ -127,14 +132,35 @@ def hit_rate(wanted: Sequence[Box], found: Sequence[Box]) -> float:
     return sum(iou >= HIT for iou in best_ious(wanted, found)) / len(wanted)
 
 
-def near_duplicates(drawn: Sequence[Pixels], known: Sequence[Pixels]) -> NDArray[np.bool_]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What tells pictures apart, as the pipeline's dedup has it."""
+
+    signatures: signatures.Signatures
+    hashes_N: perceptual.Hashes
+
+    @classmethod
+    def of(cls, each: Sequence[Pixels]) -> Marks:
+        hashes_N, _ = perceptual.hashes(each)
+        return cls(signatures=signatures.measured(each), hashes_N=hashes_N)
+
+
+def cropped(picture: Pixels, box: Box) -> Pixels:
+    """What is in a box."""
+    at = box.scaled(picture.shape[0])
+    return picture[at.y0 : at.y1, at.x0 : at.x1]
+
+
+def near_duplicates(drawn: Sequence[Pixels], known: Marks) -> NDArray[np.bool_]:
     """[N]: whether a picture is one of the known ones again, as the pipeline's dedup judges it: perceptual
-    hashes within 8 bits, then edges and colours.
+    hashes within 8 bits, then edges and colors.
     """
-    config = DuplicateConfig()
-    found = signatures.measured([*drawn, *known])
-    hashes, _ = perceptual.hashes([*drawn, *known])
-    apart_NM = np.bitwise_count(hashes[: len(drawn), None] ^ hashes[None, len(drawn) :])
+    config, mine = DuplicateConfig(), Marks.of(drawn)
+    apart_NM = np.bitwise_count(mine.hashes_N[:, None] ^ known.hashes_N[None])
     rows, columns = np.nonzero(apart_NM <= config.max_hamming)
-    same_P = alike(found, np.stack([rows, columns + len(drawn)], 1), config)
+    both = signatures.Signatures(
+        structure_NGGF=np.concatenate([mine.signatures.structure_NGGF, known.signatures.structure_NGGF]),
+        tint_NGGC=np.concatenate([mine.signatures.tint_NGGC, known.signatures.tint_NGGC]),
+    )
+    same_P = alike(both, np.stack([rows, columns + len(drawn)], 1), config)
     return np.isin(np.arange(len(drawn)), rows[same_P])

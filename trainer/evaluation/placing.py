@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.colors import Pixels
 from tokenizer_service.metrics import PEAK
-from trainer.evaluation import pictures
+from trainer.evaluation import again, pictures
 from trainer.evaluation.bench import Bench, Item, others, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
 from trainer.evaluation.known import Listed
@@ -73,6 +73,7 @@ def placed(bench: Bench) -> Judged:
             Measure(name="as many things as asked for", scores=counts),
             Measure(name="right thing in the box", scores=right_things(bench, items, drawn)),
         ],
+        tables=[again.duplicates(bench, drawn)],
         shown=shown(bench, items, drawn, {COPY: [one.sources for one in near]}),
     )
 
@@ -144,23 +145,24 @@ def right_things(bench: Bench, items: Sequence[Item[Grounded]], drawn: Drawn) ->
 
 def parts(picture: Pixels, things: Sequence[Placed]) -> list[Pixels]:
     """What is in each box."""
-    side = picture.shape[0]
-    boxes = [one.box.scaled(side) for one in things]
-    return [picture[box.y0 : box.y1, box.x0 : box.x1] for box in boxes]
+    return [pictures.cropped(picture, one.box) for one in things]
 
 
 def controlled(bench: Bench) -> Judged:
     groups: dict[str, list[Item[Controlled]]] = {JUDGED_KIND: edged(bench)}
     for kind in sorted(set(maps.MAPS) - {JUDGED_KIND}):
-        groups[kind] = bench.items(Controlled, functools.partial(is_of, kind), OTHER_SHARE)
+        groups[kind] = bench.items(Controlled, functools.partial(is_of, kind), OTHER_SHARE, changed=True)
     groups = {kind: items for kind, items in groups.items() if items}
-    if not groups:
-        return nothing("Maps to pictures", "no held-out picture has a map")
+    if not groups or not len(bench.known.changeable):
+        return nothing("Maps to pictures", "no held-out picture that may be changed has a map")
     measures: list[Measure] = []
     pages: list[Shown] = []
+    everything: dict[str, list[Pixels]] = {}
     for kind, items in groups.items():
         drawn, near = followed(bench, kind, items)
         measures += map_measures(kind, items, drawn)
+        for who, each in drawn.items():
+            everything.setdefault(who, []).extend(each)
         pages += shown(bench, items, drawn, {COPY: [[uid] for uid in near]})[
             : SHOWN if kind == JUDGED_KIND else 2
         ]
@@ -174,6 +176,7 @@ def controlled(bench: Bench) -> Judged:
             "the true picture behind the tokenizer."
         ),
         measures=measures,
+        tables=[again.duplicates(bench, everything)],
         shown=pages,
     )
 
@@ -183,9 +186,11 @@ def is_of(kind: str, record: Controlled) -> bool:
 
 
 def edged(bench: Bench) -> list[Item[Controlled]]:
-    """Each held-out picture that has a map of any kind, with its edges: one map in seven is of them."""
+    """Each held-out picture that has a map of any kind and of which one may be made, with its edges: one map
+    in seven is of them.
+    """
     found: dict[str, Item[Controlled]] = {}
-    for item in bench.items(Controlled):
+    for item in bench.items(Controlled, changed=True):
         name = f"map {JUDGED_KIND} of {item.record.image.uid}"
         record = replace(item.record, kind=JUDGED_KIND, map=Picture(name))
         picture = picture_of(item, "image")
@@ -200,7 +205,8 @@ def edged(bench: Bench) -> list[Item[Controlled]]:
 def followed(bench: Bench, kind: str, items: Sequence[Item[Controlled]]) -> tuple[Drawn, list[str]]:
     """What was drawn along the maps, and the training pictures whose maps are nearest."""
     trained = {one.record.image.uid for one in bench.known.trained(Controlled) if one.record.kind == kind}
-    uids = [uid for uid in bench.known.uids if uid in trained] or list(bench.known.uids)
+    known = [bench.known.uids[i] for i in bench.known.changeable]
+    uids = [uid for uid in known if uid in trained] or known
     uids = uids if kind == JUDGED_KIND else uids[:MOST_MAPS]
     pixels = [bench.studio.picture(uid) for uid in uids]
     given = np.stack([picture_of(item, "map") for item in items])
@@ -275,17 +281,23 @@ def shown(
         asked = (
             {"map": record.kind}
             if isinstance(record, Controlled)
-            else {"boxes": ", ".join(f"{one.name} {one.box.text}" for one in record.things)}
+            else {"boxes": boxes_of(bench, record, item.sources)}
         )
+        # What follows a map shows as much as the map does.
+        model = drawn[MODEL][i]
         found.append(
             Shown(
-                said={"caption": record.caption, **asked},
+                said={"caption": bench.said(record.caption, item.sources), **asked},
                 pictures={
                     **given,
-                    MODEL: drawn[MODEL][i],
+                    MODEL: bench.shown(model, item.sources) if given else model,
                     "true": bench.shown(picture_of(item, "image"), item.sources),
                     **({COPY: bench.shown(drawn[COPY][i], theirs[COPY][i])} if COPY in drawn else {}),
                 },
             )
         )
     return found
+
+
+def boxes_of(bench: Bench, record: Grounded, sources: Sequence[str]) -> str | None:
+    return bench.said(", ".join(f"{one.name} {one.box.text}" for one in record.things), sources)

@@ -2,18 +2,20 @@
 
 The surprising rule: of the announced prompts the encoder is the judge, and it is a weak one: a constraint
 counts as met where the picture is nearer to its words than to every distractor's, so guessing meets some. The
-generated ones are checked by what is found in the pixels, and by no network.
+generated ones are checked by what is found in the pixels; the encoder is asked only which of two things one
+is, where no color says it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.colors import Pixels
 from trainer.evaluation import pictures
+from trainer.evaluation.known import Vectors
 from trainer.instruct import edits, reading, scenes, signs
 from trainer.instruct.reading import Reader
 from trainer.instruct.scenes import GRID, Box
@@ -98,22 +100,42 @@ ANNOUNCED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Things:
+    """What stands in a picture."""
+
+    picture: Pixels
+    boxes: Sequence[Box]
+    """The largest first."""
+    vectors_KD: Vectors
+    """By the corpus's encoder, of what is in each of the largest."""
+
+    @property
+    def largest(self) -> Sequence[Box]:
+        """Those that a prompt may be about."""
+        return self.boxes[:MOST_THINGS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A constraint that pixels can answer."""
+    """A constraint that pixels can answer; which of two things one is, the encoder says."""
 
     kind: str
-    holds: Callable[[Pixels], bool]
+    holds: Callable[[Things, Vectors], bool]
+    """Of a picture, and of the vectors [2, D] of the prompt's names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkable:
     text: str
     checks: tuple[Check, ...]
+    names: tuple[str, ...] = ()
+    """Of a thing and of another, beside it or not; none of a sign."""
 
-    def met(self, picture: Pixels) -> list[bool]:
-        return [check.holds(picture) for check in self.checks]
+    def met(self, things: Things, names_2D: Vectors) -> list[bool]:
+        return [check.holds(things, names_2D) for check in self.checks]
 
 
+MOST_THINGS = 2
 KINDS = ("count", "color", "left", "right", "ground")
 MOST_CONSTRAINTS = len(KINDS)
 SIGN_EVERY = 5
@@ -138,7 +160,8 @@ def generated(
 def of_things(kinds: Sequence[str], names: Sequence[str], rng: np.random.Generator) -> Checkable:
     """One thing, or one beside another, with what the constraints say of them."""
     first, second = (names[i] for i in rng.permutation(len(names))[:2])
-    color, ground = (pick(rng, tuple(edits.COLORS)) for _ in range(2))
+    # On a ground of its own color a thing is not seen.
+    color, ground = (tuple(edits.COLORS)[i] for i in rng.permutation(len(edits.COLORS))[:2])
     both = "right" in kinds or ("count" in kinds and rng.random() < 0.5)
     told = a(f"{color} {first}" if "color" in kinds else first)
     told += " on the left" if "left" in kinds else ""
@@ -146,27 +169,48 @@ def of_things(kinds: Sequence[str], names: Sequence[str], rng: np.random.Generat
         told += f" and {a(second)}" + (" on the right" if "right" in kinds else "")
     counted = {True: "two things: ", False: "one thing: "}[both] if "count" in kinds else ""
     behind = f", on a {ground} background" if "ground" in kinds else ""
-    checks = {
-        "count": lambda picture: len(scenes.detect(picture)) == 1 + both,
-        "color": lambda picture: first_color(picture, leftmost=both) == color,
-        "left": lambda picture: any(box.centre[0] < GRID // 2 for box in scenes.detect(picture)[: 1 + both]),
-        "right": lambda picture: any(box.centre[0] >= GRID // 2 for box in scenes.detect(picture)[:2]),
-        "ground": lambda picture: pictures.ground_color(picture) == ground,
+    word = color if "color" in kinds else None
+    checks: Mapping[str, Callable[[Things, Vectors], bool]] = {
+        "count": lambda things, _: len(things.boxes) == 1 + both,
+        "color": lambda things, _: first_color(things, leftmost=both) == color,
+        "left": lambda things, names_2D: any(
+            box.centre[0] < GRID // 2 for box in first_things(things, names_2D, word)
+        ),
+        "right": lambda things, names_2D: any(
+            box.centre[0] >= GRID // 2 for box in first_things(things, names_2D[::-1])
+        ),
+        "ground": lambda things, _: pictures.ground_color(things.picture) == ground,
     }
     return Checkable(
         text=f"{counted}{told}{behind}",
         checks=tuple(Check(kind=kind, holds=checks[kind]) for kind in kinds),
+        names=(first, second),
     )
 
 
-def first_color(picture: Pixels, *, leftmost: bool) -> str | None:
-    """The colour word of the largest thing, or of the leftmost of the two largest."""
-    flat = pictures.flattened(picture)
-    found, boxes = scenes.foreground(flat), scenes.detect(flat)[:2]
-    if found is None or not boxes:
+def first_things(things: Things, names_2D: Vectors, color: str | None = None) -> list[Box]:
+    """Those of the largest that may be the first of two names: of its color word where it has one; else those
+    that the encoder finds nearer to its name than to the other's.
+    """
+    if color is not None:
+        return [box for box in things.largest if color_in(things.picture, box) == color]
+    scores_K2 = things.vectors_KD @ names_2D.T
+    return [box for box, (one, two) in zip(things.largest, scores_K2.tolist(), strict=True) if one > two]
+
+
+def first_color(things: Things, *, leftmost: bool) -> str | None:
+    """The color word of the largest thing, or of the leftmost of the two largest."""
+    if not things.boxes:
         return None
-    box = min(boxes, key=lambda one: one.centre[0]) if leftmost else boxes[0]
-    return edits.color_of(flat, found.mask & inside(box, picture.shape[0]))
+    box = min(things.largest, key=lambda one: one.centre[0]) if leftmost else things.boxes[0]
+    return color_in(things.picture, box)
+
+
+def color_in(picture: Pixels, box: Box) -> str | None:
+    """The color word of what stands in a box."""
+    flat = pictures.flattened(picture)
+    found = scenes.foreground(flat)
+    return None if found is None else edits.color_of(flat, found.mask & inside(box, picture.shape[0]))
 
 
 def inside(box: Box, side: int) -> scenes.Mask:
@@ -181,8 +225,8 @@ def of_sign(size: int, rng: np.random.Generator, reader: Reader) -> Checkable:
     (text,) = signs.words(rng, 1)
     ground = pick(rng, tuple(edits.COLORS))
     checks = (
-        Check(kind="sign", holds=lambda picture: reading.same(reader.read(picture), text)),
-        Check(kind="ground", holds=lambda picture: pictures.ground_color(picture) == ground),
+        Check(kind="sign", holds=lambda things, _: reading.same(reader.read(things.picture), text)),
+        Check(kind="ground", holds=lambda things, _: pictures.ground_color(things.picture) == ground),
     )
     behind = f", on a {ground} background" if size > 1 else ""
     return Checkable(text=f'draw "{text}"{behind}', checks=checks[:size])

@@ -10,13 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pipeline.colors import Pixels
-from tokenizer_service import vocabulary
-from trainer import prompts, tasks
-from trainer.evaluation import pictures
+from trainer.evaluation import again, pictures
 from trainer.evaluation.bench import Bench, Item, others, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
-from trainer.instruct import edits, laying
-from trainer.sampler import Request
+from trainer.instruct import edits
 from trainer.tasks import Edited
 
 Drawn = Mapping[str, Sequence[Pixels]]
@@ -76,6 +73,7 @@ def edited(bench: Bench) -> Judged:
             "ground, has the color word asked for, or the ground has it; a ground may be rough by 32 levels."
         ),
         measures=[one for kind in kinds_of for one in of_kind(items, kinds, drawn, kind)],
+        tables=[again.duplicates(bench, drawn)],
         shown=[shown(bench, item, drawn, i) for i, item in enumerate(items[:SHOWN])],
     )
 
@@ -95,26 +93,15 @@ def redrawn(bench: Bench, items: Sequence[Item[Edited]], kinds: Sequence[str]) -
         mine = [i for i, one in enumerate(kinds) if one == kind]
         for i, other in zip(mine, others(len(mine), bench.rng("chance", "edit", kind)), strict=True):
             chance[i] = true[mine[other]]
+    requests = [
+        bench.studio.edit_request(picture_of(item, "before"), item.record.instruction) for item in items
+    ]
     return {
-        MODEL: bench.draw("edit", [edit_request(bench, item) for item in items]),
+        MODEL: bench.draw("edit", requests),
         CHANCE: bench.through(chance),
         COPY: bench.through([picture_of(item, "before") for item in items]),
         CEILING: bench.through(true),
     }
-
-
-def edit_request(bench: Bench, item: Item[Edited]) -> Request:
-    """Guidance has two terms, of the picture and of the words (arXiv 2309.02591, section 4.1)."""
-    given = bench.given(item)
-    segments = tasks.prompt(item.record)[:-1]
-    laid = laying.parts(segments, bench.studio.bpe.encode, given)
-    ids = [tuple(int(token) for part in segment for token in part.ids) for segment in laid]
-    return Request(
-        prompt=prompts.coming(ids),
-        image_only=prompts.coming([*ids[:-1], prompts.CUT]),
-        # Words of a template are never cut; what is cut is counted in the order of the document.
-        away=prompts.coming([ids[0], prompts.CUT, (vocabulary.sentinel(1),)]),
-    )
 
 
 def of_kind(
@@ -139,10 +126,11 @@ def of_kind(
 def shown(bench: Bench, item: Item[Edited], drawn: Drawn, number: int) -> Shown:
     true, given = picture_of(item, "after"), picture_of(item, "before")
     return Shown(
-        said={"instruction": item.record.instruction},
+        said={"instruction": bench.said(item.record.instruction, item.sources)},
         pictures={
             "given": bench.shown(given, item.sources),
-            MODEL: drawn[MODEL][number],
+            # What is made of a picture shows as much as the picture does.
+            MODEL: bench.shown(drawn[MODEL][number], item.sources),
             "true": bench.shown(true, item.sources),
             COPY: bench.shown(drawn[COPY][number], item.sources),
         },

@@ -46,6 +46,7 @@ def rendered(report: Facts) -> str:
             "summary": list(summary(report)),
             "failing": list(failing(report)),
             "figure": figure,
+            "baselines": baselines(report),
         },
     )
 
@@ -95,6 +96,11 @@ def summary(report: Facts) -> Iterator[dict[str, Any]]:
         for name, part in run["parts"].items():
             if part["measures"]:
                 yield {"run": run["name"], "part": name, "title": part["title"], **part["measures"][0]}
+
+
+def baselines(report: Facts) -> list[str]:
+    """Those that any measure of the summary stands beside."""
+    return [who for who in BASELINES if any(who in one["means"] for one in summary(report))]
 
 
 def above_all(measure: Facts) -> bool:

@@ -28,13 +28,13 @@ def captions(bench: Bench) -> Judged:
     texts.check_library()
     short = bench.items(Captioned, lambda record: record.wording == 0)
     long = bench.items(Narrated, share=2)
-    if not short:
-        return nothing("Captions", "no held-out picture has an example of this task")
+    if not short or not bench.known.uids:
+        return nothing("Captions", "no picture, held out or of training, has an example of this task")
     measures, tables = [], []
-    answers = captioned(bench, short, "caption")
+    answers, copied_of = captioned(bench, short, "caption")
     for name, items, said in (
         ("caption", short, answers),
-        ("long caption", long, captioned(bench, long, "long")),
+        ("long caption", long, captioned(bench, long, "long")[0]),
     ):
         if items:
             references = true_captions(bench, items)
@@ -50,14 +50,16 @@ def captions(bench: Bench) -> Judged:
         ),
         measures=measures,
         tables=tables,
-        shown=[shown(bench, item, answers, i) for i, item in enumerate(short[:SHOWN])],
+        shown=[shown(bench, item, answers, copied_of[i], i) for i, item in enumerate(short[:SHOWN])],
     )
 
 
-def captioned(bench: Bench, items: Sequence[Told], name: str) -> Answers:
-    """By the model, by chance and by copy: captions of the training examples of the same task."""
+def captioned(bench: Bench, items: Sequence[Told], name: str) -> tuple[Answers, list[tuple[str, ...]]]:
+    """By the model, by chance and by copy: captions of the training examples of the same task; and of which
+    assets the copied ones are.
+    """
     if not items:
-        return {MODEL: [], CHANCE: [], COPY: []}
+        return {MODEL: [], CHANCE: [], COPY: []}, []
     kind = type(items[0].record)
     by_picture = {one.record.image.uid: one.record.caption for one in bench.known.trained(kind)}
     uids = [uid for uid in bench.known.uids if uid in by_picture] or list(bench.known.uids)
@@ -67,11 +69,12 @@ def captioned(bench: Bench, items: Sequence[Told], name: str) -> Answers:
     nearest = [
         uids[int(np.argmax(vectors_ND @ bench.known.vectors[item.record.image.uid]))] for item in items
     ]
-    return {
+    answers = {
         MODEL: bench.answers(name, items),
         CHANCE: [told[uids[i]] for i in rng.integers(len(uids), size=len(items))],
         COPY: [told[uid] for uid in nearest],
     }
+    return answers, [(uid,) for uid in nearest]
 
 
 def true_captions(bench: Bench, items: Sequence[Told]) -> list[list[str]]:
@@ -107,11 +110,18 @@ def bleu_table(name: str, said: Answers, references: Sequence[Sequence[str]]) ->
     )
 
 
-def shown(bench: Bench, item: Told | Item[Asked], answers: Answers, number: int) -> Shown:
+def shown(
+    bench: Bench, item: Told | Item[Asked], answers: Answers, copied_of: Sequence[str], number: int
+) -> Shown:
+    """What the model says of a picture is shown where the picture is; the copied words where theirs is."""
     asked = {"question": item.record.question} if isinstance(item.record, Asked) else {}
     true = str(getattr(item.record, item.record.TARGET))
+    mine = {**asked, "true": true, MODEL: answers[MODEL][number]}
     return Shown(
-        said={**asked, "true": true, **{who: each[number] for who, each in answers.items()}},
+        said={
+            **{name: bench.said(words, item.sources) for name, words in mine.items()},
+            COPY: bench.said(answers[COPY][number], [*item.sources, *copied_of]),
+        },
         pictures={"given": bench.shown(picture_of(item, "image"), item.sources)},
     )
 
@@ -122,7 +132,7 @@ def questions(bench: Bench) -> Judged:
         return nothing(
             "Questions", "no held-out picture has a question; do its licences grant derived captions?"
         )
-    answers = answered(bench, items)
+    answers, copied_of = answered(bench, items)
     true = [item.record.answer for item in items]
     scores = {
         who: [texts.vqa_accuracy(one, [answer]) for one, answer in zip(each, true, strict=True)]
@@ -137,7 +147,7 @@ def questions(bench: Bench) -> Judged:
             "one about the nearest picture."
         ),
         measures=[Measure(name="accuracy", scores=scores), *by_answer(scores, true)],
-        shown=[shown(bench, item, answers, i) for i, item in enumerate(items[:SHOWN])],
+        shown=[shown(bench, item, answers, copied_of[i], i) for i, item in enumerate(items[:SHOWN])],
     )
 
 
@@ -155,7 +165,8 @@ def by_answer(scores: Mapping[str, Sequence[float]], true: Sequence[str]) -> lis
     ]
 
 
-def answered(bench: Bench, items: Sequence[Item[Asked]]) -> Answers:
+def answered(bench: Bench, items: Sequence[Item[Asked]]) -> tuple[Answers, list[tuple[str, ...]]]:
+    """By the model, by chance and by copy; and of which assets the copied answers are."""
     names = bench.known.names
     trained: dict[str, list[Listed[Asked]]] = {}
     for one in bench.known.trained(Asked):
@@ -166,15 +177,16 @@ def answered(bench: Bench, items: Sequence[Item[Asked]]) -> Answers:
     copies = [
         copied(bench, item, trained.get(form, everything)) for item, form in zip(items, forms, strict=True)
     ]
-    return {
+    answers = {
         MODEL: bench.answers("question", items),
         CHANCE: [texts.commonest(counts, form) for form in forms],
-        COPY: copies,
+        COPY: ["" if one is None else one.record.answer for one in copies],
     }
+    return answers, [() if one is None else one.sources for one in copies]
 
 
-def copied(bench: Bench, item: Item[Asked], candidates: Sequence[Listed[Asked]]) -> str:
-    """The answer of the question most like it, beside the picture most like its picture."""
+def copied(bench: Bench, item: Item[Asked], candidates: Sequence[Listed[Asked]]) -> Listed[Asked] | None:
+    """The question most like it, beside the picture most like its picture."""
     asked = item.record.question
     scores = [word_f1(one.record.question, [asked]) for one in candidates]
     best = max(scores, default=0.0)
@@ -185,4 +197,4 @@ def copied(bench: Bench, item: Item[Asked], candidates: Sequence[Listed[Asked]])
         vector_D = bench.known.vector(one.record.image.uid, one.sources)
         return -1.0 if vector_D is None else float(vector_D @ mine_D)
 
-    return str(max(close, key=alike).record.answer) if close else ""
+    return max(close, key=alike) if close else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pipeline.colors import Pixels
 from pipeline.scorers.watermark import folded
-from trainer.evaluation import texts
+from trainer.evaluation import again, texts
 from trainer.evaluation.bench import Bench, others, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
 from trainer.instruct import reading
@@ -54,15 +54,21 @@ def signs(bench: Bench) -> Judged:
             Measure(name="characters right", scores=accuracy),
             Measure(name="whole text right", scores=exact),
         ],
+        tables=[again.duplicates(bench, drawn)],
         shown=[
             Shown(
                 said={
-                    "asked for": asked[i],
-                    **{f"read, {who}": read[who][i] for who in (MODEL, COPY) if who in read},
+                    "asked for": bench.said(asked[i], item.sources),
+                    f"read, {MODEL}": read[MODEL][i],
+                    **({f"read, {COPY}": bench.said(read[COPY][i], near[i].sources)} if near else {}),
                 },
-                pictures={who: drawn[who][i] for who in (MODEL, COPY) if who in drawn} | {"true": true[i]},
+                pictures={
+                    MODEL: drawn[MODEL][i],
+                    **({COPY: bench.shown(drawn[COPY][i], near[i].sources)} if near else {}),
+                    "true": bench.shown(true[i], item.sources),
+                },
             )
-            for i in range(min(SHOWN, len(items)))
+            for i, item in enumerate(items[:SHOWN])
         ],
     )
 

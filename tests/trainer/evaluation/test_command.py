@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,18 @@ from infra.cli import MISTAKE, run
 from infra.corpus import Corpus
 from infra.storage import Store
 from pipeline.split import VALIDATION
-from tests.laws.conftest import TINY, Deliveries, sample
-from tokenizer_service import coding, metrics
-from trainer.evaluation import command, known, redrawing, report
+from tests.laws.conftest import TINY, Deliveries, revoke, sample
+from tokenizer_service import coding, inception, metrics, vocabulary
+from trainer import prompts, sampler
+from trainer.evaluation import command, infilling, known, placing, redrawing, report
 from trainer.evaluation.bench import Bench
 from trainer.evaluation.judged import CEILING, COPY, MODEL
 from trainer.evaluation.known import Known
-from trainer.sampler import SamplerSection
-from trainer.studio import open_studio
-from trainer.tasks import Edited
+from trainer.evaluation.rights import Rights
+from trainer.instruct import reading
+from trainer.sampler import Request, SamplerSection
+from trainer.studio import Drawing
+from trainer.tasks import Captioned, Edited
 
 TRAINER = """
 [trainer.admission]
@@ -134,41 +139,169 @@ def test_what_is_known_is_not_made_again(evaluated: Path) -> None:
     assert told(evaluated, "out") == before
 
 
+def opened(place: Path, version: int | None = None) -> Bench:
+    """With the rights of now."""
+    corpus = Corpus(Store.at(place / "corpus"))
+    of = corpus.newest() if version is None else corpus.version(version)
+    allowed = Rights.read(corpus, of)
+    section = SamplerSection(top_k=5)
+    return command.bench(place / "run", (corpus, of, allowed), section, command.Asked(items=6))
+
+
+DRAWN = {
+    "placement": {MODEL},
+    "pictures": {"0 neighbors", "1 neighbors", "2 neighbors"},
+    "constraints": {MODEL},
+    "announced": {f"sample {number}" for number in range(1, 9)},
+    "occupations": {f"drawn {number}" for number in range(1, 5)},
+}
+"""What is drawn of words alone."""
+OURS = {"map", "met"}
+"""Words of no asset: which map, and what was met."""
+DRAWING = [name for name in command.PARTS if name not in ("caption", "question")]
+
+
+@pytest.mark.parametrize("part", [name for name in command.PARTS if name != "sign"])
+def test_what_may_not_be_displayed_is_not_on_the_page(evaluated: Path, part: str) -> None:
+    bench = opened(evaluated)
+    uids = frozenset(bench.studio.library.members["uid"].to_pylist())
+    hidden = replace(bench, rights=replace(bench.rights, unshown=uids))
+    shown = command.PARTS[part](hidden).shown
+    assert shown
+    for one in shown:
+        assert {name for name, picture in one.pictures.items() if picture is not None} == DRAWN.get(
+            part, set()
+        )
+        told = {name for name, words in one.said.items() if words is not None}
+        ours = part in ("announced", "occupations") or str(one.said.get("prompt")).startswith("draw ")
+        assert told - OURS == ({"prompt"} if ours else set())
+
+
+@pytest.mark.parametrize("part", DRAWING)
+def test_every_part_that_draws_counts_near_duplicates(evaluated: Path, part: str) -> None:
+    (found,) = told(evaluated, "out")["runs"]
+    if part == "sign" and reading.missing():
+        pytest.skip("signs are not read here")
+    (table,) = [one for one in found["parts"][part]["tables"] if one["title"].startswith("Near-duplicates")]
+    assert any(row[0].startswith(MODEL) or "neighbors" in row[0] for row in table["rows"])
+
+
+def test_nothing_is_made_of_what_may_not_be_changed(evaluated: Path) -> None:
+    bench = opened(evaluated)
+    sources = sorted({uid for item in bench.items(Captioned) for uid in item.sources})
+    kept = frozenset([*sources[::2], *bench.known.uids[::2]])
+    allowed = replace(bench.rights, underived=kept)
+    known_ = Known(bench.corpus, bench.version, bench.studio, allowed)
+    bench = replace(bench, rights=allowed, known=known_)
+    assert kept & {uid for item in bench.items(Captioned) for uid in item.sources}
+    found = [*bench.items(Captioned, changed=True), *placing.edged(bench)]
+    assert found
+    assert kept.isdisjoint(uid for item in found for uid in item.sources)
+    assert kept.isdisjoint(known_.uids[i] for i in known_.changeable)
+    assert set(known_.uids) & kept
+
+
+def test_the_same_is_asked_of_the_model_as_in_the_playground(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = opened(evaluated)
+    asked: list[Request] = []
+    draw = sampler.draw_images
+
+    def seen(*args: Any, **settings: Any) -> Any:
+        asked.extend(args[1])
+        return draw(*args, **settings)
+
+    monkeypatch.setattr(sampler, "draw_images", seen)
+    drawing = Drawing(section=bench.section, seed=0)
+    (edit, *_) = bench.items(Edited)
+    redrawing.redrawn(bench, [edit], ["any"])
+    bench.studio.edit(edit.pictures[edit.record.before.uid], edit.record.instruction, drawing)
+    assert asked[0] == asked[1]
+    asked.clear()
+    (item, *_) = bench.items(Captioned, lambda record: record.wording == 0)
+    picture = item.pictures[item.record.image.uid]
+    row = infilling.cut(item.name, bench.studio.num_codes)
+    codes = list(bench.studio.codes([picture]))
+    infilling.infilled(bench, [item], codes, [row])
+    hole = infilling.mask(row, bench.studio.num_codes, bench.studio.side)
+    near = bench.neighbors(item, infilling.NEIGHBORS)
+    fitting = near[: sum(token == vocabulary.BREAK for token in asked[0].prompt) // 2]
+    bench.studio.infill(picture, hole, item.record.caption, fitting, drawing)
+    assert asked[0] == asked[1]
+    assert asked[0].away != prompts.UNCONDITIONAL
+
+
+def test_what_results_hang_on_is_in_their_name(
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = opened(evaluated)
+    none: frozenset[str] = frozenset()
+    allowed = Rights(refused=none, unshown=none, underived=none)
+
+    def name(rights: Rights) -> str:
+        of = (bench.corpus, bench.version, rights)
+        return command.identity(evaluated / "run", "last", of, bench.section, command.Asked())
+
+    monkeypatch.setattr(command, "cache_folder", lambda: tmp_path)
+    one = frozenset(["acme:a0001"])
+    of_rights = [name(replace(allowed, **{field: one})) for field in ("refused", "unshown", "underived")]
+    names = [name(allowed), *of_rights]
+    with monkeypatch.context() as other:
+        other.setattr(reading, "missing", lambda: None if reading.WEIGHTS.missing() else "not installed")
+        names.append(name(allowed))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / inception.FILE).write_bytes(b"weights")
+    names.append(name(allowed))
+    assert len(set(names)) == len(names)
+
+
+def test_what_is_taken_back_is_no_item_and_stands_beside_none(evaluated: Path, tmp_path: Path) -> None:
+    for name in ("corpus", "run"):
+        shutil.copytree(evaluated / name, tmp_path / name)
+    before = opened(tmp_path)
+    held_out = before.items(Captioned)[0].sources[0]
+    trained = before.studio.neighbors("a red circle", 1)[0].uid
+    deliveries = Deliveries(tmp_path)
+    _, uri = (deliveries.write([sample(number)]) for number in (99, 100))
+    revoke(uri, target_type="asset", targets=[uid.partition(":")[2] for uid in (held_out, trained)])
+    options = ["--corpus", str(tmp_path / "corpus"), "--config", str(evaluated / "tiny.toml")]
+    assert run(["ingest", uri, "--as-of", AS_OF, *options, "--engine", "inline"]) == 0
+    after = opened(tmp_path, before.version.number)
+    assert after.rights.refused == {held_out, trained}
+    assert not after.may_show([held_out])
+    assert before.may_show([held_out])
+    assert held_out not in {uid for item in after.items(Captioned) for uid in item.sources}
+    assert set(after.known.uids) == set(before.known.uids) - {trained}
+    assert len(after.known.pictures) == len(after.known.codes_NT) == len(after.known.uids)
+    assert trained not in [one.uid for one in after.studio.neighbors("a red circle", 3)]
+    for example in (*after.known.examples, *after.known.held_out):
+        assert {held_out, trained}.isdisjoint(example.sources)
+
+
 def test_a_copy_of_the_input_is_scored_as_the_input_behind_the_tokenizer(evaluated: Path) -> None:
-    corpus = Corpus(Store.at(evaluated / "corpus"))
-    version = corpus.newest()
-    studio = open_studio(corpus, version, evaluated / "run")
-    bench = Bench(
-        corpus=corpus,
-        version=version,
-        studio=studio,
-        known=Known(corpus, version, studio),
-        section=SamplerSection(),
-        seed=0,
-        num_items=6,
-    )
+    bench = opened(evaluated)
     items = bench.items(Edited)
     assert items
     befores = [item.pictures[item.record.before.uid] for item in items]
     drawn = redrawing.redrawn(bench, items, ["any"] * len(items))
     errors = redrawing.of_kind(items, [("any", None)] * len(items), drawn, "any")[0].scores
     for item, before, error in zip(items, befores, errors[COPY], strict=True):
-        seen = coding.decode_codes(studio.vq, coding.encode_images(studio.vq, before[None]))[0]
+        vq = bench.studio.vq
+        seen = coding.decode_codes(vq, coding.encode_images(vq, before[None]))[0]
         after = item.pictures[item.record.after.uid]
         assert error == pytest.approx(float(metrics.psnr_each(after[None], seen[None])[0]))
     assert errors[CEILING] != errors[COPY]
 
 
 def test_the_packs_give_derived_pictures_of_training_back(evaluated: Path) -> None:
-    corpus = Corpus(Store.at(evaluated / "corpus"))
-    version = corpus.newest()
-    studio = open_studio(corpus, version, evaluated / "run")
-    training = Known(corpus, version, studio)
+    bench = opened(evaluated)
+    training = bench.known
     derived = {one.record.after.uid for one in training.trained(Edited)}
     codes = training.codes(derived)
     assert codes.keys() == derived
-    assert {len(one) for one in codes.values()} <= {studio.num_codes}
-    held_out = {one.name for one in known.listed(corpus, version, VALIDATION)}
+    assert {len(one) for one in codes.values()} <= {bench.studio.num_codes}
+    held_out = {one.name for one in known.listed(bench.corpus, bench.version, VALIDATION)}
     assert held_out.isdisjoint(one.name for one in training.examples)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.colors import Pixels
 from trainer.evaluation import infilling, occupations, pictures, prompts, redrawing
+from trainer.evaluation.known import Vectors
 from trainer.evaluation.occupations import groups
 from trainer.instruct import edits, scenes
 from trainer.instruct.scenes import Box
@@ -80,37 +81,69 @@ def picture(*things: tuple[Box, scenes.RGB], ground: scenes.RGB = scenes.WHITE, 
 LEFT, RIGHT = Box(20, 100, 100, 180), Box(150, 100, 230, 180)
 
 
+APPLE, CAT = np.eye(2, dtype=np.float32)
+NAMES = np.stack([APPLE, CAT])
+"""Vectors of a first thing's name and of a second's."""
+
+
 def asked(kinds: tuple[str, ...], seed: int = 0) -> prompts.Checkable:
     return prompts.of_things(kinds, ["apple", "cat"], np.random.default_rng(seed))
 
 
-def test_five_constraints_are_met_by_the_picture_that_they_describe() -> None:
-    one = asked(prompts.KINDS)
+def seen(drawn: Pixels, *vectors: Vectors) -> prompts.Things:
+    """Its things look like these, the largest first."""
+    boxes = scenes.detect(drawn)
+    return prompts.Things(
+        picture=drawn, boxes=boxes, vectors_KD=np.array(vectors, np.float32).reshape(len(vectors), 2)
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_five_constraints_are_met_by_the_picture_that_they_describe(seed: int) -> None:
+    one = asked(prompts.KINDS, seed)
     color, ground = (word for word in one.text.replace(",", "").split() if word in edits.COLORS)
+    other = next(word for word in edits.COLORS if word not in (color, ground))
     assert one.text.startswith("two things: ")
-    right = picture((LEFT, edits.COLORS[color]), (RIGHT, BLUE), ground=edits.COLORS[ground])
-    if color != ground:
-        assert one.met(right) == [True] * 5
-    assert one.met(np.full((128, 128, 3), edits.COLORS[ground], np.uint8)) == [False] * 4 + [True]
+    large, small = Box(20, 80, 110, 180), Box(150, 100, 230, 180)
+    right = picture((large, edits.COLORS[color]), (small, edits.COLORS[other]), ground=edits.COLORS[ground])
+    assert one.met(seen(right, APPLE, CAT), NAMES) == [True] * 5
+    nothing = np.full((128, 128, 3), edits.COLORS[ground], np.uint8)
+    assert one.met(seen(nothing), NAMES) == [False] * 4 + [True]
+
+
+def test_no_ground_has_the_color_of_the_thing_on_it() -> None:
+    told = [asked(("color", "ground"), seed).text.replace(",", "").split() for seed in range(100)]
+    words = [[word for word in one if word in edits.COLORS] for one in told]
+    assert all(len(set(one)) == 2 for one in words)
 
 
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
         ("left", picture((LEFT, RED)), picture((RIGHT, RED))),
-        ("right", picture((LEFT, RED), (RIGHT, RED)), picture((LEFT, RED))),
+        ("right", picture((RIGHT, RED)), picture((LEFT, RED))),
     ],
 )
-def test_places_are_those_of_boxes(kind: str, good: Pixels, bad: Pixels) -> None:
-    assert asked((kind,)).met(good) == [True]
-    assert asked((kind,)).met(bad) == [False]
+def test_a_place_is_that_of_the_thing_that_was_named(kind: str, good: Pixels, bad: Pixels) -> None:
+    named, other = (APPLE, CAT) if kind == "left" else (CAT, APPLE)
+    assert asked((kind,)).met(seen(good, named), NAMES) == [True]
+    assert asked((kind,)).met(seen(bad, named), NAMES) == [False]
+    assert asked((kind,)).met(seen(good, other), NAMES) == [False]
+
+
+def test_a_thing_with_a_color_is_known_by_it() -> None:
+    one = asked(("color", "left"))
+    (color,) = (word for word in one.text.split() if word in edits.COLORS)
+    other = next(word for word in edits.COLORS if word not in (color, "white"))
+    for word, met in ((color, True), (other, False)):
+        assert one.met(seen(picture((LEFT, edits.COLORS[word])), CAT), NAMES) == [met, met]
 
 
 def test_the_color_is_that_of_the_thing_it_is_said_of() -> None:
-    two = picture((LEFT, RED), (RIGHT, BLUE))
+    two = seen(picture((LEFT, RED), (RIGHT, BLUE)), APPLE, CAT)
     assert prompts.first_color(two, leftmost=True) == "red"
-    assert prompts.first_color(picture((RIGHT, BLUE)), leftmost=False) == "blue"
-    assert prompts.first_color(np.zeros((64, 64, 3), np.uint8), leftmost=False) is None
+    assert prompts.first_color(seen(picture((RIGHT, BLUE)), CAT), leftmost=False) == "blue"
+    assert prompts.first_color(seen(np.zeros((64, 64, 3), np.uint8)), leftmost=False) is None
 
 
 def test_as_many_prompts_have_each_number_of_constraints() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.evaluation import judged
-from trainer.evaluation.judged import CHANCE, COPY, MODEL, Judged, Measure, Shown, Table
+from trainer.evaluation import judged, report
+from trainer.evaluation.judged import CHANCE, COPY, MEAN, MODEL, Judged, Measure, Shown, Table
 
 
 def test_above_means_the_lower_bound_of_the_paired_difference() -> None:
@@ -28,6 +28,13 @@ def test_a_perfect_model_has_the_mean_1_and_no_doubt() -> None:
     assert told["verdict"] == "above chance"
 
 
+def test_a_region_painted_in_the_mean_color_is_a_baseline_too() -> None:
+    scores = {MODEL: [1.0] * 9, CHANCE: [0.0] * 9, COPY: [0.5] * 9, MEAN: [2.0] * 9}
+    told = Measure(name="score", scores=scores).json(seed=0)
+    assert told["verdict"] == "above chance, above copy, not above mean color of the rest"
+    assert not report.above_all(told)
+
+
 def test_a_task_without_items_says_so() -> None:
     assert Measure(name="score", scores={MODEL: []}).json(seed=0)["verdict"] == "no items"
     assert judged.nothing("Edits", "none are there").json(seed=0) == {
@@ -45,9 +52,10 @@ def test_what_may_not_be_shown_is_no_picture() -> None:
         title="t",
         about="a",
         tables=[Table(title="x", head=["a"], rows=[[1.5]])],
-        shown=[Shown(said={"true": "cat"}, pictures={"given": None, "true": white})],
+        shown=[Shown(said={"true": "cat", "copy": None}, pictures={"given": None, "true": white})],
     ).json(seed=0)
     (shown,) = told["shown"]
+    assert shown["said"] == {"true": "cat", "copy": None}
     assert shown["pictures"]["given"] is None
     assert shown["pictures"]["true"].startswith("data:image/png;base64,")
     assert told["tables"] == [{"title": "x", "head": ["a"], "rows": [[1.5]]}]

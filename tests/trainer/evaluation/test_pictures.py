@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipeline.colors import Pixels
 from tokenizer_service import metrics
 from trainer.evaluation import pictures
+from trainer.evaluation.pictures import Marks
 from trainer.instruct.scenes import Box
 
 
@@ -57,9 +58,11 @@ def test_no_edges_are_right_only_where_there_are_none() -> None:
     assert pictures.edge_f1(black, line(3, 64)) == 0.0
 
 
-def test_all_edges_at_once_are_as_one_by_one() -> None:
+def test_all_edges_at_once_are_as_one_by_one_where_there_are_none_too() -> None:
     some = np.stack([np.where(noise(seed, 64) > 250, 255, 0) for seed in range(3)]).astype(np.uint8)
     others = np.stack([np.where(noise(seed, 64) > 245, 255, 0) for seed in range(3, 7)]).astype(np.uint8)
+    some[1] = others[2] = 0
+    assert pictures.edge_f1_each(some, others)[1].tolist() == [0.0, 0.0, 1.0, 0.0]
     found = pictures.edge_f1_each(some, others)
     assert found == pytest.approx(np.array([[pictures.edge_f1(a, b) for b in others] for a in some]))
 
@@ -87,5 +90,5 @@ def disc(column: int, color: tuple[int, int, int]) -> Pixels:
 def test_a_picture_again_is_a_near_duplicate_and_another_is_not() -> None:
     known = [disc(32, (200, 30, 30)), noise(5, 64)]
     again = np.clip(known[0].astype(int) + 2, 0, 255).astype(np.uint8)
-    found = pictures.near_duplicates([again, noise(9, 64), disc(12, (30, 30, 200))], known)
+    found = pictures.near_duplicates([again, noise(9, 64), disc(12, (30, 30, 200))], Marks.of(known))
     assert found.tolist() == [True, False, False]
