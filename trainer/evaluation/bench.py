@@ -199,6 +199,16 @@ def others(num: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return following
 
 
+def others_alike(kinds: Sequence[str | int], rng: np.random.Generator) -> list[int]:
+    """For each item another one of its kind, as :func:`others`."""
+    found = list(range(len(kinds)))
+    for kind in dict.fromkeys(kinds):
+        mine = [i for i, one in enumerate(kinds) if one == kind]
+        for i, other in zip(mine, others(len(mine), rng), strict=True):
+            found[i] = mine[other]
+    return found
+
+
 def picture_of(item: Item[Record], name: str) -> Pixels:
     """A picture of an item's record, by field."""
     shown: Picture = getattr(item.record, name)

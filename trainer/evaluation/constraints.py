@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.colors import Pixels
 from trainer.evaluation import again, pictures
-from trainer.evaluation.bench import Bench, others
+from trainer.evaluation.bench import Bench, others_alike
 from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Cell, Judged, Measure, Shown, Table, nothing
 from trainer.evaluation.known import Vectors
 from trainer.evaluation.prompts import (
@@ -133,10 +133,10 @@ def checked(bench: Bench) -> Judged:
     copied = bench.through(
         [bench.studio.picture(found[0].uid) if found else np.full_like(drawn[0], 255) for found in near]
     )
-    seen = all_things(bench, drawn)
+    seen, sizes = all_things(bench, drawn), [len(one.checks) for one in prompts]
     by_who = {
         MODEL: seen,
-        CHANCE: [seen[i] for i in alike(bench, prompts)],
+        CHANCE: [seen[i] for i in others_alike(sizes, bench.rng("chance", "constraints"))],
         COPY: all_things(bench, copied),
     }
     vectors = named(bench, prompts)
@@ -195,16 +195,6 @@ def named(bench: Bench, prompts: Sequence[Checkable]) -> list[Vectors]:
     names = sorted({name for one in prompts for name in one.names})
     vectors = dict(zip(names, bench.texts(names), strict=True)) if names else {}
     return [np.array([vectors[name] for name in one.names], np.float32) for one in prompts]
-
-
-def alike(bench: Bench, prompts: Sequence[Checkable]) -> list[int]:
-    """For each prompt another with as many constraints."""
-    found = list(range(len(prompts)))
-    for size in range(1, MOST_CONSTRAINTS + 1):
-        mine = [i for i, one in enumerate(prompts) if len(one.checks) == size]
-        for i, other in zip(mine, others(len(mine), bench.rng("chance", "constraints", size)), strict=True):
-            found[i] = mine[other]
-    return found
 
 
 Results = dict[str, list[list[bool]]]

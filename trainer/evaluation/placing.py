@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.colors import Pixels
 from tokenizer_service.metrics import PEAK
 from trainer.evaluation import again, pictures
-from trainer.evaluation.bench import Bench, Item, others, picture_of
+from trainer.evaluation.bench import Bench, Item, others, others_alike, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
 from trainer.evaluation.known import Listed
 from trainer.instruct import maps, scenes
@@ -44,11 +44,11 @@ def placed(bench: Bench) -> Judged:
     if not items:
         return nothing("Placement", "no held-out picture could be cut out and put into a scene")
     true = [picture_of(item, "image") for item in items]
-    trained = bench.known.trained(Grounded)
+    trained, sizes = bench.known.trained(Grounded), [len(item.record.things) for item in items]
     near = nearest_layouts(items, trained) if trained else []
     drawn = {
         MODEL: bench.draw("placement", [Request(prompt=bench.prompt(item)) for item in items]),
-        CHANCE: bench.through([true[i] for i in others_alike(items, bench.rng("chance", "placement"))]),
+        CHANCE: bench.through([true[i] for i in others_alike(sizes, bench.rng("chance", "placement"))]),
         **({COPY: bench.remembered([one.record.image.uid for one in near])} if near else {}),
         CEILING: bench.through(true),
     }
@@ -84,17 +84,6 @@ def mean_iou(wanted: Sequence[Box], found: Sequence[Box]) -> float:
 
 def same_count(wanted: Sequence[Box], found: Sequence[Box]) -> float:
     return float(len(wanted) == len(found))
-
-
-def others_alike(items: Sequence[Item[Grounded]], rng: np.random.Generator) -> list[int]:
-    """For each item another with as many things."""
-    found = list(range(len(items)))
-    sizes = [len(item.record.things) for item in items]
-    for size in sorted(set(sizes)):
-        mine = [i for i, one in enumerate(sizes) if one == size]
-        for i, other in zip(mine, others(len(mine), rng), strict=True):
-            found[i] = mine[other]
-    return found
 
 
 def nearest_layouts(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.colors import Pixels
 from trainer.evaluation import again, pictures
-from trainer.evaluation.bench import Bench, Item, others, picture_of
+from trainer.evaluation.bench import Bench, Item, others_alike, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
 from trainer.instruct import edits
 from trainer.tasks import Edited
@@ -88,11 +88,7 @@ def of_instruction(bench: Bench, kind: str) -> list[Item[Edited]]:
 
 def redrawn(bench: Bench, items: Sequence[Item[Edited]], kinds: Sequence[str]) -> Drawn:
     true = [picture_of(item, "after") for item in items]
-    chance: list[Pixels] = [*true]
-    for kind in sorted(set(kinds)):
-        mine = [i for i, one in enumerate(kinds) if one == kind]
-        for i, other in zip(mine, others(len(mine), bench.rng("chance", "edit", kind)), strict=True):
-            chance[i] = true[mine[other]]
+    chance = [true[i] for i in others_alike(kinds, bench.rng("chance", "edit"))]
     requests = [
         bench.studio.edit_request(picture_of(item, "before"), item.record.instruction) for item in items
     ]

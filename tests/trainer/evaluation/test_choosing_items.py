@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.captions import digest
 from trainer.evaluation import known, placing
-from trainer.evaluation.bench import Item, batches, others
+from trainer.evaluation.bench import Item, batches, others, others_alike
 from trainer.evaluation.known import Listed
 from trainer.instruct.scenes import Box
 from trainer.tasks import Captioned, Grounded, Picture, Placed
@@ -42,6 +42,14 @@ def test_chance_is_always_another_item(num: int) -> None:
     found = others(num, np.random.default_rng(num))
     assert sorted(found.tolist()) == list(range(num))
     assert (found != np.arange(num)).all()
+
+
+def test_another_of_a_kind_is_of_that_kind() -> None:
+    kinds = [2, 1, 2, 3, 2, 1]
+    found = others_alike(kinds, np.random.default_rng(0))
+    assert sorted(found) == list(range(6))
+    assert [kinds[i] for i in found] == kinds
+    assert [i for i, other in enumerate(found) if i == other] == [3]
 
 
 def test_a_batch_leaves_nothing_out() -> None:

@@ -227,6 +227,7 @@ def test_the_same_is_asked_of_the_model_as_in_the_playground(
     hole = infilling.mask(row, bench.studio.num_codes, bench.studio.side)
     near = bench.neighbors(item, infilling.NEIGHBORS)
     fitting = near[: sum(token == vocabulary.BREAK for token in asked[0].prompt) // 2]
+    assert fitting
     bench.studio.infill(picture, hole, item.record.caption, fitting, drawing)
     assert asked[0] == asked[1]
     assert asked[0].away != prompts.UNCONDITIONAL
