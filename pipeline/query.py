@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from cyclopts import Parameter
 
 from infra.options import ReadOptions, answer
-from pipeline import refs, schema, tables, withdrawn
+from pipeline import deciding, refs, refused, schema, tables, withdrawn
 from pipeline.indexing import MEMBERS
 from pipeline.searching.library import open_library
 
@@ -41,7 +41,8 @@ def query(
     version = corpus.newest()
     library = open_library(corpus, version)
     vector = library.query(text=text, image=image.read_bytes() if image else None)
-    found = library.nearest(vector, k, where=schema.MAY_BE_SHOWN)
+    gone = refused.uids(corpus, version, refused.displaying(deciding.purpose_of(corpus, version)))
+    found = library.nearest(vector, k, where=schema.MAY_BE_SHOWN, refused=gone)
     lines = [
         f"{one.score:.3f}  {one.uid:<32} {one.description:<32} {', '.join(one.licenses)}" for one in found
     ]

@@ -1,4 +1,4 @@
-"""What a version holds that may not be trained on now: loaders blank it as they read.
+"""What a version holds that may not be used now: loaders blank it as they read, and no search finds it.
 
 The surprising rule: it is now that decides, and not the day of the build. What a newer version takes back,
 and what a licence that has ended no longer grants, is refused at once; the version is rewritten when somebody
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from pipeline import deciding, schema
@@ -20,6 +21,7 @@ from pipeline.searching import admission, holdings, members
 from pipeline.searching.holdings import Holdings
 from pipeline.searching.standing import Standing
 from pipeline.searching.watching import Watch
+from retrieval.serving.admission import Admitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,26 @@ class Held:
         standing = Watch(corpus=corpus, place=None, holdings=held, now=lambda: now).begin()
         return Held(table=table, holdings=held, standing=standing)
 
+    def refused(self, purpose: Purpose, now: datetime) -> frozenset[str]:
+        """Assets that the purpose does not admit."""
+        return self._without(self._admitted(purpose, now).shown_N)
+
+    def no_neighbors(self, purpose: Purpose, now: datetime) -> frozenset[str]:
+        """Those, and assets that may not be found."""
+        return self._without(self._admitted(purpose, now).found_N)
+
+    def _admitted(self, purpose: Purpose, now: datetime) -> Admitted:
+        return admission.admitted(self.holdings, self.standing, purpose, now)
+
+    def _without(self, admitted_N: NDArray[np.bool_]) -> frozenset[str]:
+        found: list[str] = self.table[schema.UID.name].filter(pa.array(~admitted_N)).to_pylist()
+        return frozenset(found)
+
+
+def displaying(purpose: Purpose) -> Purpose:
+    """The same, for display alone: what is shown is not sold."""
+    return purpose.model_copy(update={"uses": ("retrieval_display",), "commercial": False})
+
 
 def uids(corpus: Corpus, version: Version, purpose: Purpose | None = None) -> frozenset[str]:
     """Assets of the version that a purpose does not admit now: the version's own, unless another is told.
@@ -45,8 +67,11 @@ def uids(corpus: Corpus, version: Version, purpose: Purpose | None = None) -> fr
     Raises ``ValueError`` if the revocations of the newest version cannot be read.
     """
     now = datetime.now(UTC)
-    held = Held.read(corpus, version, now)
     purpose = purpose or deciding.purpose_of(corpus, version)
-    shown_N = admission.admitted(held.holdings, held.standing, purpose, now).shown_N
-    refused: list[str] = held.table[schema.UID.name].filter(pa.array(np.logical_not(shown_N))).to_pylist()
-    return frozenset(refused)
+    return Held.read(corpus, version, now).refused(purpose, now)
+
+
+def neighbors(corpus: Corpus, version: Version) -> frozenset[str]:
+    """Assets of the version that may be no neighbor now."""
+    now = datetime.now(UTC)
+    return Held.read(corpus, version, now).no_neighbors(deciding.purpose_of(corpus, version), now)

@@ -87,11 +87,15 @@ def words_of(task: Shown) -> str:
             return task.given.words
 
 
+def looks_for_neighbors(task: Task) -> bool:
+    return isinstance(task, Draw | Infill) and bool(task.text)
+
+
 def neighbors(studio: Studio, task: Shown, k: int, without: Sequence[str]) -> list[Found]:
     """The ``k`` that are nearest to the words of a task that looks for any, but for those left out."""
-    if not isinstance(task, Draw | Infill) or not task.text:
+    if not looks_for_neighbors(task):
         return []
-    return [one for one in studio.neighbors(task.text, k) if one.uid not in without]
+    return [one for one in studio.neighbors(words_of(task), k) if one.uid not in without]
 
 
 def pictured(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawing) -> Pixels:

@@ -11,15 +11,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from cyclopts import Parameter
 
 from infra import runs
 from infra.options import CorpusOptions, answer
 from infra.serving import listening
 from infra.serving.callers import Anyone, Room
-from infra.serving.options import TOKEN, DoorOptions, check_numbers, is_loopback, rates, tokens, url
+from infra.serving.options import (
+    TOKEN,
+    DoorOptions,
+    TokenLines,
+    check_numbers,
+    is_loopback,
+    rates,
+    tokens,
+    url,
+)
 from infra.telemetry import say
+from pipeline.refused import Held
+from pipeline.searching.admission import Admission
 from pipeline.searching.service import Service, called
+from pipeline.searching.watching import Place
 from retrieval.serving.queries import MAX_IMAGE
 from retrieval.serving.shelf import thumbnails
 from tokenizer_service.serving.looking import Lookers
@@ -49,6 +62,8 @@ class PlayOptions:
     token_file: Path | None = None
     """File with one token a line; else the variable PARDALIS_SERVICE_TOKEN holds them; else, on loopback,
     nobody is asked for one."""
+    revocations: str | None = None
+    """File of revocations (.jsonl), or folder of such, local or on S3; looked at four times a second."""
     queue: int = 8
     """Drawings that are asked for at once; more are answered 503."""
 
@@ -74,22 +89,35 @@ def playground(
     options, service = options or CorpusOptions(), service or PlayOptions()
     check_numbers(replace(service.door(), queue=service.queue), ("queue",))
     given = tokens(service.door(), os.environ)
+    place = None if service.revocations is None else Place.at(service.revocations)
     with listening.bound(service.host, service.port) as at, tempfile.TemporaryDirectory() as album:
-        easel, opened = easel_of(runs.folder(run), options, given)
+        easel, opened = easel_of(runs.folder(run), options, given, place)
         os.environ.pop(TOKEN, None)
         asyncio.run(answered(easel, opened, at, album=Path(album), queue=service.queue))
     say("ended")
 
 
-def easel_of(run: Path, options: CorpusOptions, given: Any) -> tuple[Easel, Service]:
+def easel_of(
+    run: Path, options: CorpusOptions, given: TokenLines | None, place: Place | None = None
+) -> tuple[Easel, Service]:
     section = folder.settings(run, options).sampler
     corpus = options.open()
     version = corpus.newest()
     studio = open_studio(corpus, version, run)
-    # Once, and not at every drawing.
-    studio = replace(studio, model=ready(studio.model, section.precision))
+    opened = Service.of(corpus, version, given=given, place=place)
+    studio = replace(
+        studio,
+        model=ready(studio.model, section.precision),  # once, and not at every drawing
+        refused=lambda: refused_now(opened.admission, studio.library.members),
+    )
     easel = Easel(studio=studio, run=run, options=options, section=section, corpus_version=version.number)
-    return easel, Service.of(corpus, version, given=given, place=None)
+    return easel, opened
+
+
+def refused_now(admission: Admission, members: pa.Table) -> frozenset[str]:
+    """Assets that may be no neighbor, by what is revoked at this moment."""
+    held = Held(table=members, holdings=admission.holdings, standing=admission.standing)
+    return held.no_neighbors(admission.purpose, admission.now())
 
 
 async def answered(easel: Easel, opened: Service, at: socket.socket, *, album: Path, queue: int) -> None:
@@ -99,8 +127,10 @@ async def answered(easel: Easel, opened: Service, at: socket.socket, *, album: P
     asked = listening.Asked()
     try:
         with asked.by_signals():
+            watching = asyncio.create_task(opened.watched(door.gauges))
             begun = lambda: answer(told, address, json=easel.options.json)  # noqa: E731
             await listening.serve(door, at, asked, begun=begun)
+            watching.cancel()
     finally:
         door.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,8 @@ from cyclopts import Parameter
 
 from infra import runs
 from infra.options import CorpusOptions, answer, png
+from infra.storage import Store
+from pipeline import schema
 from pipeline.searching.library import Found
 from trainer import doing, folder, given, signing
 from trainer.doing import Ask, Caption, Draw, Edit, Infill, Show, Shown, Task, Tell, Told
@@ -114,6 +116,21 @@ class DrawOptions:
         if not 0 <= self.seed < SEEDS:
             raise ValueError(f"--seed is {self.seed}; give a number from 0 to {SEEDS - 1}")
 
+    def check_fits(self, task: Task) -> None:
+        """Refuse what would be without effect."""
+        told = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        if isinstance(task, Told):
+            idle, why = told - {"seed"}, "it is answered in words"
+        elif not doing.looks_for_neighbors(task):
+            idle, why = told & {"neighbors", "without"}, "no neighbor is looked for without a --text"
+        else:
+            return
+        if idle:
+            name = task.given.name if isinstance(task, Tell | Show) else type(task).__name__.lower()
+            raise ValueError(
+                f"{', '.join(f'--{one}' for one in sorted(idle))} with {name}: {why}; leave it out"
+            )
+
     def target(self) -> Path:
         """Where the picture goes; refused before anything is drawn if it cannot go there."""
         if self.out is None:
@@ -164,6 +181,7 @@ def sample(
     runs.folder(run)
     task = asked.task()
     check_files(task)
+    drawing.check_fits(task)
     if isinstance(task, Told):
         tell(run, task, drawing, options)
     else:
@@ -207,8 +225,19 @@ def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *
     if drawing.best:
         pictures, facts["scores"] = doing.ranked(studio, facts["prompt"], pictures)
     image = signing.png(side_by_side(pictures), facts)
-    out.write_bytes(image if signer is None else signer.signed(image, facts))
-    answer({"out": str(out), **facts}, "\n".join([str(out), *credited(facts, found)]), json=options.json)
+    Store.at(out.absolute().parent).write(out.name, image if signer is None else signer.signed(image, facts))
+    lines = [str(out), *credited(facts, [displayed(studio, one) for one in found])]
+    answer({"out": str(out), **facts}, "\n".join(lines), json=options.json)
+
+
+def credit(found: Found) -> dict[str, Any]:
+    """What a picture says of an asset that it was drawn with. Not its words: files travel."""
+    return {name: value for name, value in asdict(found).items() if name != "description"}
+
+
+def displayed(studio: Studio, found: Found) -> Found:
+    """With its words where its licences let them be shown; else with its uid and its credit alone."""
+    return found if studio.fact(found.uid, schema.MAY_BE_SHOWN) else replace(found, description="")
 
 
 def side_by_side(pictures: Pixels) -> Pixels:
@@ -222,7 +251,7 @@ def told_of(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawin
         **of_task(task),
         "seed": drawing.seed,
         "settings": drawing.section.model_dump(mode="json"),
-        "neighbors": [asdict(one) for one in found],
+        "neighbors": [credit(one) for one in found],
         "model": dict(studio.made_by),
         "version": signing.version(),
     }

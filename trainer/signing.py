@@ -29,6 +29,8 @@ MADE = "org.pardalis.made"
 DRAWN = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 CHANGED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's words for what a model drew, and for a picture that it changed."""
+CHANGING = frozenset({"edit", "infill"})
+"""Tasks whose picture holds parts of the one that was given; one that follows a map holds none of it."""
 ALGORITHMS = ("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519")
 """Tried in this order: the key fits the one that its certificate is for."""
 SETTINGS: Mapping[str, Any] = {
@@ -110,7 +112,7 @@ def manifest(facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     created = {
         "action": "c2pa.created",
-        "digitalSourceType": CHANGED if "image" in facts else DRAWN,
+        "digitalSourceType": CHANGED if facts.get("task") in CHANGING else DRAWN,
         "softwareAgent": {"name": "pardalis", "version": version()},
     }
     return {

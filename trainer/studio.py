@@ -6,7 +6,7 @@ Neighbors come from the index as in training: assets of the training split whose
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
-from pipeline import encoding, refs, schema, tokenized
+from pipeline import encoding, refs, refused, schema, tokenized
 from pipeline.searching.library import Found, Library, open_library
 from pipeline.split import TRAIN
 from pipeline.tokenized import Tokenizers, Tokens
@@ -56,6 +56,8 @@ class Studio:
     """A neighbor more alike than this is left out, as in training."""
     made_by: Mapping[str, str]
     """Which model: the identity of its run, and the name of its checkpoint."""
+    refused: Callable[[], Collection[str]] = frozenset
+    """Assets that may be no neighbor now, whatever they were when the version was built."""
 
     @property
     def num_codes(self) -> int:
@@ -71,6 +73,7 @@ class Studio:
             k + 8,
             where=schema.MAY_BE_NEIGHBOR,
             without=without,
+            refused=self.refused(),
         )
         usable = [one for one in found if self.usable(one)]
         return usable[:k]
@@ -270,6 +273,7 @@ def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
         image=corpus.artifact(version, "vq").only.sha256(VQ),
     )
     tokens = tokenized.read([refs.of(corpus.store, shard, TOKENS) for shard in shards], made_by)
+    gone = refused.neighbors(corpus, version)
     return Studio(
         library=open_library(corpus, version),
         tokens=tokens,
@@ -279,4 +283,5 @@ def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
         side=image_side(corpus, version),
         max_score=float(corpus.artifact(version, "neighbors").settings["max_score"]),
         made_by={"run": str(folder.read(run).get("identity")), "checkpoint": last.name},
+        refused=lambda: gone,
     )

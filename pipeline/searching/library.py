@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +69,24 @@ class Library:
         return mixed(np.concatenate(vectors), [1.0] * len(vectors))[None]
 
     def nearest(
-        self, query_1D: Floats, k: int, *, where: pa.Field, without: Sequence[str] = ()
+        self,
+        query_1D: Floats,
+        k: int,
+        *,
+        where: pa.Field,
+        without: Sequence[str] = (),
+        refused: Collection[str] = (),
     ) -> list[Found]:
-        """The ``k`` best vectors for which the column ``where`` holds, none of the groups ``without``."""
+        """The ``k`` best vectors for which the column ``where`` held when the version was built, none of the
+        groups ``without``, and none of the assets that are ``refused`` now.
+        """
         allowed = pc.and_(self.members[schema.MAY_BE_NEIGHBOR.name], self.members[where.name])
         groups = self.members[schema.GROUP.name]
-        barred = pc.is_in(groups, value_set=pa.array(without, groups.type))
+        uids = self.members[schema.UID.name]
+        barred = pc.or_(
+            pc.is_in(groups, value_set=pa.array(without, groups.type)),
+            pc.is_in(uids, value_set=pa.array(sorted(refused), uids.type)),
+        )
         ids_N = np.asarray(self.members[schema.ID.name])
         ids = ids_N[np.asarray(pc.and_not(allowed, barred))]
         found = self.searcher.index.search_subset(query_1D, k, ids)

@@ -23,6 +23,7 @@ from retrieval.serving.asking import Facts, Searching
 from retrieval.serving.catalogue import GIVEN, Catalogue
 from retrieval.serving.door import Door
 from retrieval.serving.facts import About
+from retrieval.serving.gauges import Watched
 from retrieval.serving.queries import MAX_BODY, Bounds
 
 LOOK_S = 0.25
@@ -97,12 +98,12 @@ class Service:
             examples=bool(self.shelf.neighbors),
         )
 
-    async def watched(self, door: Door) -> None:
+    async def watched(self, gauges: Watched) -> None:
         """Loads what is revoked, until it is cancelled: between two answers, and never within one."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1) as looking:  # of its own: others may all be waiting for pictures
             while True:
-                door.gauges.standing(
+                gauges.standing(
                     revoked=int(self.admission.standing.removed_N.sum()), errors=len(self.watch.faults)
                 )
                 await asyncio.sleep(LOOK_S)

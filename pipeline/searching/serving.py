@@ -121,7 +121,7 @@ async def answered(
     text = f"{address}\n{example(address, service)}"
     asked = listening.Asked()
     with asked.by_signals():
-        watching = asyncio.create_task(opened.watched(door))
+        watching = asyncio.create_task(opened.watched(door.gauges))
         await listening.serve(door, at, asked, begun=lambda: answer(told, text, json=options.json))
         watching.cancel()
 

@@ -12,7 +12,27 @@ RETURNED = (0, 1, 5, 10, 20, 50, 100, 200)
 ELIGIBLE = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 
 
-class Gauges(gauges.Gauges):
+class Watched(gauges.Gauges):
+    """Of whatever service looks for revocations while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.revoked = Gauge(
+            "pardalis_revoked_assets", "Assets of the version that are revoked.", registry=self.registry
+        )
+        self.errors = Gauge(
+            "pardalis_revocations_errors",
+            "Sources of revocations that cannot be read now.",
+            registry=self.registry,
+        )
+
+    def standing(self, *, revoked: int, errors: int) -> None:
+        """What is revoked by now, and how many sources of that cannot be read."""
+        self.revoked.set(revoked)
+        self.errors.set(errors)
+
+
+class Gauges(Watched):
     def __init__(self) -> None:
         super().__init__()
         self.batch = Histogram(
@@ -32,14 +52,6 @@ class Gauges(gauges.Gauges):
             "Assets that were revoked while the search that found them ran.",
             registry=self.registry,
         )
-        self.revoked = Gauge(
-            "pardalis_revoked_assets", "Assets of the version that are revoked.", registry=self.registry
-        )
-        self.errors = Gauge(
-            "pardalis_revocations_errors",
-            "Sources of revocations that cannot be read now.",
-            registry=self.registry,
-        )
         self.version = Gauge("pardalis_corpus_version", "Version that is searched.", registry=self.registry)
 
     def searched(self, *, eligible: int, found: Ranked, returned: int) -> None:
@@ -48,8 +60,3 @@ class Gauges(gauges.Gauges):
         self.eligible.observe(eligible)
         self.returned.observe(returned)
         self.withheld.inc(len(found.ids) - returned)
-
-    def standing(self, *, revoked: int, errors: int) -> None:
-        """What is revoked by now, and how many sources of that cannot be read."""
-        self.revoked.set(revoked)
-        self.errors.set(errors)

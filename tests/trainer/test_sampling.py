@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.options import CorpusOptions
+from pipeline.searching.library import Found
 from trainer import sampling
 from trainer.sampling import Ask, Caption, Draw, DrawOptions, Edit, Infill, Task, TaskOptions
 
@@ -59,3 +60,38 @@ def test_a_picture_that_was_given_is_told_by_its_hash(tmp_path: Path) -> None:
     told = sampling.of_task(Edit(tmp_path / "a.png", "make it blue"))
     digest = hashlib.sha256(b"picture").hexdigest()
     assert told == {"task": "edit", "prompt": "make it blue", "image": {"name": "a.png", "sha256": digest}}
+
+
+@pytest.mark.parametrize(
+    ("task", "drawing", "told"),
+    [
+        (Edit(IMAGE, "make it blue"), DrawOptions(neighbors=1), "--neighbors with edit"),
+        (Infill(IMAGE, MASK, ""), DrawOptions(without=("acme:1",)), "--without with infill"),
+        (Caption(IMAGE), DrawOptions(out=IMAGE, samples=2), "--out, --samples with caption"),
+    ],
+)
+def test_options_without_effect_are_refused(task: Task, drawing: DrawOptions, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{told}: "):
+        drawing.check_fits(task)
+
+
+@pytest.mark.parametrize(
+    ("task", "drawing"),
+    [
+        (Draw("a circle"), DrawOptions(neighbors=0, without=("acme:1",), samples=3, best=True)),
+        (Infill(IMAGE, MASK, "a circle"), DrawOptions(neighbors=1)),
+        (Edit(IMAGE, "make it blue"), DrawOptions(out=IMAGE, samples=2)),
+        (Ask(IMAGE, "What is it?"), DrawOptions(seed=3)),
+    ],
+)
+def test_options_with_an_effect_are_not(task: Task, drawing: DrawOptions) -> None:
+    drawing.check_fits(task)
+
+
+def test_a_picture_credits_what_it_was_drawn_with_and_does_not_repeat_its_words() -> None:
+    found = Found(
+        uid="acme:1", score=0.5, description="a secret", group="acme:1", licenses=("one",), attribution="Ada"
+    )
+    told = sampling.credit(found)
+    assert (told["uid"], told["licenses"], told["attribution"]) == ("acme:1", ("one",), "Ada")
+    assert "a secret" not in str(told)

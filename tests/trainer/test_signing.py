@@ -79,10 +79,21 @@ def test_our_own_reader_reads_the_manifest_and_finds_nothing_forbidden(signer: S
     assert c2pa.read(image, c2pa.SETTINGS) == ({"entries": []}, [])
 
 
-def test_a_picture_that_was_changed_is_told_from_one_that_was_drawn(signer: Signer) -> None:
-    facts = {**FACTS, "image": {"name": "apple.png", "sha256": "00"}}
+@pytest.mark.parametrize(
+    ("task", "given", "source"),
+    [
+        ("edit", "image", signing.CHANGED),
+        ("edit", "before", signing.CHANGED),
+        ("infill", "image", signing.CHANGED),
+        ("control", "map", signing.DRAWN),
+    ],
+)
+def test_a_picture_that_was_changed_is_told_from_one_that_was_drawn(
+    signer: Signer, task: str, given: str, source: str
+) -> None:
+    facts = {**FACTS, "task": task, given: {"name": "apple.png", "sha256": "00"}}
     (action,) = assertions(signer.signed(signing.png(PICTURE, facts), facts))["c2pa.actions.v2"]["actions"]
-    assert action["digitalSourceType"] == signing.CHANGED
+    assert action["digitalSourceType"] == source
 
 
 def test_the_key_is_in_no_file_and_in_no_message(

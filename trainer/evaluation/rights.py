@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from infra.corpus import Corpus, Version
-from pipeline import deciding, refused, schema
+from pipeline import deciding, refused
 from trainer.studio import Studio
 
 
@@ -32,12 +29,11 @@ class Rights:
     def read(cls, corpus: Corpus, version: Version) -> Rights:
         """Raises ``ValueError`` if the revocations of the newest version cannot be read."""
         own = deciding.purpose_of(corpus, version)
-        shown = own.model_copy(update={"uses": ("retrieval_display",), "commercial": False})
         derived = own.model_copy(update={"uses": (*own.uses, "derived_captions")})
         gone = refused.uids(corpus, version, own)
         return cls(
             refused=gone,
-            unshown=gone | refused.uids(corpus, version, shown),
+            unshown=gone | refused.uids(corpus, version, refused.displaying(own)),
             underived=gone | refused.uids(corpus, version, derived),
         )
 
@@ -54,11 +50,6 @@ class Rights:
 
 
 def without(studio: Studio, gone: Collection[str]) -> Studio:
-    """The studio with no neighbor and no tokens of these assets."""
-    members = studio.library.members
-    uids, name = members[schema.UID.name], schema.MAY_BE_NEIGHBOR.name
-    is_gone = pc.is_in(uids, value_set=pa.array(sorted(gone), uids.type))
-    column = pc.and_not(members[name], is_gone)
-    members = members.set_column(members.schema.get_field_index(name), schema.MAY_BE_NEIGHBOR, column)
+    """The studio with no tokens of these assets, which are no neighbors of it either."""
     tokens = {uid: one for uid, one in studio.tokens.items() if uid not in gone}
-    return replace(studio, library=replace(studio.library, members=members), tokens=tokens)
+    return replace(studio, tokens=tokens)

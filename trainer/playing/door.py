@@ -22,6 +22,7 @@ from infra.serving.door import Route
 from infra.serving.options import is_loopback
 from infra.serving.refusal import Refusal
 from pipeline.reviewing import thumbnails
+from retrieval.serving.gauges import Watched
 from tokenizer_service.serving.answers import unfit
 from tokenizer_service.serving.looking import Lookers, Pixels, Unfit
 from trainer.playing import page, wishes
@@ -49,6 +50,7 @@ class Door(doors.Door):
     lookers: Lookers
     about: Mapping[str, Any]
     """What the page is told of what it plays with."""
+    gauges: Watched = field(default_factory=Watched)
     _searching: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     """Looks things up while another thread draws."""
     _reading: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))

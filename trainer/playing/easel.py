@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.options import CorpusOptions
+from infra.redaction import masked
 from trainer import doing, folder, sampling, signing, tasks
 from trainer.doing import Infill, Show, Shown, Task, Told
 from trainer.playing.progress import Progress, watched
@@ -69,13 +70,16 @@ class Easel:
         options = replace(self.options, overrides=(*self.options.overrides, *overrides))
         section = folder.settings(self.run, options).sampler
         drawing, task = wish.drawing(), placed.task()
+        if not doing.looks_for_neighbors(task):
+            drawing = replace(drawing, neighbors=DrawOptions().neighbors, without=())
         if isinstance(task, Shown):
             drawing = replace(drawing, out=Path(f"{stem(wish, options)}.png"))
         return Order(
             task=task,
             drawing=drawing,
             section=section,
-            command=sampling.command(self.run, wish.options(Path), drawing, options),
+            # It goes to a page and into files: an address may have a password in it.
+            command=masked(sampling.command(self.run, wish.options(Path), drawing, options)),
             num_tokens=self._num_tokens(task, section),
         )
 

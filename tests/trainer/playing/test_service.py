@@ -22,6 +22,7 @@ from pipeline.encoding import Pixels
 from retrieval.serving.queries import MAX_IMAGE
 from tests import played
 from tests.laws.conftest import drawing
+from tests.laws.test_search_service import revocation
 from tests.played import World, answered
 from tests.tokenizer_service.served import bomb, picture, refused
 from tokenizer_service import coding, vocabulary
@@ -139,6 +140,31 @@ def test_a_neighbor_that_may_not_be_shown_is_credited_and_not_shown(http: httpx.
     assert found
     assert near["uid"] not in [one["uid"] for one in found]
     assert answered(http, {"task": "draw", "text": RED, "neighbors": 1})["answer"]["neighbors"] == [near]
+
+
+def test_a_neighbor_that_is_revoked_while_the_page_runs_is_neither_drawn_with_nor_shown(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "revoked.jsonl").write_text("")
+    with (
+        played.playing(world, "--revocations", str(tmp_path / "revoked.jsonl")) as process,
+        httpx.Client(base_url=process.url, timeout=30) as http,
+    ):
+        near = http.post("/neighbors", json={"text": GREEN, "k": 2}).json()["neighbors"]
+        gone = near[0]["uid"]
+        assert http.get(f"/thumbnails/{gone}").status_code == 200
+        line = revocation("taken-back", target_type="asset", targets=[gone]).model_dump_json(by_alias=True)
+        (tmp_path / "revoked.jsonl").write_text(line + "\n")
+        until = time.monotonic() + 10
+        while http.get(f"/thumbnails/{gone}").status_code == 200:
+            assert time.monotonic() < until, "it is still shown"
+            time.sleep(0.1)
+        refused(http.post("/take", json={"uid": gone}), 404, "no such asset is shown to you")
+        after = http.post("/neighbors", json={"text": GREEN, "k": 2}).json()["neighbors"]
+        assert len(after) == 2
+        assert after[0] == near[1]
+        drawn = answered(http, {"task": "draw", "text": GREEN})["answer"]["neighbors"]
+        assert gone not in [one["uid"] for one in drawn]
 
 
 def test_a_picture_of_the_corpus_is_taken_as_the_model_sees_it(http: httpx.Client, world: World) -> None:
