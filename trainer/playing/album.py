@@ -23,12 +23,20 @@ class Album:
     """Asked by the event loop's thread alone."""
 
     folder: Path
+    uids: dict[Path, str] = field(default_factory=dict)
+    """Of the assets whose pictures were taken: what is revoked since is shown no more."""
     _kept: dict[Caller, OrderedDict[str, Path]] = field(default_factory=dict)
 
     def bring(self, caller: Caller, kind: str, png: bytes) -> str:
         """Keep what was brought; its name is of its content."""
         name = f"{kind}-{hashlib.sha256(png).hexdigest()[:16]}.png"
         self.keep(caller, name, png)
+        return name
+
+    def take(self, caller: Caller, uid: str, png: bytes) -> str:
+        """Keep an asset's picture. It has another name than the same picture, brought, would have."""
+        name = self.bring(caller, "asset", png)
+        self.uids[self.path(caller, name)] = uid
         return name
 
     def keep(self, caller: Caller, name: str, png: bytes) -> None:
@@ -41,6 +49,7 @@ class Album:
         while len(mine) > KEPT:
             _, oldest = mine.popitem(last=False)
             oldest.unlink()
+            self.uids.pop(oldest, None)
 
     def path(self, caller: Caller, name: str) -> Path:
         """404 for what is not this caller's, or not kept any more."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -24,7 +25,8 @@ from infra.serving.refusal import Refusal
 from pipeline.reviewing import thumbnails
 from retrieval.serving.gauges import Watched
 from tokenizer_service.serving.answers import unfit
-from tokenizer_service.serving.looking import Lookers, Pixels, Unfit
+from tokenizer_service.serving.looking import Lookers, Unfit
+from trainer import doing
 from trainer.playing import page, wishes
 from trainer.playing.album import Album
 from trainer.playing.corpus import MAX_FOUND, Shown
@@ -116,20 +118,25 @@ class Door(doors.Door):
             square = await self.lookers.square(body)
         if isinstance(square, Unfit):
             raise unfit(square, alone=True)
-        return self._square(caller, kind, square)
+        return created(self.album.bring(caller, kind, thumbnails.encoded(square)))
 
     async def _taken(self, request: Request) -> Response:
         caller = self.admitted(request)
         uid = str((await self._document(request, caller, {"uid": str}))["uid"])
         image = await self._in(self._reading, self.shown.image, caller, uid)
-        return self._square(caller, "input", await self._in(self._reading, self.easel.studio.square, image))
-
-    def _square(self, caller: Caller, kind: str, square: Pixels) -> Response:
-        return JSONResponse({"picture": self.album.bring(caller, kind, thumbnails.encoded(square))}, 201)
+        square = await self._in(self._reading, self.easel.studio.square, image)
+        return created(self.album.take(caller, uid, thumbnails.encoded(square)))
 
     async def _kept(self, request: Request) -> Response:
-        path = self.album.path(self.admitted(request), last_of(request))
+        path = self._picture(self.admitted(request), last_of(request))
         return Response(path.read_bytes(), media_type=PNG)
+
+    def _picture(self, caller: Caller, name: str) -> Path:
+        """404 for an asset's, too, once that is not for this caller any more."""
+        path = self.album.path(caller, name)
+        if path in self.album.uids:
+            self.shown.row(caller, self.album.uids[path])
+        return path
 
     async def _small(self, request: Request) -> Response:
         caller = self.admitted(request)
@@ -156,36 +163,48 @@ class Door(doors.Door):
     async def _entered(self, request: Request) -> Response:
         caller = self.admitted(request)
         wish = wishes.parsed(await self._document(request, caller, None))
-        placed = wish.options(lambda name: self.album.path(caller, name))
+        placed = wish.options(lambda name: self._picture(caller, name))
         try:
             order = await self._in(self._searching, self.easel.order, wish, placed)
         except ValueError as error:
             raise of_error(error) from None
         job = self._job(caller, order)
         self.line.enter(job)
-        return JSONResponse(self.line.told(caller, job.id), 202)
+        return JSONResponse(self._state(caller, job.id), 202)
 
     def _job(self, caller: Caller, order: Order) -> Job:
         def tell(made: Made) -> Mapping[str, Any]:
             for name, png in made.pngs.items():
                 self.album.keep(caller, name, png)
-            neighbors = self.shown.told(caller, made.told.get("neighbors", []))
-            return {**made.told, "neighbors": neighbors}
+            return made.told
 
-        return Job(
-            caller=caller,
-            work=lambda progress: self.easel.made(order, progress),
-            tell=tell,
-            progress=Progress(total=order.num_tokens, seen=now()),
-        )
+        uids = self.album.uids
+        assets = [uids[path] for path in doing.files(order.task).values() if path in uids]
+
+        def work(progress: Progress) -> Made:
+            for uid in assets:  # one may have been revoked while the job waited
+                self.shown.row(caller, uid)
+            return self.easel.made(order, progress)
+
+        progress = Progress(total=order.num_tokens, seen=now())
+        return Job(caller=caller, work=work, tell=tell, progress=progress)
+
+    def _state(self, caller: Caller, name: str) -> dict[str, Any]:
+        """Of a job, with its neighbors as this caller may see them now."""
+        told = self.line.told(caller, name)
+        answer = told.get("answer")
+        if answer is not None:
+            neighbors = self.shown.told(caller, answer.get("neighbors", []))
+            told["answer"] = {**answer, "neighbors": neighbors}
+        return told
 
     async def _told(self, request: Request) -> Response:
-        return JSONResponse(self.line.told(self.admitted(request), last_of(request)))
+        return JSONResponse(self._state(self.admitted(request), last_of(request)))
 
     async def _stopped(self, request: Request) -> Response:
         caller = self.admitted(request)
         self.line.stop(caller, last_of(request))
-        return JSONResponse(self.line.told(caller, last_of(request)))
+        return JSONResponse(self._state(caller, last_of(request)))
 
     async def _document(
         self, request: Request, caller: Caller, fields: Mapping[str, type] | None
@@ -209,6 +228,10 @@ class Door(doors.Door):
         self.lookers.close()
         self._searching.shutdown()
         self._reading.shutdown()
+
+
+def created(name: str) -> Response:
+    return JSONResponse({"picture": name}, 201)
 
 
 def texted(text: str) -> str:

@@ -20,6 +20,18 @@ def test_a_picture_is_its_callers_alone_and_is_named_by_its_content(tmp_path: Pa
     assert refused.value.status == 404
 
 
+def test_a_picture_that_was_taken_is_known_by_its_asset_and_the_same_one_brought_is_not(
+    tmp_path: Path,
+) -> None:
+    album = Album(folder=tmp_path)
+    mine, taken = album.bring(ANA, "input", b"picture"), album.take(ANA, "acme:1", b"picture")
+    assert album.uids == {album.path(ANA, taken): "acme:1"}
+    assert album.path(ANA, mine) not in album.uids
+    for number in range(KEPT):
+        album.bring(ANA, "input", str(number).encode())
+    assert not album.uids
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", ".", "616e61/secret", "secret"])
 def test_no_name_leads_to_another_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_bytes(b"secret")

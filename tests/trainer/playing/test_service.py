@@ -19,6 +19,7 @@ from infra.cli import MISTAKE, run
 from infra.options import CorpusOptions
 from infra.serving.options import TokenLines
 from pipeline.encoding import Pixels
+from pipeline.searching.watching import Place
 from retrieval.serving.queries import MAX_IMAGE
 from tests import played
 from tests.laws.conftest import drawing
@@ -153,6 +154,10 @@ def test_a_neighbor_that_is_revoked_while_the_page_runs_is_neither_drawn_with_no
         near = http.post("/neighbors", json={"text": GREEN, "k": 2}).json()["neighbors"]
         gone = near[0]["uid"]
         assert http.get(f"/thumbnails/{gone}").status_code == 200
+        taken = http.post("/take", json={"uid": gone}).json()["picture"]
+        assert kept(http, taken)
+        before = answered(http, {"task": "draw", "text": GREEN})
+        assert before["answer"]["neighbors"] == near
         line = revocation("taken-back", target_type="asset", targets=[gone]).model_dump_json(by_alias=True)
         (tmp_path / "revoked.jsonl").write_text(line + "\n")
         until = time.monotonic() + 10
@@ -160,11 +165,47 @@ def test_a_neighbor_that_is_revoked_while_the_page_runs_is_neither_drawn_with_no
             assert time.monotonic() < until, "it is still shown"
             time.sleep(0.1)
         refused(http.post("/take", json={"uid": gone}), 404, "no such asset is shown to you")
+        refused(http.get(f"/pictures/{taken}"), 404, "no such asset is shown to you")
+        wish = {"task": "ask", "image": taken, "question": "What is it?"}
+        refused(http.post("/jobs", json=wish), 404, "no such asset is shown to you")
+        credited = http.get(f"/jobs/{before['job']}").json()["answer"]["neighbors"]
+        assert credited == [{**near[0], "shown": False, "description": ""}, near[1]]
         after = http.post("/neighbors", json={"text": GREEN, "k": 2}).json()["neighbors"]
         assert len(after) == 2
         assert after[0] == near[1]
         drawn = answered(http, {"task": "draw", "text": GREEN})["answer"]["neighbors"]
         assert gone not in [one["uid"] for one in drawn]
+
+
+def test_a_job_that_waits_with_a_picture_that_is_revoked_meanwhile_fails(
+    world: World, tmp_path: Path
+) -> None:
+    file = tmp_path / "revoked.jsonl"
+    file.write_text("")
+    place = Place.at(str(file))
+    easel, service = playground.easel_of(world.tuned, CorpusOptions(corpus=world.corpus), None, place)
+
+    async def asked() -> None:
+        door = playground.door_of(easel, service, tmp_path, queue=4)
+        transport = httpx.ASGITransport(app=door)  # type: ignore[arg-type]  # as uvicorn calls it
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            (near,) = (await http.post("/neighbors", json={"text": GREEN, "k": 1})).json()["neighbors"]
+            taken = (await http.post("/take", json={"uid": near["uid"]})).json()["picture"]
+            wish = {"task": "caption", "image": taken, "settings": {"max_text_tokens": 250}}
+            jobs = [(await http.post("/jobs", json=wish)).json()["job"] for _ in range(2)]
+            line = revocation("taken-back", target_type="asset", targets=[near["uid"]])
+            file.write_text(line.model_dump_json(by_alias=True) + "\n")
+            standing = service.watch.look()
+            assert standing is not None
+            service.admission.load(standing)
+            told = {"state": "running"}
+            while told["state"] in ("waiting", "running"):
+                await asyncio.sleep(0.05)
+                told = (await http.get(f"/jobs/{jobs[1]}")).json()
+            assert (told["state"], told.get("error")) == ("failed", "no such asset is shown to you")
+        door.close()
+
+    asyncio.run(asked())
 
 
 def test_a_picture_of_the_corpus_is_taken_as_the_model_sees_it(http: httpx.Client, world: World) -> None:
