@@ -28,6 +28,8 @@ from trainer.studio import Drawing, Pixels, Studio, open_studio
 
 SEEDS = 2**63
 """Seeds are hashed as signed 64-bit integers."""
+NEIGHBORS = 2
+"""Unless another number is told: whoever tells it for a task that looks for none is to hear of it."""
 UNREPEATED = frozenset({"sign", "key", "json"})
 """Options that make no other picture."""
 OPTIONS = {"overrides": "--set", "task_name": "--task"}
@@ -93,8 +95,8 @@ class TaskOptions:
 class DrawOptions:
     out: Path | None = None
     """PNG file; several samples stand side by side. How it was made is in its metadata."""
-    neighbors: int = 2
-    """Retrieved assets shown to the model, with their credit in the answer; 0: none."""
+    neighbors: int | None = None
+    """Retrieved assets shown to the model, with their credit in the answer; 0: none. Two, unless told."""
     without: tuple[str, ...] = ()
     """Of these neighbors, the uid of one that is not shown to the model; no other takes its place."""
     samples: int = 1
@@ -108,10 +110,14 @@ class DrawOptions:
     key: Path | None = None
     """Private key (PEM) of --sign; read for signing alone."""
 
+    @property
+    def num_neighbors(self) -> int:
+        return NEIGHBORS if self.neighbors is None else self.neighbors
+
     def check(self) -> None:
         if self.samples < 1:
             raise ValueError(f"--samples is {self.samples}; draw at least 1")
-        if self.neighbors < 0:
+        if self.num_neighbors < 0:
             raise ValueError(f"--neighbors is {self.neighbors}; give 0 for none")
         if not 0 <= self.seed < SEEDS:
             raise ValueError(f"--seed is {self.seed}; give a number from 0 to {SEEDS - 1}")
@@ -217,7 +223,7 @@ def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *
     corpus = options.open()
     version = corpus.newest()
     studio = open_studio(corpus, version, run)
-    found = doing.neighbors(studio, task, drawing.neighbors, drawing.without)
+    found = doing.neighbors(studio, task, drawing.num_neighbors, drawing.without)
     made = Drawing(section=section, seed=drawing.seed, samples=drawing.samples)
     pictures = doing.pictured(studio, task, found, made)
     facts = {**told_of(studio, task, found, made), "command": again}

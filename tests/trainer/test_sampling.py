@@ -66,6 +66,7 @@ def test_a_picture_that_was_given_is_told_by_its_hash(tmp_path: Path) -> None:
     ("task", "drawing", "told"),
     [
         (Edit(IMAGE, "make it blue"), DrawOptions(neighbors=1), "--neighbors with edit"),
+        (Edit(IMAGE, "make it blue"), DrawOptions(neighbors=sampling.NEIGHBORS), "--neighbors with edit"),
         (Infill(IMAGE, MASK, ""), DrawOptions(without=("acme:1",)), "--without with infill"),
         (Caption(IMAGE), DrawOptions(out=IMAGE, samples=2), "--out, --samples with caption"),
     ],

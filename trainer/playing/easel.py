@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.options import CorpusOptions
-from infra.redaction import masked
+from infra.redaction import masked_here
 from trainer import doing, folder, sampling, signing, tasks
 from trainer.doing import Infill, Show, Shown, Task, Told
 from trainer.playing.progress import Progress, watched
@@ -71,7 +71,7 @@ class Easel:
         section = folder.settings(self.run, options).sampler
         drawing, task = wish.drawing(), placed.task()
         if not doing.looks_for_neighbors(task):
-            drawing = replace(drawing, neighbors=DrawOptions().neighbors, without=())
+            drawing = replace(drawing, neighbors=None, without=())
         if isinstance(task, Shown):
             drawing = replace(drawing, out=Path(f"{stem(wish, options)}.png"))
         return Order(
@@ -79,7 +79,7 @@ class Easel:
             drawing=drawing,
             section=section,
             # It goes to a page and into files: an address may have a password in it.
-            command=masked(sampling.command(self.run, wish.options(Path), drawing, options)),
+            command=masked_here(sampling.command(self.run, wish.options(Path), drawing, options)),
             num_tokens=self._num_tokens(task, section),
         )
 
@@ -108,7 +108,7 @@ class Easel:
     def _shown(self, order: Order, task: Shown) -> Made:
         options = order.drawing
         drawing = Drawing(section=order.section, seed=options.seed, samples=options.samples)
-        found = doing.neighbors(self.studio, task, options.neighbors, options.without)
+        found = doing.neighbors(self.studio, task, options.num_neighbors, options.without)
         pictures = doing.pictured(self.studio, task, found, drawing)
         facts = {**sampling.told_of(self.studio, task, found, drawing), "command": order.command}
         facts["model"]["corpus_version"] = self.corpus_version

@@ -1,0 +1,70 @@
+"""What ``pardalis sample`` writes and says, and the command that the page tells for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from infra.cli import run
+from infra.options import CorpusOptions
+from tests.played import World
+from trainer import playground
+from trainer.playing import wishes
+
+pytestmark = [pytest.mark.plan, pytest.mark.long, pytest.mark.timeout(300)]
+RED = "a red circle"
+"""Red shapes may not be shown."""
+
+
+def easel(world: World) -> playground.Easel:
+    return playground.easel_of(world.tuned, CorpusOptions(corpus=world.corpus), None)[0]
+
+
+def test_who_reads_a_picture_while_another_takes_its_place_reads_the_old_one_whole(
+    world: World, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.png"
+    out.write_bytes(b"before")
+    words = ["sample", "--run", str(world.tuned), "--corpus", world.corpus, "--text", RED]
+    with out.open("rb") as reader:
+        assert run([*words, "--out", str(out)]) == 0
+        assert reader.read() == b"before"
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert [*tmp_path.iterdir()] == [out]
+
+
+def test_a_neighbor_that_may_not_be_shown_is_credited_without_its_words(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (near,) = easel(world).studio.neighbors(RED, 1)
+    out = tmp_path / "a.png"
+    words = ["sample", "--run", str(world.tuned), "--corpus", world.corpus, "--text", RED, "--neighbors", "1"]
+    capsys.readouterr()
+    assert run([*words, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"{near.uid} '' {near.attribution}" in said
+    with Image.open(out) as image:
+        (told,) = json.loads(image.info["pardalis"])["neighbors"]
+    assert (told["uid"], told["licenses"], told["attribution"]) == (
+        near.uid,
+        [*near.licenses],
+        near.attribution,
+    )
+    assert "description" not in told
+
+
+@pytest.mark.parametrize("corpus", ["s3://ana:pass1234@host/corpus", "s3://bucket/pass1234"])
+def test_a_command_that_is_told_has_no_secret_in_it(
+    world: World, corpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "pass1234")
+    found = easel(world)
+    found = replace(found, options=replace(found.options, corpus=corpus))
+    wish = wishes.parsed({"task": "draw", "text": RED})
+    command = found.order(wish, wish.options(Path)).command
+    assert "pass1234" not in command
+    assert "***" in command
