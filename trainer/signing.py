@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ DRAWN = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 CHANGED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's words for what a model drew, and for a picture that it changed."""
 CHANGING = frozenset({"edit", "infill"})
-"""Tasks whose picture holds parts of the one that was given; one that follows a map holds none of it."""
+"""Tasks whose picture holds parts of the ``image`` that was given; what follows a map holds none of it."""
 ALGORITHMS = ("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519")
 """Tried in this order: the key fits the one that its certificate is for."""
 SETTINGS: Mapping[str, Any] = {
@@ -106,20 +106,44 @@ class Signer:
 
 
 def manifest(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The definition of a manifest (C2PA 2.1): made by a model, with the facts as an assertion.
+    """The definition of a manifest (C2PA 2.1): what a model did, with the facts as an assertion.
 
-    A picture that was given is named by its hash and is no ingredient: its bytes are not ours to parse here.
+    A picture that was given is an ingredient by the name of its file, and by its hash in the facts; its bytes
+    are not ours to parse here.
     """
-    created = {
-        "action": "c2pa.created",
-        "digitalSourceType": CHANGED if facts.get("task") in CHANGING else DRAWN,
-        "softwareAgent": {"name": "pardalis", "version": version()},
-    }
+    told = masked_tree(dict(facts))
+    ingredients = [
+        {
+            "label": name,  # of use here alone: actions name ingredients by it
+            "title": fact["name"],
+            "relationship": "parentOf" if name == "image" and told["task"] in CHANGING else "inputTo",
+        }
+        for name, fact in told.items()
+        if isinstance(fact, Mapping) and "sha256" in fact
+    ]
     return {
         "claim_generator_info": [{"name": "pardalis", "version": version()}],
         "format": "image/png",
+        "ingredients": ingredients,
         "assertions": [
-            {"label": "c2pa.actions.v2", "data": {"actions": [created]}},
-            {"label": MADE, "data": masked_tree(dict(facts))},
+            {"label": "c2pa.actions.v2", "data": {"actions": actions(ingredients)}},
+            {"label": MADE, "data": told},
         ],
     }
+
+
+def actions(ingredients: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """What was done: drawn, after the pictures that were given if any; or one of them opened and edited."""
+    parents, others = (
+        [one["label"] for one in ingredients if one["relationship"] == kind]
+        for kind in ("parentOf", "inputTo")
+    )
+    done = {
+        "action": "c2pa.edited" if parents else "c2pa.created",
+        "digitalSourceType": CHANGED if parents else DRAWN,
+        "softwareAgent": {"name": "pardalis", "version": version()},
+        **({"parameters": {"ingredientIds": others}} if others else {}),
+    }
+    # The first action of a manifest creates or opens, else it is malformed.
+    opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": parents}}
+    return [opened, done] if parents else [done]

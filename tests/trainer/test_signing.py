@@ -80,20 +80,26 @@ def test_our_own_reader_reads_the_manifest_and_finds_nothing_forbidden(signer: S
 
 
 @pytest.mark.parametrize(
-    ("task", "given", "source"),
+    ("task", "given", "done", "source"),
     [
-        ("edit", "image", signing.CHANGED),
-        ("edit", "before", signing.CHANGED),
-        ("infill", "image", signing.CHANGED),
-        ("control", "map", signing.DRAWN),
+        ("draw", {}, ["created"], signing.DRAWN),
+        ("control", {"map": "inputTo"}, ["created"], signing.DRAWN),
+        ("edit", {"image": "parentOf"}, ["opened", "edited"], signing.CHANGED),
+        ("infill", {"image": "parentOf", "mask": "inputTo"}, ["opened", "edited"], signing.CHANGED),
     ],
 )
-def test_a_picture_that_was_changed_is_told_from_one_that_was_drawn(
-    signer: Signer, task: str, given: str, source: str
+def test_a_manifest_says_what_was_done_with_the_pictures_that_were_given(
+    signer: Signer, task: str, given: dict[str, str], done: list[str], source: str
 ) -> None:
-    facts = {**FACTS, "task": task, given: {"name": "apple.png", "sha256": "00"}}
-    (action,) = assertions(signer.signed(signing.png(PICTURE, facts), facts))["c2pa.actions.v2"]["actions"]
-    assert action["digitalSourceType"] == source
+    facts = {**FACTS, "task": task, **{name: {"name": f"{name}.png", "sha256": "00"} for name in given}}
+    image = signer.signed(signing.png(PICTURE, facts), facts)
+    actions = assertions(image)["c2pa.actions.v2"]["actions"]
+    assert [action["action"] for action in actions] == [f"c2pa.{one}" for one in done]
+    assert actions[-1]["digitalSourceType"] == source
+    told = active(image).get("ingredients", [])
+    assert {one["title"]: one["relationship"] for one in told} == {f"{n}.png": r for n, r in given.items()}
+    used = [one["url"] for action in actions for one in action.get("parameters", {}).get("ingredients", [])]
+    assert [url.rpartition("/")[2] for url in used] == [one["label"] for one in told]
 
 
 def test_the_key_is_in_no_file_and_in_no_message(
