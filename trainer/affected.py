@@ -25,6 +25,7 @@ from pipeline.blocks import Blocks, block_rows
 from pipeline.packed import Role
 from pipeline.split import TRAIN
 from trainer.instruct import build as instruct
+from trainer.instruct import listing
 from trainer.order import MAIN, EpochOrder, Source, StreamSection
 from trainer.spans import Ints
 
@@ -169,7 +170,7 @@ def holding(corpus: Corpus, step: str, key: str, uid: str) -> Holding | None:
         return None
     uids = [uid]
     if step == instruct.STEP:
-        uids += sorted(instruct.derived_from(corpus.store, artifact, {uid}))
+        uids += sorted(listing.derived_from(corpus.store, artifact, {uid}))
     shards = packs.placed(corpus.store, packs.slots_of(artifact, TRAIN))
     rows_N = block_rows(shard.info for shard in shards)
     first_N = np.cumsum(rows_N) - rows_N

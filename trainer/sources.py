@@ -21,6 +21,7 @@ from pipeline.blocks import Shard
 from pipeline.split import TRAIN
 from trainer.admission import AdmissionSection, Read
 from trainer.instruct import build as instruct
+from trainer.instruct import listing
 from trainer.order import MAIN
 from trainer.stream import Mixed
 
@@ -102,7 +103,7 @@ def listed(
         )
     gone = frozenset(revoked)
     if step == instruct.STEP:
-        gone |= instruct.derived_from(corpus.store, corpus.artifact(version, step), gone)
+        gone |= listing.derived_from(corpus.store, corpus.artifact(version, step), gone)
     return packs.listed(corpus, version, kind, step=step, revoked=gone)
 
 

@@ -25,7 +25,7 @@ from trainer import sources, tasks
 from trainer.affected import affected
 from trainer.checkpoint import Checkpoints, load_model, read_state
 from trainer.evaluation import known
-from trainer.instruct import build
+from trainer.instruct import build, listing
 from trainer.instruct.importing import encoded
 from trainer.order import MAIN
 from trainer.sources import SourceSection
@@ -92,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def records(world: World, kind: str) -> Iterator[dict[str, Any]]:
     for shard in packs.slots(world.corpus, world.version, kind, step=build.STEP):
-        yield from tables.read_rows(refs.of(world.corpus.store, shard, build.RECORDS))
+        yield from tables.read_rows(refs.of(world.corpus.store, shard, listing.RECORDS))
 
 
 def rows(world: World, kind: str, revoked: frozenset[str] = frozenset()) -> Iterator[tuple[Any, Any]]:

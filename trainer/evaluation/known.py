@@ -28,7 +28,7 @@ from tokenizer_service import vocabulary
 from trainer import tasks
 from trainer.evaluation.pictures import Marks
 from trainer.evaluation.rights import Rights
-from trainer.instruct import build
+from trainer.instruct import build, listing
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Picture, Record
 
@@ -66,28 +66,28 @@ def listed(corpus: Corpus, version: Version, kind: str) -> Iterator[Listed[Recor
 
 
 def _of_shard(corpus: Corpus, shard: Shard) -> Iterator[Listed[Record]]:
-    columns = [build.EXAMPLE, build.PROMPT, build.SOURCES]
-    for row in tables.read_parquet(refs.of(corpus.store, shard, build.RECORDS), columns).to_pylist():
+    columns = [listing.EXAMPLE, listing.PROMPT, listing.SOURCES]
+    for row in tables.read_parquet(refs.of(corpus.store, shard, listing.RECORDS), columns).to_pylist():
         segments = [
             one["text"] if one["picture"] is None else Picture(one["picture"])
-            for one in row[build.PROMPT.name]
+            for one in row[listing.PROMPT.name]
         ]
         yield Listed(
-            name=row[build.EXAMPLE.name],
+            name=row[listing.EXAMPLE.name],
             record=tasks.parse(segments),
-            sources=tuple(row[build.SOURCES.name]),
+            sources=tuple(row[listing.SOURCES.name]),
         )
 
 
 def pictures(corpus: Corpus, version: Version, names: Collection[str]) -> dict[str, dict[str, Pixels]]:
     """Of held-out examples, by name and uid. Only theirs are decoded: 6,916 of 64 px take 3 s."""
-    wanted, found = pa.array(sorted(names), build.EXAMPLE.type), dict[str, dict[str, Pixels]]()
+    wanted, found = pa.array(sorted(names), listing.EXAMPLE.type), dict[str, dict[str, Pixels]]()
     for shard in packs.slots(corpus, version, VALIDATION, step=build.STEP):
-        ref = refs.of(corpus.store, shard, build.RECORDS)
-        table = tables.read_parquet(ref, [build.EXAMPLE, build.PICTURES])
-        for row in table.filter(pc.is_in(table[build.EXAMPLE.name], value_set=wanted)).to_pylist():
-            shown = row[build.PICTURES.name]
-            found[row[build.EXAMPLE.name]] = {one["uid"]: build.decoded(one["image"]) for one in shown}
+        ref = refs.of(corpus.store, shard, listing.RECORDS)
+        table = tables.read_parquet(ref, [listing.EXAMPLE, listing.PICTURES])
+        for row in table.filter(pc.is_in(table[listing.EXAMPLE.name], value_set=wanted)).to_pylist():
+            shown = row[listing.PICTURES.name]
+            found[row[listing.EXAMPLE.name]] = {one["uid"]: listing.decoded(one["image"]) for one in shown}
     return found
 
 

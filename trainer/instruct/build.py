@@ -1,33 +1,26 @@
 """The step ``instruct``: from training images and catalog rows to packs of instruction examples.
 
-It goes shard to shard, so examples are made of pictures of one shard. Beside the packs it leaves a row for
-each example: its prompt, its sources and, of held-out ones, the pixels that an evaluation compares with. The
-surprising rule: a derived picture has a uid of its own, and whoever refuses an asset must refuse what was
-derived from it; :func:`derived_from` says what that is.
+The surprising rule: it goes shard to shard, so examples are made of pictures of one shard. Beside the packs
+it leaves a row for each example (:mod:`trainer.instruct.listing`).
 """
 
 from __future__ import annotations
 
 import functools
-import io
 import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 
-from infra.artifact import Artifact, Made, fingerprint
+from infra.artifact import Made, fingerprint
 from infra.corpus import Corpus, Version
 from infra.settings import Section
-from infra.storage import Store
 from pipeline import (
     captions,
     contract,
@@ -43,13 +36,11 @@ from pipeline import (
     tokenized,
 )
 from pipeline.colors import Pixels
-from pipeline.examples import Holders, load_holders
+from pipeline.examples import load_holders
 from pipeline.outcomes import KEPT
 from pipeline.pack import PackConfig
 from pipeline.packed import Laid
 from pipeline.records import RECORDS as DELIVERED
-from pipeline.reviewing import thumbnails
-from pipeline.schema import column
 from pipeline.split import TRAIN, VALIDATION
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned
 from pipeline.tokenized import Tokenizers
@@ -57,31 +48,17 @@ from pipeline.tokens import BPE, LIBRARIES, TEXT_NUMERICS, TOKENS, VQ
 from tokenizer_service import coding, text, vq
 from tokenizer_service.coding import Numerics
 from trainer import tasks
-from trainer.instruct import importing, laying, making
+from trainer.instruct import importing, laying, listing, making
 from trainer.instruct.laying import Credit, Part
-from trainer.instruct.making import Amounts, Asset, Example, World
+from trainer.instruct.listing import RECORDS
+from trainer.instruct.making import Amounts
+from trainer.instruct.world import Asset, Example, World, line
 from trainer.tasks import Picture
 
 STEP = "instruct"
-RECORDS = "records.parquet"
 KINDS = (TRAIN, VALIDATION)
 MOST, LEAST = 3.0, 0.3
 """No task is repeated more often, and of none is less kept (arXiv 2309.02591, appendix E.1)."""
-
-EXAMPLE = column("example", pa.string(), "id of the example, as its document has it")
-TASK = column("task", pa.string(), "its name")
-SEGMENT = pa.struct([pa.field("text", pa.string()), pa.field("picture", pa.string())])
-PROMPT = column("prompt", pa.list_(SEGMENT), "text or uid of a picture, in order; the target among them")
-SOURCES = column("sources", pa.list_(pa.string()), "assets of which anything in it was made or taken")
-PICTURES = column(
-    "pictures",
-    pa.list_(pa.struct([pa.field("uid", pa.string()), pa.field("image", pa.binary())])),
-    "of a held-out example every picture, as PNG",
-)
-DERIVED = column("derived", pa.list_(pa.string()), "uids that were made for it")
-LICENSES = column("licenses", pa.list_(pa.string()), "PROVIDER:ID of every licence that all of it hangs on")
-COPIES = column("copies", pa.int32(), "documents that it has in the packs")
-TABLE = pa.schema([EXAMPLE, TASK, PROMPT, SOURCES, DERIVED, LICENSES, COPIES, PICTURES])
 
 
 class InstructSection(Section):
@@ -180,7 +157,7 @@ def make(task: Task, _report: Report, *, config: InstructConfig) -> Made:
     held = Counter(one.example_id.partition("#")[0] for one in fits)
     kept = {name: one for name, one in found.items() if held[name]}
     originals = {asset.uid: asset.pixels for asset in assets} if kind == VALIDATION else None
-    table = told(kept, held, load_holders(task.reads["rows"]), originals)
+    table = listing.told(kept, held, load_holders(task.reads["rows"]), originals)
     files, facts = packed(fits, config.rows, made_by)
     return Made(
         files={**files, RECORDS: tables.to_parquet(table)},
@@ -217,7 +194,7 @@ def asset_of(row: Mapping[str, Any], pixels: Pixels) -> Asset:
     return Asset(
         uid=row[schema.UID.name],
         revision=row[schema.REVISION.name],
-        name=making.line(row[schema.DESCRIPTION.name]),
+        name=line(row[schema.DESCRIPTION.name]),
         keywords=tuple(row[schema.KEYWORDS.name]),
         color=row[schema.COLOR.name],
         image_type=row[schema.IMAGE_TYPE.name],
@@ -346,53 +323,3 @@ def packed(
     tokenizers = fingerprint(made_by.text, made_by.image)
     files, infos = shards.files(in_rows, config, fingerprint=tokenizers)
     return files, {"packs": infos, "fill": asdict(pack.filling(lengths, pieces, config))}
-
-
-def told(
-    found: Mapping[str, Example],
-    held: Mapping[str, int],
-    holders: Holders,
-    originals: Mapping[str, Pixels] | None,
-) -> pa.Table:
-    """A row for each example; with ``originals``, those of assets, the pixels of all its pictures."""
-
-    def of_rows() -> Iterator[dict[str, Any]]:
-        for name, example in sorted(found.items()):
-            yield {
-                EXAMPLE.name: name,
-                TASK.name: tasks.NAMES[type(example.record)],
-                PROMPT.name: importing.segments(example.record),
-                SOURCES.name: list(example.sources),
-                DERIVED.name: example.derived,
-                LICENSES.name: sorted({name for uid in example.sources for name in holders[uid][0]}),
-                COPIES.name: held[name],
-                PICTURES.name: [] if originals is None else shown(example, originals),
-            }
-
-    return tables.of_rows(of_rows(), TABLE)
-
-
-def shown(example: Example, originals: Mapping[str, Pixels]) -> list[dict[str, Any]]:
-    named = {one.uid for one in tasks.pictures(example.record)}
-    found = (
-        (uid, example.pictures[uid] if uid in example.pictures else originals[uid]) for uid in sorted(named)
-    )
-    return [{"uid": uid, "image": thumbnails.encoded(picture)} for uid, picture in found]
-
-
-def decoded(image: bytes) -> Pixels:
-    with Image.open(io.BytesIO(image)) as opened_image:
-        return np.asarray(opened_image.convert("RGB"))
-
-
-def derived_from(store: Store, artifact: Artifact, gone: AbstractSet[str]) -> frozenset[str]:
-    """What was derived from any of these assets: it goes where they go."""
-    if not gone:
-        return frozenset()
-    found: set[str] = set()
-    for shard in artifact.shards.values():
-        table = tables.read_parquet(refs.of(store, shard, RECORDS), [SOURCES, DERIVED])
-        for row in table.to_pylist():
-            if not gone.isdisjoint(row[SOURCES.name]):
-                found.update(row[DERIVED.name])
-    return frozenset(found)

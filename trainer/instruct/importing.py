@@ -23,7 +23,7 @@ from infra.telemetry import Log
 from pipeline.asset import Asset
 from trainer import tasks
 from trainer.instruct import published
-from trainer.instruct.making import line, written
+from trainer.instruct.world import line, written
 from trainer.tasks import Asked, Captioned, Controlled, Edited, Grounded, Picture, Placed, Record
 
 Form = Literal["instruct-pix2pix", "coco-captions", "vqa-v2", "open-images", "controlnet"]

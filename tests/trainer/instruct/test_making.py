@@ -5,7 +5,8 @@ import pytest
 
 from pipeline.split import TRAIN
 from trainer.instruct import making, scenes
-from trainer.instruct.making import Amounts, Asset, Example, World
+from trainer.instruct.making import Amounts
+from trainer.instruct.world import DERIVED, Asset, Example, World
 from trainer.tasks import Asked
 
 SIDE = 32
@@ -48,7 +49,7 @@ def test_a_question_hangs_on_every_asset_whose_name_it_says(world: World) -> Non
     for one, name in said:
         assert uids[name] in one.sources
         # Whose licence is withdrawn takes along the words, so they are no single asset's.
-        assert one.words.startswith(making.DERIVED) or one.sources == (one.words,)
+        assert one.words.startswith(DERIVED) or one.sources == (one.words,)
         assert set(one.derived) == {uid for uid in (one.words, *one.pictures) if uid not in uids.values()}
 
 
