@@ -279,6 +279,7 @@ def test_a_loader_gives_the_batches_of_the_stream_and_counts_those_that_were_tak
     other.close()
 
 
+@pytest.mark.long
 def test_a_data_loader_takes_the_stream_as_it_is(corpus: list[Shard]) -> None:
     order = StreamSection(rows_per_step=12)
     stream = PackedStream(corpus, stream=order, view=tokens, epochs=1)
