@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from infra.corpus import Corpus, Version
-from pipeline import deciding, refused
+from pipeline import deciding
+from pipeline.refused import Held, displaying
 from trainer.studio import Studio
 
 
@@ -30,11 +32,13 @@ class Rights:
         """Raises ``ValueError`` if the revocations of the newest version cannot be read."""
         own = deciding.purpose_of(corpus, version)
         derived = own.model_copy(update={"uses": (*own.uses, "derived_captions")})
-        gone = refused.uids(corpus, version, own)
+        now = datetime.now(UTC)
+        held = Held.read(corpus, version, now)
+        gone = held.refused(own, now)
         return cls(
             refused=gone,
-            unshown=gone | refused.uids(corpus, version, refused.displaying(own)),
-            underived=gone | refused.uids(corpus, version, derived),
+            unshown=gone | held.refused(displaying(own), now),
+            underived=gone | held.refused(derived, now),
         )
 
     def key(self) -> list[list[str]]:
