@@ -13,6 +13,7 @@ from pathlib import Path
 
 from infra.serving.callers import Caller
 from infra.serving.refusal import Refusal
+from infra.storage import LocalStore
 
 KEPT = 256
 """Pictures of a caller: 60 MB at 256 px. A drawing brings up to nine."""
@@ -40,11 +41,11 @@ class Album:
         return name
 
     def keep(self, caller: Caller, name: str, png: bytes) -> None:
-        mine = self._kept.setdefault(caller, OrderedDict())
+        """Whole or not at all: whoever reads a picture that another takes the place of has the old one."""
         folder = self.folder / (caller.hex() or "anyone")
-        folder.mkdir(exist_ok=True)
+        LocalStore(str(folder)).write(name, png)
+        mine = self._kept.setdefault(caller, OrderedDict())
         mine[name] = folder / name
-        mine[name].write_bytes(png)
         mine.move_to_end(name)
         while len(mine) > KEPT:
             _, oldest = mine.popitem(last=False)

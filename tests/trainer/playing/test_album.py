@@ -43,6 +43,26 @@ def test_no_name_leads_to_another_file(tmp_path: Path, name: str) -> None:
         album.path(ANA, name)
 
 
+def test_a_picture_that_is_kept_again_never_stands_there_half_written(tmp_path: Path) -> None:
+    album = Album(folder=tmp_path)
+    album.keep(ANA, "draw.png", b"before")
+    with album.path(ANA, "draw.png").open("rb") as reader:
+        album.keep(ANA, "draw.png", b"after")
+        assert reader.read() == b"before"
+    assert album.path(ANA, "draw.png").read_bytes() == b"after"
+    assert [*(tmp_path / ANA.hex()).iterdir()] == [album.path(ANA, "draw.png")]
+
+
+def test_a_picture_that_cannot_be_written_is_not_kept(tmp_path: Path) -> None:
+    album = Album(folder=tmp_path)
+    (tmp_path / ANA.hex()).mkdir()
+    (tmp_path / ANA.hex() / "draw.png").mkdir()
+    with pytest.raises(OSError, match=r"draw\.png"):
+        album.keep(ANA, "draw.png", b"picture")
+    with pytest.raises(Refusal):
+        album.path(ANA, "draw.png")
+
+
 def test_the_latest_of_each_caller_are_kept_and_one_that_is_used_stays(tmp_path: Path) -> None:
     album = Album(folder=tmp_path)
     other = album.bring(BEN, "input", b"ben's")
