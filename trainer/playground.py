@@ -163,7 +163,7 @@ def about(easel: Easel, opened: Service) -> Mapping[str, Any]:
         "tuned": bool(folder.read(easel.run).get("config", {}).get("base")),
         "open": isinstance(opened.callers, Anyone),
         "side": easel.studio.side,
-        "grid": easel.grid,
+        "grid": easel.studio.grid,
         "num_tokens": easel.studio.num_codes,
         "settings": {name: getattr(section, name) for name in names},
         "max_samples": wishes.MAX_SAMPLES,

@@ -60,9 +60,14 @@ class Studio:
     """Assets that may be no neighbor now, whatever they were when the version was built."""
 
     @property
+    def grid(self) -> int:
+        """Image tokens a side."""
+        return self.side // self.vq.config.downsample
+
+    @property
     def num_codes(self) -> int:
         """Image tokens of one image."""
-        return len(next(iter(self.tokens.values())).codes)
+        return self.grid**2
 
     def neighbors(self, words: str, k: int, *, without: Sequence[str] = ()) -> list[Found]:
         """The ``k`` nearest assets that may be neighbors, none of the duplicate groups ``without``."""
@@ -162,7 +167,7 @@ class Studio:
         tokenizer gives it back. ``ValueError`` if nothing is brushed.
         """
         image = self.ids(picture)
-        brushed_T = on_grid(brushed_HW, self.side // self.vq.config.downsample)
+        brushed_T = on_grid(brushed_HW, self.grid)
         start, stop, _ = to_draw(image, brushed_T)
         uids = [near.uid for near in neighbors]
         request = self.infill_request(image, brushed_T, words, uids, samples=drawing.samples)

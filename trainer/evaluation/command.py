@@ -221,13 +221,20 @@ def identity(run: Path, checkpoint: str, of: Opened, section: SamplerSection, as
 def bench(run: Path, of: Opened, section: SamplerSection, asked: Asked) -> Bench:
     corpus, version, allowed = of
     studio = rights.without(open_studio(corpus, version, run), allowed.refused)
+    known = Known(corpus, version, studio, allowed)
+    if not known.uids:
+        raise ValueError(
+            f"version {version.number} of {corpus.store.uri} has no training asset that may be used now: "
+            f"{len(allowed.refused)} of its {studio.library.members.num_rows} assets are revoked, or their "
+            "licences have ended; deliver licences that run and build it again, or give another --corpus"
+        )
     for module in (studio.model, studio.vq):
         module.to(parallel.device())
     return Bench(
         corpus=corpus,
         version=version,
         studio=studio,
-        known=Known(corpus, version, studio, allowed),
+        known=known,
         rights=allowed,
         section=section,
         seed=asked.seed,

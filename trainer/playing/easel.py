@@ -57,11 +57,6 @@ class Easel:
     """As the run, and whoever serves it, have it."""
     corpus_version: int
 
-    @property
-    def grid(self) -> int:
-        """Tokens a side."""
-        return self.studio.side // self.studio.vq.config.downsample
-
     def order(self, wish: Wish, placed: TaskOptions) -> Order:
         """``placed``: the wish's options, with pictures where they lie. ``ValueError`` for what the words of
         the task cannot say.
@@ -91,7 +86,7 @@ class Easel:
 
     def _brushed(self, task: Infill) -> Any:
         mask_HW = doing.opened(self.studio, task.mask).mean(axis=2) > doing.WHITE
-        return on_grid(mask_HW, self.grid)
+        return on_grid(mask_HW, self.studio.grid)
 
     def made(self, order: Order, progress: Progress) -> Made:
         """In the thread that draws."""
