@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -99,9 +100,9 @@ ANNOUNCED = (
 """Word for word as announced in July 2023 (arXiv 2309.02591, figure 1)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Things:
-    """What stands in a picture."""
+    """What stands in a picture: several checks of several prompts ask it."""
 
     picture: Pixels
     boxes: Sequence[Box]
@@ -113,6 +114,28 @@ class Things:
     def largest(self) -> Sequence[Box]:
         """Those that a prompt may be about."""
         return self.boxes[:MOST_THINGS]
+
+    @cached_property
+    def flat(self) -> Pixels:
+        """The picture with its ground plain again."""
+        return pictures.flattened(self.picture)
+
+    @cached_property
+    def front(self) -> scenes.Mask | None:
+        """[side, side]: what stands on that ground; None where it is none."""
+        found = scenes.foreground(self.flat)
+        return None if found is None else found.mask
+
+    @cached_property
+    def ground(self) -> str | None:
+        """The color word of that ground."""
+        return edits.ground_of(self.flat)
+
+    def color_in(self, box: Box) -> str | None:
+        """The color word of what stands in a box."""
+        if self.front is None:
+            return None
+        return edits.color_of(self.flat, self.front & inside(box, self.picture.shape[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +202,7 @@ def of_things(kinds: Sequence[str], names: Sequence[str], rng: np.random.Generat
         "right": lambda things, names_2D: any(
             box.centre[0] >= GRID // 2 for box in first_things(things, names_2D[::-1])
         ),
-        "ground": lambda things, _: pictures.ground_color(things.picture) == ground,
+        "ground": lambda things, _: things.ground == ground,
     }
     return Checkable(
         text=f"{counted}{told}{behind}",
@@ -193,7 +216,7 @@ def first_things(things: Things, names_2D: Vectors, color: str | None = None) ->
     that the encoder finds nearer to its name than to the other's.
     """
     if color is not None:
-        return [box for box in things.largest if color_in(things.picture, box) == color]
+        return [box for box in things.largest if things.color_in(box) == color]
     scores_K2 = things.vectors_KD @ names_2D.T
     return [box for box, (one, two) in zip(things.largest, scores_K2.tolist(), strict=True) if one > two]
 
@@ -203,14 +226,7 @@ def first_color(things: Things, *, leftmost: bool) -> str | None:
     if not things.boxes:
         return None
     box = min(things.largest, key=lambda one: one.centre[0]) if leftmost else things.boxes[0]
-    return color_in(things.picture, box)
-
-
-def color_in(picture: Pixels, box: Box) -> str | None:
-    """The color word of what stands in a box."""
-    flat = pictures.flattened(picture)
-    found = scenes.foreground(flat)
-    return None if found is None else edits.color_of(flat, found.mask & inside(box, picture.shape[0]))
+    return things.color_in(box)
 
 
 def inside(box: Box, side: int) -> scenes.Mask:
@@ -226,7 +242,7 @@ def of_sign(size: int, rng: np.random.Generator, reader: Reader) -> Checkable:
     ground = pick(rng, tuple(edits.COLORS))
     checks = (
         Check(kind="sign", holds=lambda things, _: reading.same(reader.read(things.picture), text)),
-        Check(kind="ground", holds=lambda things, _: pictures.ground_color(things.picture) == ground),
+        Check(kind="ground", holds=lambda things, _: things.ground == ground),
     )
     behind = f", on a {ground} background" if size > 1 else ""
     return Checkable(text=f'draw "{text}"{behind}', checks=checks[:size])

@@ -146,6 +146,22 @@ def test_the_color_is_that_of_the_thing_it_is_said_of() -> None:
     assert prompts.first_color(seen(np.zeros((64, 64, 3), np.uint8)), leftmost=False) is None
 
 
+def test_what_stands_in_a_picture_is_looked_for_once_however_often_it_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked, foreground = [], scenes.foreground
+
+    def counted(picture: Pixels) -> scenes.Foreground | None:
+        looked.append(picture)
+        return foreground(picture)
+
+    two = seen(picture((LEFT, RED), (RIGHT, BLUE)), APPLE, CAT)
+    monkeypatch.setattr(scenes, "foreground", counted)
+    for seed in range(4):
+        asked(prompts.KINDS, seed).met(two, NAMES)
+    assert len(looked) == 1
+
+
 def test_as_many_prompts_have_each_number_of_constraints() -> None:
     found = prompts.generated(["apple", "cat", "dog"], 4, np.random.default_rng(0))
     assert [len(one.checks) for one in found] == [n for n in range(1, 6) for _ in range(4)]
