@@ -6,7 +6,6 @@ picture says of itself the command that draws it again.
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -226,7 +225,7 @@ def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *
     found = doing.neighbors(studio, task, drawing.num_neighbors, drawing.without)
     made = Drawing(section=section, seed=drawing.seed, samples=drawing.samples)
     pictures = doing.pictured(studio, task, found, made)
-    facts = {**told_of(studio, task, found, made), "command": again}
+    facts = {**signing.told_of(studio, task, found, made), "command": again}
     facts["model"]["corpus_version"] = version.number
     if drawing.best:
         pictures, facts["scores"] = doing.ranked(studio, facts["prompt"], pictures)
@@ -234,11 +233,6 @@ def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *
     Store.at(out.absolute().parent).write(out.name, image if signer is None else signer.signed(image, facts))
     lines = [str(out), *credited(facts, [displayed(studio, one) for one in found])]
     answer({"out": str(out), **facts}, "\n".join(lines), json=options.json)
-
-
-def credit(found: Found) -> dict[str, Any]:
-    """What a picture says of an asset that it was drawn with. Not its words: files travel."""
-    return {name: value for name, value in asdict(found).items() if name != "description"}
 
 
 def displayed(studio: Studio, found: Found) -> Found:
@@ -249,28 +243,6 @@ def displayed(studio: Studio, found: Found) -> Found:
 def side_by_side(pictures: Pixels) -> Pixels:
     """[side, samples x side, 3]"""
     return np.concatenate(pictures, axis=1)
-
-
-def told_of(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawing) -> dict[str, Any]:
-    """How pictures were drawn, as their file says it."""
-    return {
-        **of_task(task),
-        "seed": drawing.seed,
-        "settings": drawing.section.model_dump(mode="json"),
-        "neighbors": [credit(one) for one in found],
-        "model": dict(studio.made_by),
-        "version": signing.version(),
-    }
-
-
-def of_task(task: Shown) -> dict[str, Any]:
-    """What was asked for, as a picture's file says it; a picture that was given by its hash."""
-    files = {
-        name: {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        for name, path in doing.files(task).items()
-    }
-    name = task.given.name if isinstance(task, Show) else type(task).__name__.lower()
-    return {"task": name, "prompt": doing.words_of(task), **files}
 
 
 def command(run: Path, *groups: TaskOptions | DrawOptions | CorpusOptions) -> str:

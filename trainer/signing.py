@@ -6,12 +6,13 @@ is. The private key is handed to the signing library and to nothing else; it is 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from PIL import Image, PngImagePlugin
 
 from infra.redaction import masked_tree
 from pipeline import c2pa
+from pipeline.searching.library import Found
+from trainer import doing
+from trainer.doing import Show, Shown
+from trainer.studio import Drawing, Studio
 
 KEYWORD = "pardalis"
 """Of the PNG's text chunk, which holds JSON."""
@@ -56,6 +61,33 @@ def png(picture_HWC: NDArray[np.uint8], facts: Mapping[str, Any]) -> bytes:
     told.add_text(KEYWORD, json.dumps(masked_tree(dict(facts))))
     Image.fromarray(picture_HWC).save(sink, "PNG", pnginfo=told)
     return sink.getvalue()
+
+
+def told_of(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawing) -> dict[str, Any]:
+    """How pictures were drawn, as their file says it."""
+    return {
+        **of_task(task),
+        "seed": drawing.seed,
+        "settings": drawing.section.model_dump(mode="json"),
+        "neighbors": [credit(one) for one in found],
+        "model": dict(studio.made_by),
+        "version": version(),
+    }
+
+
+def of_task(task: Shown) -> dict[str, Any]:
+    """What was asked for, as a picture's file says it; a picture that was given by its hash."""
+    files = {
+        name: {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for name, path in doing.files(task).items()
+    }
+    name = task.given.name if isinstance(task, Show) else type(task).__name__.lower()
+    return {"task": name, "prompt": doing.words_of(task), **files}
+
+
+def credit(found: Found) -> dict[str, Any]:
+    """What a picture says of an asset that it was drawn with. Not its words: files travel."""
+    return {name: value for name, value in asdict(found).items() if name != "description"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
 from infra.options import CorpusOptions
-from pipeline.searching.library import Found
 from trainer import sampling
 from trainer.sampling import Ask, Caption, Draw, DrawOptions, Edit, Infill, Task, TaskOptions
 
@@ -55,13 +53,6 @@ def test_the_command_repeats_what_differs_from_the_defaults_and_no_signer() -> N
     )
 
 
-def test_a_picture_that_was_given_is_told_by_its_hash(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"picture")
-    told = sampling.of_task(Edit(tmp_path / "a.png", "make it blue"))
-    digest = hashlib.sha256(b"picture").hexdigest()
-    assert told == {"task": "edit", "prompt": "make it blue", "image": {"name": "a.png", "sha256": digest}}
-
-
 @pytest.mark.parametrize(
     ("task", "drawing", "told"),
     [
@@ -87,12 +78,3 @@ def test_options_without_effect_are_refused(task: Task, drawing: DrawOptions, to
 )
 def test_options_with_an_effect_are_not(task: Task, drawing: DrawOptions) -> None:
     drawing.check_fits(task)
-
-
-def test_a_picture_credits_what_it_was_drawn_with_and_does_not_repeat_its_words() -> None:
-    found = Found(
-        uid="acme:1", score=0.5, description="a secret", group="acme:1", licenses=("one",), attribution="Ada"
-    )
-    told = sampling.credit(found)
-    assert (told["uid"], told["licenses"], told["attribution"]) == ("acme:1", ("one",), "Ada")
-    assert "a secret" not in str(told)

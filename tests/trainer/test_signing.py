@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -15,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from PIL import Image
 
 from pipeline import c2pa
+from pipeline.searching.library import Found
 from tests.pipeline import signing as certificates
 from trainer import signing
+from trainer.doing import Edit
 from trainer.signing import Signer
 
 FACTS: dict[str, Any] = {
@@ -136,3 +139,19 @@ def test_signing_without_its_package_names_the_extra(signer: Signer, monkeypatch
     monkeypatch.setattr(c2pa, "version", lambda: None)
     with pytest.raises(ValueError, match=r"pip install 'pardalis\[c2pa\]'"):
         signer.check()
+
+
+def test_a_picture_that_was_given_is_told_by_its_hash(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"picture")
+    told = signing.of_task(Edit(tmp_path / "a.png", "make it blue"))
+    digest = hashlib.sha256(b"picture").hexdigest()
+    assert told == {"task": "edit", "prompt": "make it blue", "image": {"name": "a.png", "sha256": digest}}
+
+
+def test_a_picture_credits_what_it_was_drawn_with_and_does_not_repeat_its_words() -> None:
+    found = Found(
+        uid="acme:1", score=0.5, description="a secret", group="acme:1", licenses=("one",), attribution="Ada"
+    )
+    told = signing.credit(found)
+    assert (told["uid"], told["licenses"], told["attribution"]) == ("acme:1", ("one",), "Ada")
+    assert "a secret" not in str(told)

@@ -105,7 +105,7 @@ class Easel:
         drawing = Drawing(section=order.section, seed=options.seed, samples=options.samples)
         found = doing.neighbors(self.studio, task, options.num_neighbors, options.without)
         pictures = doing.pictured(self.studio, task, found, drawing)
-        facts = {**sampling.told_of(self.studio, task, found, drawing), "command": order.command}
+        facts = {**signing.told_of(self.studio, task, found, drawing), "command": order.command}
         facts["model"]["corpus_version"] = self.corpus_version
         if options.best:
             pictures, facts["scores"] = doing.ranked(self.studio, facts["prompt"], pictures)
