@@ -30,6 +30,7 @@ from infra.serving.options import (
 )
 from infra.telemetry import say
 from pipeline.refused import Held
+from pipeline.searching import members
 from pipeline.searching.admission import Admission
 from pipeline.searching.service import Service, called
 from pipeline.searching.watching import Place
@@ -103,20 +104,19 @@ def easel_of(
     section = folder.settings(run, options).sampler
     corpus = options.open()
     version = corpus.newest()
-    studio = open_studio(corpus, version, run)
-    opened = Service.of(corpus, version, given=given, place=place)
-    studio = replace(
-        studio,
-        model=ready(studio.model, section.precision),  # once, and not at every drawing
-        refused=lambda: refused_now(opened.admission, studio.library.members),
+    table = members.read(corpus, version)
+    opened = Service.of(corpus, version, given=given, place=place, table=table)
+    studio = open_studio(
+        corpus, version, run, table=table, refuses=lambda: refused_now(opened.admission, table)
     )
+    studio = replace(studio, model=ready(studio.model, section.precision))  # once, and not at every drawing
     easel = Easel(studio=studio, run=run, options=options, section=section, corpus_version=version.number)
     return easel, opened
 
 
-def refused_now(admission: Admission, members: pa.Table) -> frozenset[str]:
-    """Assets that may be no neighbor, by what is revoked at this moment."""
-    held = Held(table=members, holdings=admission.holdings, standing=admission.standing)
+def refused_now(admission: Admission, table: pa.Table) -> frozenset[str]:
+    """Assets that may be no neighbor, by what is revoked at this moment; ``table``: the members."""
+    held = Held(table=table, holdings=admission.holdings, standing=admission.standing)
     return held.no_neighbors(admission.purpose, admission.now())
 
 

@@ -24,11 +24,12 @@ from pipeline.tokenizer.tokenizing import image_side, load_bpe, load_vq
 from pipeline.tokens import BPE, TOKENS, VQ
 from tokenizer_service import coding, sizes, text, vocabulary, vq
 from trainer import folder, parallel, prompts, sampler
+from trainer.brushed import on_grid, to_draw
 from trainer.checkpoint import Checkpoints, load_model
 from trainer.instruct import laying
 from trainer.model import Transformer
 from trainer.prompts import Hole, Ids, Pair
-from trainer.sampler import DRAWN, Request, SamplerSection
+from trainer.sampler import Request, SamplerSection
 from trainer.tasks import ASKED, Asked, Edited, Picture, Record
 
 Pixels = NDArray[np.uint8]
@@ -237,35 +238,19 @@ class Studio:
         return encoding.square(image, self.side, self.vq.config.preprocessing)
 
 
-def on_grid(brushed_HW: NDArray[np.bool_], grid: int) -> NDArray[np.bool_]:
-    """Which tokens [T] of grid x grid have a brushed pixel; the mask may have any size.
+def open_studio(
+    corpus: Corpus,
+    version: Version,
+    run: Path,
+    *,
+    table: pa.Table | None = None,
+    refuses: Callable[[], Collection[str]] | None = None,
+) -> Studio:
+    """``table``: the members, where they are read already; ``refuses``: which may be no neighbor, where that
+    may change, else it is what may be none at this moment.
 
-    >>> on_grid(np.eye(4, dtype=bool) & (np.arange(4) > 1), 2).tolist()
-    [False, False, False, True]
+    Raises ``OtherRun`` if the corpus has other tokenizers than the run was trained with.
     """
-    height, width = brushed_HW.shape
-    y_P, x_P = brushed_HW.nonzero()
-    found_hw = np.zeros((grid, grid), np.bool_)
-    found_hw[y_P * grid // height, x_P * grid // width] = True
-    return found_hw.ravel()
-
-
-def to_draw(image: Ids, brushed_T: NDArray[np.bool_]) -> tuple[int, int, Ids]:
-    """The smallest run [start, stop) that holds all brushed tokens, and of it what is not drawn but given.
-
-    >>> to_draw((60, 61, 62, 63), np.array([False, True, False, True]))
-    (1, 4, (-1, 62, -1))
-    """
-    (places,) = brushed_T.nonzero()
-    if not len(places):
-        raise ValueError("the mask brushes nothing; make white what is to be drawn anew")
-    start, stop = int(places[0]), int(places[-1]) + 1
-    pairs = zip(image[start:stop], brushed_T[start:stop].tolist(), strict=True)
-    return start, stop, tuple(DRAWN if brush else token for token, brush in pairs)
-
-
-def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
-    """Raises ``OtherRun`` if the corpus has other tokenizers than the run was trained with."""
     # The last weights, not the best: a small model draws what it has learnt by heart, and its loss on what
     # it has never seen turns up long before.
     last = Checkpoints(folder=run).latest()
@@ -278,9 +263,11 @@ def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
         image=corpus.artifact(version, "vq").only.sha256(VQ),
     )
     tokens = tokenized.read([refs.of(corpus.store, shard, TOKENS) for shard in shards], made_by)
-    gone = refused.neighbors(corpus, version)
+    if refuses is None:
+        gone = refused.neighbors(corpus, version)
+        refuses = lambda: gone  # noqa: E731
     return Studio(
-        library=open_library(corpus, version),
+        library=open_library(corpus, version, table),
         tokens=tokens,
         model=load_model(last).to(parallel.device()),
         bpe=load_bpe(corpus, version),
@@ -288,5 +275,5 @@ def open_studio(corpus: Corpus, version: Version, run: Path) -> Studio:
         side=image_side(corpus, version),
         max_score=float(corpus.artifact(version, "neighbors").settings["max_score"]),
         made_by={"run": str(folder.read(run).get("identity")), "checkpoint": last.name},
-        refused=lambda: gone,
+        refused=refuses,
     )

@@ -121,8 +121,9 @@ class Library:
         return dict(found)
 
 
-def open_library(corpus: Corpus, version: Version) -> Library:
-    table = members.read(corpus, version)
+def open_library(corpus: Corpus, version: Version, table: pa.Table | None = None) -> Library:
+    """``table``: the members, where they are read already."""
+    table = members.read(corpus, version) if table is None else table
     return Library(
         searcher=opening.searcher(1, of=opening.files(corpus, version)),
         members=table,

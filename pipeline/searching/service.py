@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import pyarrow as pa
+
 from infra.corpus import Corpus, Version
 from infra.ending import keep_trace
 from infra.serving.callers import Anyone, Caller, Callers, Rates, Room
@@ -46,11 +48,21 @@ class Service:
     grants: Callable[[Caller], Grant]
 
     @staticmethod
-    def of(corpus: Corpus, version: Version, *, given: TokenLines | None, place: Place | None) -> Service:
-        """Opened, with all that is revoked by now. ValueError for tokens and revocations that are none."""
+    def of(
+        corpus: Corpus,
+        version: Version,
+        *,
+        given: TokenLines | None,
+        place: Place | None,
+        table: pa.Table | None = None,
+    ) -> Service:
+        """Opened, with all that is revoked by now; ``table``: the members, where they are read already.
+
+        ValueError for tokens and revocations that are none.
+        """
         purpose = deciding.purpose_of(corpus, version)
         guests = tokens.read(given, purpose)
-        table = members.read(corpus, version)
+        table = members.read(corpus, version) if table is None else table
         held = holdings.read(corpus, version, table)
         watch = Watch(corpus=corpus, place=place, holdings=held, now=now)
         return Service(

@@ -22,7 +22,8 @@ from tests.laws.conftest import drawing
 from tests.played import World
 from tokenizer_service import coding, vocabulary
 from trainer import playground
-from trainer.studio import Studio, on_grid
+from trainer.brushed import on_grid
+from trainer.studio import Studio
 
 from .acting import photographed
 from .conftest import WIDE

@@ -16,12 +16,13 @@ from typing import Any
 from infra.options import CorpusOptions
 from infra.redaction import masked_here
 from trainer import doing, folder, sampling, signing, tasks
+from trainer.brushed import on_grid, to_draw
 from trainer.doing import Infill, Show, Shown, Task, Told
 from trainer.playing.progress import Progress, watched
 from trainer.playing.wishes import Wish
 from trainer.sampler import SamplerSection
 from trainer.sampling import DrawOptions, TaskOptions
-from trainer.studio import Drawing, Pixels, Studio, on_grid, to_draw
+from trainer.studio import Drawing, Pixels, Studio
 
 ENCODED = 16
 """Hexadecimal digits of a file's name."""

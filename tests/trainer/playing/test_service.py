@@ -8,6 +8,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -18,7 +19,9 @@ from PIL import Image
 from infra.cli import MISTAKE, run
 from infra.options import CorpusOptions
 from infra.serving.options import TokenLines
+from pipeline import folding
 from pipeline.encoding import Pixels
+from pipeline.searching import holdings, members
 from pipeline.searching.watching import Place
 from retrieval.serving.queries import MAX_IMAGE
 from tests import played
@@ -28,7 +31,7 @@ from tests.played import World, answered
 from tests.tokenizer_service.served import bomb, picture, refused
 from tokenizer_service import coding, vocabulary
 from trainer import playground
-from trainer.studio import on_grid
+from trainer.brushed import on_grid
 
 pytestmark = [pytest.mark.plan, pytest.mark.long, pytest.mark.timeout(300)]
 GREEN, RED = "a green circle", "a red circle"
@@ -349,6 +352,25 @@ def test_beyond_loopback_a_token_is_needed(
 
 def easel(world: World) -> playground.Easel:
     return playground.easel_of(world.tuned, CorpusOptions(corpus=world.corpus), None)[0]
+
+
+def test_what_rights_hang_on_is_read_once_at_the_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def seen(*args: Any, **settings: Any) -> Any:
+            read.append(f"{module.__name__}.{name}")
+            return real(*args, **settings)
+
+        monkeypatch.setattr(module, name, seen)
+
+    counted(members, "read")
+    counted(holdings, "read")
+    counted(folding, "revocations")
+    easel(world)
+    assert len(read) == len(set(read)) == 3
 
 
 def test_who_shows_no_token_gets_the_page_alone_and_each_token_has_its_own_pictures(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.brushed import on_grid, to_draw
 from trainer.sampler import DRAWN
-from trainer.studio import on_grid, to_draw
 
 
 @given(
