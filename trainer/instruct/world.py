@@ -79,6 +79,11 @@ class World:
         mine = [(asset.name, asset.uid) for asset in self.assets if asset.may_derive]
         return dict(sorted(mine, reverse=True))
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Those names, sorted once: every asset is asked about some of them."""
+        return tuple(sorted(self.named))
+
     def rng(self, asset: Asset, task: str) -> np.random.Generator:
         return captions.generator("instruct", self.seed, asset.uid, task)
 
