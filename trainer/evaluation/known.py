@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 
 from infra.artifact import Shard
 from infra.corpus import Corpus, NoCorpus, Version
+from infra.telemetry import say
 from pipeline import captions, embed, packs, refs, schema, tables
+from pipeline.asset import Asset
 from pipeline.blocks import Blocks
+from pipeline.records import RECORDS as DELIVERED
 from pipeline.split import TRAIN, VALIDATION
 from retrieval.encoders import normalised
 from tokenizer_service import vocabulary
 from trainer import tasks
 from trainer.evaluation.pictures import Marks
 from trainer.evaluation.rights import Rights
-from trainer.instruct import build, listing
+from trainer.instruct import build, importing, listing
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Picture, Record
 
@@ -88,6 +91,25 @@ def pictures(corpus: Corpus, version: Version, names: Collection[str]) -> dict[s
         for row in table.filter(pc.is_in(table[listing.EXAMPLE.name], value_set=wanted)).to_pylist():
             shown = row[listing.PICTURES.name]
             found[row[listing.EXAMPLE.name]] = {one["uid"]: listing.decoded(one["image"]) for one in shown}
+    return found
+
+
+def answers(corpus: Corpus, version: Version, revisions: Mapping[str, int]) -> dict[Record, tuple[str, ...]]:
+    """All that people answered to the questions that these assets, in these revisions, brought along."""
+    wanted, found = pa.array(sorted(revisions), schema.UID.type), dict[Record, tuple[str, ...]]()
+    for shard in corpus.artifact(version, "records").shards.values():
+        ref = refs.of(corpus.store, shard, DELIVERED)
+        table = tables.read_parquet(ref, [schema.UID, schema.RECORD, schema.FAULT])
+        sound = pc.and_(table[schema.RECORD.name].is_valid(), table[schema.FAULT.name].is_null())
+        mine = pc.and_(sound, pc.is_in(table[schema.UID.name], value_set=wanted))
+        for row in table.filter(mine).to_pylist():
+            asset = Asset.model_validate_json(row[schema.RECORD.name])
+            if asset.asset_revision != revisions[asset.uid]:
+                continue
+            try:
+                found.update(importing.answered(asset))
+            except ValueError as error:  # what it brought along could not be read by the build either
+                say(f"{error}; of its questions one answer each is true")
     return found
 
 

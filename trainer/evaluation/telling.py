@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pipeline import schema
 from trainer.evaluate import word_f1
 from trainer.evaluation import known, texts
 from trainer.evaluation.bench import Bench, Item, picture_of
@@ -134,14 +135,17 @@ def questions(bench: Bench) -> Judged:
         )
     answers, copied_of = answered(bench, items)
     true = [item.record.answer for item in items]
+    given = true_answers(bench, items)
     scores = {
-        who: [texts.vqa_accuracy(one, [answer]) for one, answer in zip(each, true, strict=True)]
+        who: [texts.vqa_accuracy(one, several) for one, several in zip(each, given, strict=True)]
         for who, each in answers.items()
     }
     return Judged(
         title="Questions",
         about=(
-            "Accuracy as VQA has it; with one true answer, whether it is that, behind VQA's normalisation. "
+            f"Accuracy as VQA has it: {sum(len(one) > 1 for one in given)} of {len(given)} questions have "
+            "the answers of several people; with one true answer, whether it is that, behind VQA's "
+            "normalisation. "
             "Chance: the commonest answer of training to a question of the same form, names blanked. Copy: "
             "the answer to the training question of that form with the most words in common, of several the "
             "one about the nearest picture."
@@ -149,6 +153,15 @@ def questions(bench: Bench) -> Judged:
         measures=[Measure(name="accuracy", scores=scores), *by_answer(scores, true)],
         shown=[shown(bench, item, answers, copied_of[i], i) for i, item in enumerate(items[:SHOWN])],
     )
+
+
+def true_answers(bench: Bench, items: Sequence[Item[Asked]]) -> list[tuple[str, ...]]:
+    """All that people answered to each question; where it did not come along, the example's own answer."""
+    revisions = {
+        item.record.image.uid: bench.studio.fact(item.record.image.uid, schema.REVISION) for item in items
+    }
+    found = known.answers(bench.corpus, bench.version, revisions)
+    return [found.get(item.record, (item.record.answer,)) for item in items]
 
 
 def by_answer(scores: Mapping[str, Sequence[float]], true: Sequence[str]) -> list[Measure]:

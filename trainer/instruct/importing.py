@@ -2,7 +2,8 @@
 
 The surprising rule: a record rides with its picture. It is written into the ``extra`` of the asset record of
 the picture that it asks for or about, so it is admitted, split, revoked and credited with it; and one whose
-pictures do not all end up together is left out, counted.
+pictures do not all end up together is left out, counted. What several people answered to a question rides
+beside its record: training learns one answer, and all of them are what an evaluation compares with.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from trainer.tasks import Asked, Captioned, Controlled, Edited, Grounded, Pictur
 Form = Literal["instruct-pix2pix", "coco-captions", "vqa-v2", "open-images", "controlnet"]
 EXTRA = "instruct."
 """Begins the names of entries of an asset's ``extra`` that hold a record each."""
+ANSWERS = "answers."
+"""Begins the names of entries that hold all answers to the question of the record of the same number."""
 MOST_CHARACTERS = 4096
 """Of an entry: the contract's limit."""
-MOST_RECORDS = 60
-"""Of a picture: the contract has room for 64 entries."""
+MOST_ENTRIES = 60
+"""Of a picture: the contract has room for 64."""
 LIMITS = guarded.Limits(max_bytes=MOST_CHARACTERS * 4, max_depth=4)
 
 
@@ -73,6 +76,19 @@ class Item:
     image: Path
     description: str
     records: Sequence[Record] = field(default_factory=tuple)
+    answers: Mapping[Record, Sequence[str]] = field(default_factory=dict)
+    """To those of the records that are questions, all that people gave."""
+
+    def entries(self) -> dict[str, str]:
+        """As the asset's ``extra`` has them; a record that is too long, or has no room, is left out."""
+        found: dict[str, str] = {}
+        for number, record in enumerate(self.records):
+            mine = {f"{EXTRA}{number}": encoded(record)}
+            if record in self.answers:
+                mine[f"{ANSWERS}{number}"] = json_text(self.answers[record])
+            if all(len(one) <= MOST_CHARACTERS for one in mine.values()):
+                found |= mine if len(found) + len(mine) <= MOST_ENTRIES else {}
+        return found
 
 
 def import_(
@@ -111,18 +127,15 @@ def write(found: Iterator[Item], out: Path) -> dict[str, int]:
     counts = {"pictures": 0, "records": 0, "unwritable": 0}
     with checkpoints.whole(out) as aside, Log().bar("import", total=0, unit="pictures") as bar:
         for item in found:
-            entries = [encoded(record) for record in item.records]
-            kept = [one for one in entries if len(one) <= MOST_CHARACTERS][:MOST_RECORDS]
-            sidecar = {
-                "description": item.description,
-                "extra": {f"{EXTRA}{number}": one for number, one in enumerate(kept)},
-            }
+            entries = item.entries()
+            num_kept = sum(name.startswith(EXTRA) for name in entries)
+            sidecar = {"description": item.description, "extra": entries}
             target = aside / f"{item.asset_id}{item.image.suffix.lower()}"
             shutil.copyfile(item.image, target)
             target.with_suffix(".json").write_text(json_text(sidecar))
             counts["pictures"] += 1
-            counts["records"] += len(kept)
-            counts["unwritable"] += len(entries) - len(kept)
+            counts["records"] += num_kept
+            counts["unwritable"] += len(item.records) - num_kept
             bar.advance(1, f"{counts['records']} records")
     return counts
 
@@ -147,14 +160,30 @@ def delivered(asset: Asset) -> Iterator[Record]:
     for name, entry in sorted(asset.extra.items()):
         if name.startswith(EXTRA):
             where = f"{asset.uid}: extra.{name}"
-            yield tasks.parse([_segment(one, asset.provider, where) for one in _list(entry, where)])
+            yield _record(entry, asset, where)
+
+
+def answered(asset: Asset) -> Iterator[tuple[Record, tuple[str, ...]]]:
+    """Those of them that all answers to ride beside, and these; ValueError where one is none."""
+    for name, entry in sorted(asset.extra.items()):
+        record = asset.extra.get(f"{EXTRA}{name.removeprefix(ANSWERS)}")
+        if name.startswith(ANSWERS) and record is not None:
+            where = f"{asset.uid}: extra.{name}"
+            answers = tuple(one for one in _list(entry, where) if isinstance(one, str))
+            if not answers:
+                raise ValueError(f"{where} holds no answers; write them as `pardalis instruct import` does")
+            yield _record(record, asset, where), answers
+
+
+def _record(entry: str, asset: Asset, where: str) -> Record:
+    return tasks.parse([_segment(one, asset.provider, where) for one in _list(entry, where)])
 
 
 def _list(entry: str, where: str) -> list[Any]:
     match guarded.loads(entry.encode(), file=where, limits=LIMITS):
         case list(found):
             return found
-    raise ValueError(f"{where} is no list of texts and pictures; write it as `pardalis instruct import` does")
+    raise ValueError(f"{where} is no list; write it as `pardalis instruct import` does")
 
 
 def _segment(one: Any, provider: str, where: str) -> str | Picture:
@@ -206,8 +235,8 @@ def of_questions(files: Published) -> Iterator[Item]:
     for one in read:
         of.setdefault(one.image, []).append(one)
     for image, asked in of.items():
-        records = tuple(
-            record
+        answers = {
+            record: one.answers
             for number, one in enumerate(asked)
             for record in written(
                 Asked,
@@ -216,8 +245,14 @@ def of_questions(files: Published) -> Iterator[Item]:
                 image=Picture(image.stem),
                 wording=number % len(Asked.TEMPLATES),
             )
+        }
+        yield Item(
+            asset_id=image.stem,
+            image=image,
+            description=line(asked[0].question),
+            records=tuple(answers),
+            answers={record: [line(one) for one in given] for record, given in answers.items() if given},
         )
-        yield Item(asset_id=image.stem, image=image, description=line(asked[0].question), records=records)
 
 
 def of_boxes(files: Published) -> Iterator[Item]:

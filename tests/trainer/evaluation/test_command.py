@@ -18,15 +18,16 @@ from pipeline.split import VALIDATION
 from tests.laws.conftest import TINY, Deliveries, revoke, sample
 from tokenizer_service import coding, inception, metrics, vocabulary
 from trainer import prompts, sampler
-from trainer.evaluation import command, infilling, known, placing, redrawing, report
+from trainer.evaluation import command, infilling, known, placing, redrawing, report, telling, texts
 from trainer.evaluation.bench import Bench
 from trainer.evaluation.judged import CEILING, COPY, MODEL
 from trainer.evaluation.known import Known
 from trainer.evaluation.rights import Rights
 from trainer.instruct import reading
+from trainer.instruct.importing import Item
 from trainer.sampler import Request, SamplerSection
 from trainer.studio import Drawing
-from trainer.tasks import Captioned, Edited
+from trainer.tasks import Asked, Captioned, Edited, Picture
 
 TRAINER = """
 [trainer.admission]
@@ -56,6 +57,17 @@ AS_OF = "2026-06-01T00:00:00Z"
 pytestmark = [pytest.mark.slow, pytest.mark.plan, pytest.mark.timeout(600)]
 
 
+TEN = ("ana",) * 6 + ("ben",) * 2 + ("nobody", "cat")
+
+
+def brought(number: int) -> dict[str, str]:
+    """A question that came with a picture, as an import writes it, and all that people answered."""
+    image = Picture(f"a{number:04d}")
+    asked = Asked(question="Who drew this?", answer="ana", image=image)
+    item = Item(asset_id=image.uid, image=Path(), description="a", records=[asked], answers={asked: TEN})
+    return item.entries()
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``corpus``, ``run`` and ``tiny.toml``."""
@@ -63,7 +75,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = root / "tiny.toml"
     file.write_text(TINY.replace("context = 96", "context = 200") + TRAINER)
     options = ["--corpus", str(root / "corpus"), "--config", str(file), "--engine", "inline"]
-    uri = Deliveries(root).write([sample(number) for number in range(32)])
+    uri = Deliveries(root).write([sample(number, extra=brought(number)) for number in range(32)])
     torch.set_num_threads(1)
     assert run(["ingest", uri, "--as-of", AS_OF, *options]) == 0
     assert run(["build", *options]) == 0
@@ -278,6 +290,19 @@ def test_what_is_taken_back_is_no_item_and_stands_beside_none(evaluated: Path, t
     assert trained not in [one.uid for one in after.studio.neighbors("a red circle", 3)]
     for example in (*after.known.examples, *after.known.held_out):
         assert {held_out, trained}.isdisjoint(example.sources)
+
+
+def test_a_question_is_scored_by_all_that_people_answered(evaluated: Path) -> None:
+    bench = replace(opened(evaluated), num_items=100)
+    items = bench.items(Asked)
+    given = telling.true_answers(bench, items)
+    came = [item.record.question == "Who drew this?" for item in items]
+    assert any(came)
+    assert not all(came)
+    for item, with_ten, several in zip(items, came, given, strict=True):
+        assert several == (TEN if with_ten else (item.record.answer,))
+    assert texts.vqa_accuracy("Ben", TEN) == pytest.approx((2 * 1 / 3 + 8 * 2 / 3) / 10)
+    assert f"{sum(came)} of {len(items)} questions" in telling.questions(bench).about
 
 
 def test_a_copy_of_the_input_is_scored_as_the_input_behind_the_tokenizer(evaluated: Path) -> None:

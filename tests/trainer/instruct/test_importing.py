@@ -47,13 +47,16 @@ def captions(folder: Path) -> list[str]:
     ]
 
 
+TEN = ["grey"] * 7 + ["light  grey"] * 2 + ["white"]
+
+
 def questions(folder: Path) -> list[str]:
     picture(folder / "images" / "COCO_val2014_000000000001.jpg", 9)
     asked = {"question_id": 5, "image_id": 1, "question": "What color?"}
     answered = {
         "question_id": 5,
         "multiple_choice_answer": "grey",
-        "answers": [{"answer": "grey"}] * 10,
+        "answers": [{"answer": one} for one in TEN],
     }
     (folder / "q.json").write_text(json.dumps({"data_subtype": "val2014", "questions": [asked]}))
     (folder / "a.json").write_text(json.dumps({"annotations": [answered]}))
@@ -133,6 +136,45 @@ def test_a_published_record_rides_with_its_picture_and_is_read_again(
     assert found == CASES[make]
     for path in sidecars:
         assert len([one for one in out.glob(f"{path.stem}.*") if one.suffix != ".json"]) == 1
+
+
+def test_all_ten_answers_ride_beside_their_question(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(["instruct", "import", *questions(tmp_path / "set"), "--out", str(out)]) == 0
+    (sidecar,) = out.glob("*.json")
+    mine = asset(sidecar)
+    ((record, answers),) = importing.answered(mine)
+    assert [record] == [*importing.delivered(mine)]
+    assert answers == ("grey",) * 7 + ("light grey",) * 2 + ("white",)
+
+
+def item(num: int, answer: str = "grey") -> importing.Item:
+    """So many questions, each with ten answers."""
+    asked = [Asked(question=f"What is number {i}?", answer="grey", image=Picture("one")) for i in range(num)]
+    given = {one: [answer] * 10 for one in asked}
+    return importing.Item(asset_id="one", image=Path(), description="a", records=asked, answers=given)
+
+
+def test_no_more_is_written_than_an_asset_record_has_room_for() -> None:
+    found = item(40).entries()
+    assert len(found) == importing.MOST_ENTRIES
+    assert {name.partition(".")[2] for name in found} == {str(number) for number in range(30)}
+    assert item(1, "grey " * 1000).entries() == {}
+
+
+@pytest.mark.parametrize("entry", ["[]", "{}", "[1]", "not json"])
+def test_answers_that_are_none_are_refused_by_name(entry: str) -> None:
+    extra = {**item(1).entries(), "answers.0": entry}
+    template = {**contract.template()["asset"], "extra": extra}
+    template.pop("delivery_id", None)
+    with pytest.raises(ValueError, match=r"extra\.answers\.0"):
+        list(importing.answered(Asset.model_validate(template)))
+
+
+def test_answers_of_no_question_of_ours_are_not_looked_at() -> None:
+    template = {**contract.template()["asset"], "extra": {"answers.0": "a supplier's own"}}
+    template.pop("delivery_id", None)
+    assert list(importing.answered(Asset.model_validate(template))) == []
 
 
 def test_boxes_become_things_at_places(tmp_path: Path) -> None:
