@@ -16,6 +16,8 @@ class Modality(enum.IntEnum):
 class Role(enum.IntEnum):
     TARGET = 0
     NEIGHBOR = 1
+    GIVEN = 2
+    """What an instruction example says or shows beside its answer; it goes where the target goes."""
 
 
 class Via(enum.IntEnum):

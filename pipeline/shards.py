@@ -244,20 +244,22 @@ class Block:
 
     @cached_property
     def _spans(self) -> tuple[list[int], NDArray[np.int32]]:
-        """Where the spans of each row begin [R + 1], and document, start, length and modality [S, 4]."""
+        """Where the spans of each row begin [R + 1]; document, start, length, modality and role [S, 5]."""
         spans = self.record.column(3)
         columns = [numbers(spans.values.field(name), np.int32) for name in ("document", "start", "length")]
-        modality = numbers(spans.values.field("modality"), np.uint8).astype(np.int32)
-        return numbers(spans.offsets, np.int32).tolist(), np.stack((*columns, modality), axis=1)
+        kinds = [
+            numbers(spans.values.field(name), np.uint8).astype(np.int32) for name in ("modality", "role")
+        ]
+        return numbers(spans.offsets, np.int32).tolist(), np.stack((*columns, *kinds), axis=1)
 
     def layout(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Start and length of a row's documents [D, 2]; document, start, length and modality of its spans
-        [S, 4].
+        """Start and length of a row's documents [D, 2]; document, start, length, modality and role of its
+        spans [S, 5].
         """
-        (first_document, documents_D2), (first_span, spans_S4) = self._documents, self._spans
+        (first_document, documents_D2), (first_span, spans_S5) = self._documents, self._spans
         return (
             documents_D2[first_document[row] : first_document[row + 1]],
-            spans_S4[first_span[row] : first_span[row + 1]],
+            spans_S5[first_span[row] : first_span[row + 1]],
         )
 
     def holding(self, *uids: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -271,8 +273,9 @@ class Block:
     def without(self, uids: Collection[str]) -> Block:
         """The block with ``<pad>`` for every token of these assets.
 
-        A target takes its whole document along: what is left would be neighbors of nothing. Rows, documents
-        and spans stay as they are, so that orders, masks and saved states do not move.
+        All but a neighbor takes its whole document along: what is left would be neighbors of nothing, or an
+        answer to nothing. Rows, documents and spans stay as they are, so that orders, masks and saved states
+        do not move.
         """
         if not uids:
             return self
@@ -281,13 +284,12 @@ class Block:
         (hits,) = np.nonzero([uid in uids for uid in named])
         if not len(hits):
             return self
-        (offsets, spans_S4), (first_document, documents_D2) = self._spans, self._documents
-        role_S = numbers(spans.values.field("role"), np.uint8)
+        (offsets, spans_S5), (first_document, documents_D2) = self._spans, self._documents
         tokens_RT = self.tokens_RT.copy()
         row_H = np.searchsorted(offsets, hits, side="right") - 1
         for row, hit in zip(row_H.tolist(), hits.tolist(), strict=True):
-            document, start, length, _ = spans_S4[hit].tolist()
-            if role_S[hit] == Role.TARGET:
+            document, start, length, _, role = spans_S5[hit].tolist()
+            if role != Role.NEIGHBOR:
                 start, length = documents_D2[first_document[row] + document].tolist()
             tokens_RT[row, start : start + length] = vocabulary.PAD
         return Block(self.record, tokens_RT)

@@ -49,7 +49,9 @@ class Affected:
     """That hold a span of the asset."""
     num_as_target: int = 0
     num_as_neighbor: int = 0
-    """Of these, as which it is in them; it may be both in one."""
+    """Of these, as which it is in them; it may be both in one. What an instruction example is given goes with
+    its target.
+    """
     num_passed: int = 0
     """Sequences that the run has passed at least once."""
     times: int = 0
@@ -187,7 +189,7 @@ def holding(corpus: Corpus, step: str, key: str, uid: str) -> Holding | None:
     sequence_H, role_H = np.concatenate(found), np.concatenate(roles)
     return Holding(
         sequences=np.unique(sequence_H),
-        num_as_target=len(np.unique(sequence_H[role_H == Role.TARGET])),
+        num_as_target=len(np.unique(sequence_H[role_H != Role.NEIGHBOR])),
         num_as_neighbor=len(np.unique(sequence_H[role_H == Role.NEIGHBOR])),
         source=Source(block_rows=rows_N),
     )

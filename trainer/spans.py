@@ -25,6 +25,8 @@ Ints = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 
 GOLDEN = 0x9E3779B97F4A7C15
+ANSWERS = 1 << 40
+"""Draws whether an answer alone is cut: far behind what draws the segments and candidates of a document."""
 
 
 class MaskingSection(Section):
@@ -42,6 +44,13 @@ class MaskingSection(Section):
 
     With 0 a caption beside an image of 1,024 tokens is never cut whole, so neither captioning nor guidance is
     learnt.
+    """
+    answer_share: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of instruction examples of which no text or image is cut whole but the answer; with 0, as in the
+    paper, any may be. Other documents have no answer, and parts are cut of anything.
+
+    What a small model is to learn of a question is its answer, which would be cut no more often than the
+    question or the picture.
     """
     sentinels: Literal["counted", "free"] = "counted"
     """free: predicting a sentinel costs nothing, since where it stands is drawn (CM3, arXiv 2201.07520,
@@ -65,6 +74,8 @@ class Layout:
     segment_length_S: Ints
     segment_text_S: NDArray[np.bool_]
     """True for a text, False for an image."""
+    segment_given_S: NDArray[np.bool_]
+    """True for what an instruction example says or shows beside its answer."""
 
     @property
     def ordinal_D(self) -> Ints:
@@ -117,8 +128,10 @@ def draw_spans(layout: Layout, keys_D: Keys, section: MaskingSection) -> Spans:
     """Choose what is cut; an empty segment is never cut."""
     num_D = _num_spans(keys_D, section)
     whole_D = _uniform(derive(keys_D, 1)) < section.whole_share
+    answers_D = _uniform(derive(keys_D, ANSWERS)) < section.answer_share
+    may_S = ~(layout.segment_given_S & answers_D[layout.segment_document_S])
     found = (
-        _whole_segments(layout, keys_D, np.where(whole_D, num_D, 0)),
+        _whole_segments(layout, keys_D, np.where(whole_D, num_D, 0), may_S),
         _uniform_spans(layout, keys_D, np.where(whole_D, 0, num_D)),
     )
     document_N, start_N, length_N = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -147,9 +160,9 @@ Found = tuple[Ints, Ints, Ints]
 """Document, start and length of spans."""
 
 
-def _whole_segments(layout: Layout, keys_D: Keys, num_D: Ints) -> Found:
-    """From each document the ``num_D`` segments with the smallest keys, or all it has."""
-    asked_S = (layout.segment_length_S > 0) & (num_D[layout.segment_document_S] > 0)
+def _whole_segments(layout: Layout, keys_D: Keys, num_D: Ints, may_S: NDArray[np.bool_]) -> Found:
+    """From each document the ``num_D`` segments with the smallest keys, or all it has, of those that may."""
+    asked_S = (layout.segment_length_S > 0) & (num_D[layout.segment_document_S] > 0) & may_S
     segments = np.flatnonzero(asked_S)
     ordinal = ordinals(layout.segment_document_S)[segments]
     document = layout.segment_document_S[segments]

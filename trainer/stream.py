@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from infra.pieces import PiecesSection
 from pipeline.blocks import Blocks, Shard, block_rows
-from pipeline.packed import Modality
+from pipeline.packed import Modality, Role
 from pipeline.shards import Block, ShardInfo
 from trainer import cm3, order, spans
 from trainer.cm3 import Batch
@@ -86,7 +86,7 @@ def _layout(documents: Sequence[NDArray[np.int32]], segments: Sequence[NDArray[n
     num_documents_B = np.array([len(part) for part in documents])
     first_B = np.cumsum(num_documents_B) - num_documents_B
     start_D, length_D = np.concatenate(documents).astype(np.int64).T
-    number_S, start_S, length_S, modality_S = np.concatenate(segments).astype(np.int64).T
+    number_S, start_S, length_S, modality_S, role_S = np.concatenate(segments).astype(np.int64).T
     return Layout(
         num_rows=len(documents),
         document_row_D=np.repeat(np.arange(len(documents)), num_documents_B),
@@ -96,6 +96,7 @@ def _layout(documents: Sequence[NDArray[np.int32]], segments: Sequence[NDArray[n
         segment_start_S=start_S,
         segment_length_S=length_S,
         segment_text_S=modality_S == Modality.TEXT,
+        segment_given_S=role_S == Role.GIVEN,
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,11 +126,31 @@ def test_the_layout_of_a_row_is_that_of_its_columns(
     for number in range(len(blocks)):
         block = blocks.block(number)
         for r, row in enumerate(block.record.to_pylist()):
-            documents_D2, spans_S4 = block.layout(r)
+            documents_D2, spans_S5 = block.layout(r)
             assert block.tokens_RT[r].tolist() == row["tokens"]
             assert documents_D2.tolist() == [[d["start"], d["length"]] for d in row["documents"]]
-            names = ("document", "start", "length", "modality")
-            assert spans_S4.tolist() == [[s[name] for name in names] for s in row["spans"]]
+            names = ("document", "start", "length", "modality", "role")
+            assert spans_S5.tolist() == [[s[name] for name in names] for s in row["spans"]]
+
+
+def given_and_asked(given: str, asked: str) -> Laid:
+    """An instruction example: a picture of one asset, and the answer of another."""
+    first = laid(1).spans[0]
+    spans = (
+        replace(first, length=4, role=Role.GIVEN, uid=given),
+        replace(first, start=6, length=3, role=Role.TARGET, uid=asked),
+    )
+    return replace(laid(1), spans=spans)
+
+
+@pytest.mark.parametrize("gone", ["given", "asked"])
+def test_whatever_of_an_instruction_example_is_taken_back_its_document_goes(
+    gone: str, tmp_path: Path
+) -> None:
+    blocks = opened(stored(tmp_path, [(laid(2), given_and_asked("given", "asked"))], CONFIG))
+    without = blocks.block(0).without({gone})
+    assert without.tokens_RT[0, :10].tolist() == laid(2).ids.tolist()
+    assert not without.tokens_RT[0, 10:].any()
 
 
 def test_any_arrow_reader_opens_a_shard(tmp_path: Path) -> None:
@@ -140,6 +161,7 @@ def test_any_arrow_reader_opens_a_shard(tmp_path: Path) -> None:
     facts = json.loads(table.schema.metadata[b"pardalis"])
     assert facts["context"] == 31
     assert facts["modality"] == ["text", "image"]
+    assert facts["role"] == ["target", "neighbor", "given"]
 
 
 def test_tokens_are_a_view_of_the_file(tmp_path: Path) -> None:

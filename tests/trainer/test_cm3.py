@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,12 +27,17 @@ SECTION = st.builds(
     max_spans=st.integers(0, 5),
     mean_spans=st.sampled_from([0.3, 1.0, 4.0]),
     whole_share=st.sampled_from([0.0, 0.5, 1.0]),
+    answer_share=st.sampled_from([0.0, 0.5, 1.0]),
 )
 SEED = st.integers(0, 2**40)
+GIVEN = st.integers(0, 2**32 - 1)
+"""Bit n tells whether segment n, counted round, stands beside an answer."""
 
 
-def build(rows: list[list[list[tuple[int, int]]]], *, room: int) -> tuple[NDArray[np.uint16], Layout]:
-    """Rows whose every token can be told from its neighbours, and their layout."""
+def build(
+    rows: list[list[list[tuple[int, int]]]], *, room: int, given: int = 0
+) -> tuple[NDArray[np.uint16], Layout]:
+    """Rows whose every token can be told from its neighbours, and their layout; ``given`` is of GIVEN."""
     lines: list[list[int]] = []
     documents: list[tuple[int, int, int]] = []
     segments: list[tuple[int, int, int, bool]] = []
@@ -49,7 +55,9 @@ def build(rows: list[list[list[tuple[int, int]]]], *, room: int) -> tuple[NDArra
         lines.append(line)
     width = max(len(line) + room * len(row) for line, row in zip(lines, rows, strict=True)) + 1
     rows_BT = np.array([line + [vocabulary.PAD] * (width - len(line)) for line in lines], np.uint16)
-    return rows_BT, layout_of(documents, segments, len(rows))
+    layout = layout_of(documents, segments, len(rows))
+    given_S = [bool(given >> number % 32 & 1) for number in range(len(segments))]
+    return rows_BT, replace(layout, segment_given_S=np.array(given_S, np.bool_))
 
 
 def layout_of(
@@ -66,6 +74,7 @@ def layout_of(
         segment_start_S=start_S,
         segment_length_S=length_S,
         segment_text_S=text_S.astype(bool),
+        segment_given_S=np.zeros(len(segments), np.bool_),
     )
 
 
@@ -109,12 +118,15 @@ def literal_number(key: int, section: MaskingSection) -> int:
 
 
 def literal_spans(
-    key: int, length: int, segments: list[tuple[int, int]], section: MaskingSection
+    key: int, length: int, segments: list[tuple[int, int]], given: list[bool], section: MaskingSection
 ) -> list[tuple[int, int]]:
     """Cuts of one document as (start, stop), both and the segments' counted from its first token."""
     number = literal_number(key, section)
     if share(derived(key, 1)) < section.whole_share:
         by_key = sorted((derived(key, 2 + i), segment) for i, segment in enumerate(segments))
+        if share(derived(key, 2**40)) < section.answer_share:
+            beside = [segment for segment, is_given in zip(segments, given, strict=True) if is_given]
+            by_key = [(of, segment) for of, segment in by_key if segment not in beside]
         return sorted([segment for _, segment in by_key if segment[0] < segment[1]][:number])
     taken: list[tuple[int, int]] = []
     for candidate in range(number**2):
@@ -150,7 +162,8 @@ def literal_rows(
             segments = [(a, a + int(layout.segment_length_S[s])) for a, s in zip(firsts, of, strict=True)]
             key = literal_key(seed, row % 2, row + 70, len(rotated))
             ids = rows_BT[row, start : start + length].tolist()
-            rotated.append(literal_document(ids, literal_spans(key, length, segments, section)))
+            given_of = layout.segment_given_S[of].tolist()
+            rotated.append(literal_document(ids, literal_spans(key, length, segments, given_of, section)))
         yield rotated
 
 
@@ -161,11 +174,11 @@ def masked(
     return rotate(rows_BT, layout, cut), cut
 
 
-@given(ROWS, SECTION, SEED)
+@given(ROWS, SECTION, SEED, GIVEN)
 def test_masking_is_what_the_rules_say(
-    rows: list[list[list[tuple[int, int]]]], section: MaskingSection, seed: int
+    rows: list[list[list[tuple[int, int]]]], section: MaskingSection, seed: int, beside: int
 ) -> None:
-    rows_BT, layout = build(rows, room=3 * section.max_spans)
+    rows_BT, layout = build(rows, room=3 * section.max_spans, given=beside)
     batch, _ = masked(rows_BT, layout, section, seed)
     for row, documents in enumerate(literal_rows(rows_BT, layout, section, seed)):
         ids = [i for document in documents for i in document]

@@ -21,7 +21,7 @@ from infra.storage import Store
 from pipeline import packs, shards
 from pipeline.blocks import Blocks
 from pipeline.pack import Document, PackConfig, Pair, lay_out
-from pipeline.packed import Role, Row, Via
+from pipeline.packed import Laid, Role, Row, Via
 from pipeline.split import TRAIN
 from trainer.affected import Affected, affected, models_affected
 from trainer.order import MAIN, EpochOrder, Part, Source, State, StreamSection, Walk
@@ -45,13 +45,21 @@ def pair(uid: str, *, neighbor: bool) -> Pair:
     )
 
 
+def instructing(laid: Laid) -> Laid:
+    given = {Role.NEIGHBOR: Role.GIVEN, Role.TARGET: Role.TARGET}
+    return replace(laid, spans=tuple(replace(span, role=given[span.role]) for span in laid.spans))
+
+
 def row(number: int, rng: np.random.Generator) -> Row:
-    """One to three documents, each of a target behind up to two neighbors. Nobody draws the last asset."""
+    """One to three documents, each of a target behind up to two neighbors; in every third row the target is
+    an answer, and they are what it is given. Nobody draws the last asset.
+    """
     documents = []
     for _ in range(int(rng.integers(1, 4))):
         named = rng.choice(ASSETS[:-1], size=int(rng.integers(1, 4)), replace=False).tolist()
         pairs = (*(pair(uid, neighbor=True) for uid in named[1:]), pair(named[0], neighbor=False))
-        documents.append(lay_out(Document(example_id=f"{number}", pairs=pairs)))
+        laid = lay_out(Document(example_id=f"{number}", pairs=pairs))
+        documents.append(instructing(laid) if number % 3 == 0 else laid)
     return tuple(documents)
 
 
@@ -125,7 +133,7 @@ def literal(rows: Sequence[Sequence[Told]], seen: Counter[tuple[str, int]], name
     holds = [sequence for sequence, found in enumerate(roles) if found]
     return {
         "num_sequences": len(holds),
-        "num_as_target": sum(Role.TARGET in found for found in roles),
+        "num_as_target": sum(not found.isdisjoint({Role.TARGET, Role.GIVEN}) for found in roles),
         "num_as_neighbor": sum(Role.NEIGHBOR in found for found in roles),
         "num_passed": sum(seen[name, sequence] > 0 for sequence in holds),
         "times": sum(seen[name, sequence] for sequence in holds),

@@ -36,6 +36,7 @@ def rotated(segments: Sequence[Ids], hole: Hole) -> Ids:
         segment_start_S=1 + np.cumsum(lengths + 1) - (lengths + 1),
         segment_length_S=lengths,
         segment_text_S=lengths > 0,
+        segment_given_S=np.zeros_like(lengths > 0),
     )
     spans = Spans(
         document_N=np.array([0]), start_N=np.array([start]), length_N=np.array([hole.stop - hole.start])

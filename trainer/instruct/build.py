@@ -89,6 +89,7 @@ def step(config: InstructConfig) -> Step:
     workers = numerics.workers(cpus=1 if device == "cpu" else encoding.GPU_THREADS, gpus=0.25)
     return Step(
         name=STEP,
+        revision=2,
         inputs=("split", "images", "records", "tokenize", "bpe", "vq"),
         settings=config,
         numerics={
@@ -305,7 +306,7 @@ def documents(
             return Credit(uid=whose, revision=revisions.get(whose, 0))
 
         for number in range(amounts[name]):
-            yield laying.laid(f"{name}#{number}", segments, credit)
+            yield laying.laid(f"{name}#{number}", example.record, segments, credit)
 
 
 def room(config: PackConfig) -> int:

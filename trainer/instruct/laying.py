@@ -93,11 +93,13 @@ def _bounds(segment: Sequence[Part]) -> list[int]:
     return list(accumulate((len(part.ids) for part in segment), initial=0))
 
 
-def laid(example_id: str, found: Sequence[Sequence[Part]], credit: Callable[[Part], Credit]) -> Laid:
+def laid(
+    example_id: str, record: Record, found: Sequence[Sequence[Part]], credit: Callable[[Part], Credit]
+) -> Laid:
     """``<eos> S1 <break> ... Sn <eos>`` with a span for each field and picture; ``credit`` says whose it is.
 
-    Every span is a target's: what is taken back takes its whole document along, since the rest of an
-    example says little without it, and might say it.
+    No span is a neighbor's: what is taken back takes its whole document along, since the rest of an example
+    says little without it, and might say it.
     """
     ids: list[Ids] = []
     spans: list[Span] = []
@@ -105,19 +107,25 @@ def laid(example_id: str, found: Sequence[Sequence[Part]], credit: Callable[[Par
     for segment in found:
         for part in segment:
             if part.field is not None and len(part.ids):
-                spans.append(_span(part, at, credit(part)))
+                spans.append(_span(part, at, _role(part, record), credit(part)))
             at += len(part.ids)
         ids += [*(part.ids for part in segment), BREAK]
         at += 1
     return Laid(example_id=example_id, ids=np.concatenate((EOS, *ids[:-1], EOS)), spans=tuple(spans))
 
 
-def _span(part: Part, start: int, credit: Credit) -> Span:
+def _role(part: Part, record: Record) -> Role:
+    asked = getattr(record, record.TARGET)
+    is_asked = part.picture == asked.uid if isinstance(asked, Picture) else part.field == record.TARGET
+    return Role.TARGET if is_asked else Role.GIVEN
+
+
+def _span(part: Part, start: int, role: Role, credit: Credit) -> Span:
     return Span(
         start=start,
         length=len(part.ids),
         modality=Modality.TEXT if part.picture is None else Modality.IMAGE,
-        role=Role.TARGET,
+        role=role,
         uid=credit.uid,
         revision=credit.revision,
         via=Via.NOTHING,
