@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from infra.corpus import Corpus, Version
 from infra.storage import Store
@@ -109,6 +109,18 @@ def sample(number: int, **changes: Any) -> tuple[Asset, bytes]:
     }
     record.pop("delivery_id", None)
     return Asset.model_validate(record), image
+
+
+def standing(number: int, **changes: Any) -> tuple[Asset, bytes]:
+    """A sample on a plain ground, so that its thing may be cut out and stand in scenes."""
+    asset, image = sample(number, **changes)
+    with Image.open(io.BytesIO(image)) as picture:
+        framed = ImageOps.expand(ImageOps.crop(picture, 4), 4, "white")
+    sink = io.BytesIO()
+    framed.save(sink, "PNG")
+    data = sink.getvalue()
+    file = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return asset.model_copy(update={"file": asset.file.model_copy(update=file)}), data
 
 
 def license_(**changes: Any) -> License:

@@ -18,7 +18,7 @@ from infra.corpus import Corpus, Version
 from infra.storage import Store
 from pipeline import contract, packs, refs, tables
 from pipeline.blocks import Blocks
-from pipeline.packed import Modality
+from pipeline.packed import Modality, Role
 from pipeline.split import TRAIN, VALIDATION
 from tokenizer_service import vocabulary
 from trainer import sources, tasks
@@ -32,7 +32,7 @@ from trainer.sources import SourceSection
 from trainer.tasks import Captioned, Edited, Picture
 from trainer.training import metrics
 
-from .conftest import TINY, Deliveries, license_, revoke, sample
+from .conftest import TINY, Deliveries, license_, revoke, sample, standing
 from .test_training import TRAINER
 
 pytestmark = [pytest.mark.plan, pytest.mark.timeout(300)]
@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     free = license_(license_id="free")
     plain = license_(license_id="plain", uses={**free.uses.model_dump(), "derived_captions": "deny"})
     samples = [
-        sample(n, license_ids=["plain" if n % 3 == 0 else "free"], extra=BROUGHT.get(n, {}))
+        standing(n, license_ids=["plain" if n % 3 == 0 else "free"], extra=BROUGHT.get(n, {}))
         for n in range(30)
     ]
     deliveries = Deliveries(folder)
@@ -141,6 +141,9 @@ def test_every_token_of_content_is_some_assets_or_derived_from_some(world: World
                 images = vocabulary.is_image(ids_T[span["start"] : span["start"] + span["length"]])
                 assert images.all() if span["modality"] == Modality.IMAGE else not images.any()
             assert covered[vocabulary.is_image(ids_T)].all()
+            asked = Counter(span["document"] for span in row["spans"] if span["role"] == Role.TARGET)
+            assert asked == dict.fromkeys(range(len(row["documents"])), 1)
+            assert {span["role"] for span in row["spans"]} <= {Role.TARGET, Role.GIVEN}
 
 
 def test_nothing_is_derived_of_an_asset_whose_licence_does_not_grant_it(world: World) -> None:

@@ -24,6 +24,7 @@ from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judge
 from trainer.evaluation.known import Listed
 from trainer.instruct import maps, scenes
 from trainer.instruct.scenes import Box
+from trainer.instruct.world import DERIVED
 from trainer.sampler import Request
 from trainer.tasks import Controlled, Grounded, Kind, Picture, Placed
 
@@ -170,8 +171,9 @@ def controlled(bench: Bench) -> Judged:
     )
 
 
-def is_of(kind: str, record: Controlled) -> bool:
-    return record.kind == kind
+def is_of(kind: str | None, record: Controlled) -> bool:
+    """Of an asset's own picture: among those a copy is looked for."""
+    return kind in (None, record.kind) and not record.image.uid.startswith(DERIVED)
 
 
 def edged(bench: Bench) -> list[Item[Controlled]]:
@@ -179,7 +181,7 @@ def edged(bench: Bench) -> list[Item[Controlled]]:
     in seven is of them.
     """
     found: dict[str, Item[Controlled]] = {}
-    for item in bench.items(Controlled, changed=True):
+    for item in bench.items(Controlled, functools.partial(is_of, None), changed=True):
         name = f"map {JUDGED_KIND} of {item.record.image.uid}"
         record = replace(item.record, kind=JUDGED_KIND, map=Picture(name))
         picture = picture_of(item, "image")

@@ -25,6 +25,11 @@ KINDS = {
 
 WHAT = ("What is this?", "What does the picture show?", "What is shown?", "What can be seen here?")
 COLOR = ("What color is the {name}?", "What colour is the {name}?", "Which color has the {name}?")
+BACKGROUND = (
+    "What color is the background?",
+    "What colour is the background?",
+    "Which color has the background?",
+)
 HOW_MANY = (
     "How many things are there?",
     "How many objects does the picture show?",
@@ -76,6 +81,12 @@ def questions(seen: Seen, *, others: Sequence[str], rng: np.random.Generator) ->
     asked about presence at all.
     """
     return [*_of_one(seen, rng), *_of_scene(seen, rng), *_of_presence(seen, others, rng)]
+
+
+def painted(name: str | None, color: str, rng: np.random.Generator) -> Question:
+    """What color a thing was painted in; without a name, the ground."""
+    text = pick(rng, BACKGROUND) if name is None else pick(rng, COLOR).format(name=name)
+    return Question(text=text, answer=color)
 
 
 def _of_one(seen: Seen, rng: np.random.Generator) -> Iterator[Question]:

@@ -7,6 +7,8 @@ by the operation that made it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +19,7 @@ from pipeline.colors import Pixels
 from pipeline.split import VALIDATION
 from trainer.instruct import answers, edits, maps, scenes, signs
 from trainer.instruct.edits import Edit
-from trainer.instruct.scenes import Scene, Thing
+from trainer.instruct.scenes import Mask, Scene, Thing
 from trainer.instruct.wording import a, joined
 from trainer.instruct.world import Asset, Example, World, line, uid, written
 from trainer.tasks import (
@@ -40,7 +42,9 @@ class Amounts(Section):
     paragraphs: int = Field(default=1, ge=0)
     questions: int = Field(default=3, ge=0)
     scene_questions: int = Field(default=2, ge=0)
+    color_questions: int = Field(default=2, ge=0)
     controls: int = Field(default=2, ge=0)
+    scene_controls: int = Field(default=1, ge=0)
     edits: int = Field(default=2, ge=0)
     scene_edits: int = Field(default=2, ge=0)
     scenes: int = Field(default=3, ge=0)
@@ -129,6 +133,22 @@ def of_scene_questions(world: World, asset: Asset, num: int) -> Iterator[Example
             yield from _asked(question, Picture(name), name, sources, rng, {name: drawn.picture})
 
 
+def of_color_questions(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    """Of the thing or of its ground, painted: no name tells the answer, so it has to be seen, as in the
+    balanced pairs of VQA v2 (arXiv 1612.00837).
+    """
+    rng = world.rng(asset, "color question")
+    paints = Paints.of(asset) if num else None
+    for number in range(num):
+        if paints is None:
+            return
+        thing = bool(rng.integers(2))
+        edit, color = paints.painted(rng, thing=thing)
+        name = uid(f"question {edit.recipe}", [asset.uid], world.seed, number)
+        question = answers.painted(asset.name if thing else None, color, rng)
+        yield from _asked(question, Picture(name), asset.uid, (asset.uid,), rng, {name: edit.after})
+
+
 def _uids(assets: Sequence[Asset]) -> tuple[str, ...]:
     return tuple(sorted({asset.uid for asset in assets}))
 
@@ -151,27 +171,74 @@ def of_controls(world: World, asset: Asset, num: int) -> Iterator[Example]:
             yield Example(record=record, words=asset.uid, sources=(asset.uid,), pictures={name: found})
 
 
+def of_scene_controls(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    """A map of any kind that the scene has, by lot."""
+    rng = world.rng(asset, "scene control")
+    kinds = sorted(maps.MAPS)
+    for number in range(num):
+        staged = world.staged(asset, 1, rng)
+        if staged is None:
+            return
+        scene, cast = staged
+        kind, picture = kinds[int(rng.integers(len(kinds)))], scene.drawn(world.side).picture
+        if (found := maps.MAPS[kind](picture)) is None:
+            continue
+        sources = _uids(cast)
+        names = [
+            uid(f"{what} of scene", sources, world.seed, asset.uid, number)
+            for what in (f"map {kind}", "picture")
+        ]
+        values = {"map": Picture(names[0]), "caption": named(scene), "image": Picture(names[1])}
+        pictures = dict(zip(names, (found, picture), strict=True))
+        for record in written(Controlled, kind=kind, **values):
+            yield Example(record=record, words=names[1], sources=sources, pictures=pictures)
+
+
+def named(scene: Scene) -> str:
+    """Its things in words: "an apple and a car"."""
+    return joined([a(line(thing.name)) for thing in scene.things])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paints:
+    """A picture whose thing, or ground, may be painted in any of the colors."""
+
+    asset: Asset
+    mask: Mask
+    colors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, asset: Asset) -> Self | None:
+        """None where nothing stands on a plain ground, or no picture may be made of it."""
+        front = scenes.foreground(asset.pixels) if asset.may_derive else None
+        if front is None:
+            return None
+        # In its own colour a thing stays as it is, and on a ground of its colour it is gone.
+        unused = {edits.color_of(asset.pixels, front.mask), edits.ground_of(asset.pixels)}
+        return cls(asset=asset, mask=front.mask, colors=tuple(sorted(set(edits.COLORS) - unused)))
+
+    def painted(self, rng: np.random.Generator, *, thing: bool) -> tuple[Edit, str]:
+        """The thing in a color, or its ground; and the color's word."""
+        color = self.colors[int(rng.integers(len(self.colors)))]
+        if thing:
+            edit = edits.recolor(self.asset.pixels, self.mask, color, name=self.asset.name, rng=rng)
+        else:
+            edit = edits.ground(self.asset.pixels, self.mask, color, rng=rng)
+        return edit, color
+
+
 def of_edits(world: World, asset: Asset, num: int) -> Iterator[Example]:
     """Colour, ground and mirror of one picture, colour twice as often."""
-    if not asset.may_derive or num == 0:
-        return
     rng = world.rng(asset, "edit")
-    front = scenes.foreground(asset.pixels)
-    if front is None:
-        return
-    # In its own colour a thing stays as it is, and on a ground of its colour it is gone.
-    words = sorted(
-        set(edits.COLORS) - {edits.color_of(asset.pixels, front.mask), edits.ground_of(asset.pixels)}
-    )
+    paints = Paints.of(asset) if num else None
     for number in range(num):
+        if paints is None:
+            return
         which = ("color", "color", "ground", "mirror")[int(rng.integers(4))]
-        color = words[int(rng.integers(len(words)))]
-        if which == "color":
-            edit = edits.recolor(asset.pixels, front.mask, color, name=asset.name, rng=rng)
-        elif which == "ground":
-            edit = edits.ground(asset.pixels, front.mask, color, rng=rng)
-        else:
+        if which == "mirror":
             edit = edits.mirror(asset.pixels, rng=rng)
+        else:
+            edit, _ = paints.painted(rng, thing=which == "color")
         after = uid(f"edit {edit.recipe}", [asset.uid], world.seed, number)
         yield from _edited(edit, asset.uid, after, (asset.uid,), {after: edit.after})
 
@@ -222,9 +289,12 @@ def _changed(
 
 
 def of_scenes(world: World, asset: Asset, num: int) -> Iterator[Example]:
+    """Of two things or three: near the place of one alone there is one in any thousand layouts, so that
+    placing would not have to be learnt.
+    """
     rng = world.rng(asset, "scene")
     for number in range(num):
-        staged = world.staged(asset, 1, rng)
+        staged = world.staged(asset, 2, rng)
         if staged is None:
             return
         scene, cast = staged
@@ -233,8 +303,7 @@ def of_scenes(world: World, asset: Asset, num: int) -> Iterator[Example]:
         things = tuple(
             Placed(line(thing.name), box) for thing, box in zip(scene.things, drawn.boxes, strict=True)
         )
-        caption = joined([a(thing.name) for thing in things])
-        for record in written(Grounded, caption=caption, things=things, image=Picture(name)):
+        for record in written(Grounded, caption=named(scene), things=things, image=Picture(name)):
             yield Example(record=record, words=name, sources=sources, pictures={name: drawn.picture})
 
 
@@ -264,7 +333,9 @@ MAKERS: Mapping[str, Maker] = {
     "paragraphs": of_paragraphs,
     "questions": of_questions,
     "scene_questions": of_scene_questions,
+    "color_questions": of_color_questions,
     "controls": of_controls,
+    "scene_controls": of_scene_controls,
     "edits": of_edits,
     "scene_edits": of_scene_edits,
     "scenes": of_scenes,

@@ -10,7 +10,7 @@ from trainer.evaluation import known, placing
 from trainer.evaluation.bench import Item, batches, others, others_alike
 from trainer.evaluation.known import Listed
 from trainer.instruct.scenes import Box
-from trainer.tasks import Captioned, Grounded, Picture, Placed
+from trainer.tasks import Captioned, Controlled, Grounded, Picture, Placed
 
 
 def example(name: str, *sources: str) -> Listed[Captioned]:
@@ -72,3 +72,13 @@ def test_the_nearest_layout_has_as_many_things_in_whatever_order() -> None:
     none = layout("three", 0, 60, 120)
     item = Item(name="three", record=none.record, sources=(), pictures={})
     assert [one.name for one in placing.nearest_layouts([item], trained)] == ["one"]
+
+
+def test_a_map_is_judged_of_an_assets_own_picture_and_of_no_scene() -> None:
+    """A copy is looked for among assets' pictures, where a scene has none."""
+    own, scene = (
+        Controlled(kind="depth", map=Picture("derived:1"), caption="a cat", image=Picture(uid))
+        for uid in ("acme:1", "derived:2")
+    )
+    assert [placing.is_of(kind, own) for kind in (None, "depth", "hed")] == [True, True, False]
+    assert not any(placing.is_of(kind, scene) for kind in (None, "depth"))
