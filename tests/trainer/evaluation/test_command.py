@@ -15,7 +15,7 @@ from infra.cli import MISTAKE, run
 from infra.corpus import Corpus
 from infra.storage import Store
 from pipeline.split import VALIDATION
-from tests.laws.conftest import TINY, Deliveries, revoke, sample
+from tests.laws.conftest import TINY, Deliveries, revoke, sample, standing
 from tokenizer_service import coding, inception, metrics, vocabulary
 from trainer import prompts, sampler
 from trainer.evaluation import command, infilling, known, placing, redrawing, report, telling, texts
@@ -36,7 +36,7 @@ as_of = "2026-06-01T00:00:00Z"
 num_layers = 1
 width = 32
 num_heads = 2
-context = 220
+context = 320
 init_std = 0.02
 [trainer.masking]
 max_spans = 1
@@ -73,9 +73,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``corpus``, ``run`` and ``tiny.toml``."""
     root = tmp_path_factory.mktemp("evaluated")
     file = root / "tiny.toml"
-    file.write_text(TINY.replace("context = 96", "context = 200") + TRAINER)
+    file.write_text(TINY.replace("context = 96", "context = 316") + TRAINER)
     options = ["--corpus", str(root / "corpus"), "--config", str(file), "--engine", "inline"]
-    uri = Deliveries(root).write([sample(number, extra=brought(number)) for number in range(32)])
+    uri = Deliveries(root).write([standing(number, extra=brought(number)) for number in range(32)])
     torch.set_num_threads(1)
     assert run(["ingest", uri, "--as-of", AS_OF, *options]) == 0
     assert run(["build", *options]) == 0
