@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from tokenizer_service import vocabulary
 from trainer.attention import Mask, Runs
+from trainer.blocked import blocked
 from trainer.lookup import Captioned
 from trainer.model import Inputs, Transformer, at_rest
 from trainer.prefill import Read, numerics, read
@@ -171,7 +172,9 @@ class Decoder(nn.Module):
         rows = [row for group in groups for rows in group.values() for row in rows]
         device = model.tokens.weight.device
         behind = Behind.of([found[prompts[row]] for row in rows])
-        return cls(model, kinds, torch.tensor(rows, device=device), behind)
+        # A graph is made of the model as it is.
+        writing = blocked(model, len(rows)) if engine == "eager" else model
+        return cls(writing, kinds, torch.tensor(rows, device=device), behind)
 
     @property
     def last_BD(self) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from infra.settings import Section
 from tokenizer_service import vocabulary
 from trainer import choosing, stepping
+from trainer.blocked import image_head
 from trainer.decoding import Decoder, Engine
 from trainer.model import Transformer
 from trainer.prefill import numerics
@@ -98,7 +99,9 @@ def draw_images(
     decoder = Decoder.start(
         model, [row for stream in streams for row in stream], num_new=num_tokens, engine=section.engine
     )
-    pick = ImagePick(model, section, len(streams), _contrasted(requests, section).to(decoder.last_BD.device))
+    head = image_head(model, len(decoder.row_at_B)) if section.engine == "eager" else model.image_logits
+    contrasted_N1 = _contrasted(requests, section).to(decoder.last_BD.device)
+    pick = ImagePick(model, head, section, len(streams), contrasted_N1)
     given_NS = _given(requests, num_tokens, num_codes=model.live.num_codes)
     uniforms_NS = _uniforms(requests, num_steps=num_tokens, seed=seed)
     codes_NS = torch.stack(
@@ -133,6 +136,8 @@ class ImagePick:
     """The next image id of each sample, from the states of its streams: prompt, image only, away."""
 
     model: Transformer
+    head: Callable[[Tensor], Tensor]
+    """Logits of image ids [B, V] from states [B, D]."""
     section: SamplerSection
     num_streams: int
     contrasted_N1: Tensor
@@ -140,7 +145,7 @@ class ImagePick:
 
     def __call__(self, hidden_BD: Tensor, uniform_N: Tensor) -> Tensor:
         with numerics(self.model):
-            logits = self.model.image_logits(hidden_BD).chunk(self.num_streams)
+            logits = self.head(hidden_BD).chunk(self.num_streams)
         section, scores_NV = self.section, self._guided(logits)
         top_p: Tensor | float = section.top_p
         top_k: Tensor | int = section.top_k

@@ -76,7 +76,7 @@ def test_a_step_waits_for_nothing() -> None:
     )
     rows = [prompts.image_prompt([TEXT + 1]), prompts.UNCONDITIONAL]
     decoder = Decoder.start(model, rows, num_new=4, engine="eager")
-    pick = ImagePick(model, section, 2, torch.ones(1, 1, dtype=torch.bool, device="cuda"))
+    pick = ImagePick(model, model.image_logits, section, 2, torch.ones(1, 1, dtype=torch.bool, device="cuda"))
     numbers = decoder.last_BD, torch.rand(1, device="cuda"), torch.full((1,), sampler.DRAWN, device="cuda")
     slot = Slot(at_1=torch.zeros(1, dtype=torch.int64, device="cuda"), stop=1, unseen_S=None)
     torch.cuda.set_sync_debug_mode("error")
