@@ -84,7 +84,7 @@ PLAIN = FormWeights(description=1, keyword=0, color=0, long=0)
 def step(config: ExampleConfig) -> Step:
     return Step(
         name="pack",
-        revision=3,
+        revision=4,
         inputs=("neighbors", "tokenize", "bpe", "vq", "split"),
         settings=config,
         tasks=functools.partial(list_tasks, config=config),

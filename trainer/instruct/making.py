@@ -90,7 +90,7 @@ def of_questions(world: World, asset: Asset, num: int) -> Iterator[Example]:
     if not asset.may_derive:
         return
     rng = world.rng(asset, "question")
-    found = answers.questions(seen(asset), others=sorted(world.named), rng=rng)
+    found = answers.questions(seen(asset), others=world.names, rng=rng)
     for i in rng.permutation(len(found))[:num]:
         words, sources = asset.uid, [asset.uid]
         if (absent := found[i].absent) is not None:
@@ -125,7 +125,7 @@ def of_scene_questions(world: World, asset: Asset, num: int) -> Iterator[Example
         name = uid("scene question", sources, world.seed, asset.uid, number)
         things = tuple((thing.name, box) for thing, box in zip(scene.things, drawn.boxes, strict=True))
         among = answers.Seen(name=asset.name, things=things)
-        found = answers.questions(among, others=sorted(world.named), rng=rng)
+        found = answers.questions(among, others=world.names, rng=rng)
         if found:
             question = found[int(rng.integers(len(found)))]
             if question.absent is not None:
