@@ -63,6 +63,11 @@ def uid(recipe: str, sources: Sequence[str], *parts: object) -> str:
     return DERIVED + captions.digest(recipe, *sorted(sources), *parts).hex()[:24]
 
 
+def uids(assets: Sequence[Asset]) -> tuple[str, ...]:
+    """Of which an example was made, sorted."""
+    return tuple(sorted({asset.uid for asset in assets}))
+
+
 class World:
     """The assets of one split of one shard, and what is cut out of them when it is first asked for."""
 

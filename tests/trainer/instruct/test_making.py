@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.split import TRAIN
 from trainer.instruct import edits, listing, making, maps, scenes
+from trainer.instruct.changing import Paints
 from trainer.instruct.making import Amounts
 from trainer.instruct.world import DERIVED, Asset, Example, World
 from trainer.tasks import Asked, Controlled, Grounded
@@ -110,7 +111,7 @@ def test_a_painted_picture_hangs_on_its_asset_and_on_its_licences(world: World) 
 
 def test_in_its_own_color_nothing_is_painted(world: World) -> None:
     for asset in world.assets:
-        paints = making.Paints.of(asset)
+        paints = Paints.of(asset)
         assert (paints is None) == (asset.name == KEPT_BACK)
         if paints is not None:
             own = edits.color_of(asset.pixels, paints.mask)
