@@ -51,9 +51,10 @@ SEEN = Amounts(
     scene_controls=0,
     edits=1,
     scene_edits=0,
+    boxes=0,
 )
 """What the tokenizer sees of each training picture, beside it: a map, an edit, three scenes, two signs."""
-BASE, TUNED, RATE = 500, 9_000, 2e-3
+BASE, TUNED, RATE = 500, 13_000, 2e-3
 """Steps before and with instruction data. The rate is not the paper's for tuning, whose base had seen 2 T
 tokens; this one has seen a million."""
 WEIGHT = ("--weight", "6")

@@ -15,7 +15,7 @@ from infra.settings import Section
 from pipeline import captions
 from pipeline.colors import Pixels
 from pipeline.split import VALIDATION
-from trainer.instruct import answers, maps, signs
+from trainer.instruct import answers, maps, scenes, signs
 from trainer.instruct.changing import Paints, of_edits, of_scene_edits
 from trainer.instruct.scenes import Scene
 from trainer.instruct.wording import a, joined
@@ -44,6 +44,7 @@ class Amounts(Section):
     scene_controls: int = Field(default=1, ge=0)
     edits: int = Field(default=2, ge=0)
     scene_edits: int = Field(default=2, ge=0)
+    boxes: int = Field(default=1, ge=0)
     scenes: int = Field(default=3, ge=0)
     signs: int = Field(default=2, ge=0)
 
@@ -192,6 +193,17 @@ def named(scene: Scene) -> str:
     return joined([a(line(thing.name)) for thing in scene.things])
 
 
+def of_boxes(_world: World, asset: Asset, num: int) -> Iterator[Example]:
+    """Of the one thing that is found on a plain ground; of several it is not known which has the name."""
+    found = scenes.detect(asset.pixels) if asset.may_derive and num else []
+    if len(found) != 1:
+        return
+    name = line(asset.name)
+    values = {"caption": a(name), "things": (Placed(name, found[0]),), "image": Picture(asset.uid)}
+    for record in written(Grounded, **values):
+        yield Example(record=record, words=asset.uid, sources=(asset.uid,))
+
+
 def of_scenes(world: World, asset: Asset, num: int) -> Iterator[Example]:
     """Of two things or three: near the place of one alone there is one in any thousand layouts, so that
     placing would not have to be learnt.
@@ -242,6 +254,7 @@ MAKERS: Mapping[str, Maker] = {
     "scene_controls": of_scene_controls,
     "edits": of_edits,
     "scene_edits": of_scene_edits,
+    "boxes": of_boxes,
     "scenes": of_scenes,
     "signs": of_signs,
 }

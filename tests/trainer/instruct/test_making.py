@@ -148,3 +148,17 @@ def test_nothing_is_made_of_pictures_of_which_nothing_may_be(amount: str) -> Non
     world = World(assets, split=TRAIN, side=SIDE, seed=0)
     assert made(world, **{amount: 3}) == []
     assert made(World([asset(0, "apple")], split=TRAIN, side=SIDE, seed=0), **{amount: 0}) == []
+
+
+def test_one_thing_that_is_found_has_a_box_and_of_two_none_has(world: World) -> None:
+    found = made(world, boxes=1)
+    assert {one.sources for one in found} == {(one.uid,) for one in world.assets if one.may_derive}
+    for one in found:
+        assert isinstance(one.record, Grounded)
+        (thing,) = one.record.things
+        assert thing.box == scenes.Box(64, 48, 160, 208)
+        assert one.record.image.uid == one.words
+        assert not one.derived
+    pixels = np.hstack([world.assets[0].pixels, world.assets[1].pixels])
+    two = replace(world.assets[0], pixels=np.pad(pixels, ((16, 16), (0, 0), (0, 0)), constant_values=255))
+    assert not made(World([two], split=TRAIN, side=SIDE, seed=0), boxes=1)
