@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from infra.artifact import Made, fingerprint
 from infra.corpus import Corpus, Version
@@ -52,6 +52,7 @@ from trainer.instruct import importing, laying, listing, making
 from trainer.instruct.laying import Credit, Part
 from trainer.instruct.listing import RECORDS
 from trainer.instruct.making import Amounts
+from trainer.instruct.maps import MAPS
 from trainer.instruct.world import Asset, Example, World, line
 from trainer.tasks import Picture
 
@@ -66,12 +67,21 @@ class InstructSection(Section):
 
     each: Amounts = Amounts()
     """How many examples are made of one asset."""
+    maps: tuple[str, ...] = Field(default=tuple(sorted(MAPS)), min_length=1)
+    """Kinds of maps that are made."""
     weights: dict[str, float] = Field(default_factory=dict)
     """By task, its share of the examples, in any unit; what is not named keeps the number that was made.
 
     An example is repeated 3 times at most, and three tenths are kept at least.
     """
     seed: int = 0
+
+    @field_validator("maps")
+    @classmethod
+    def _are_made(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(names) - set(MAPS)):
+            raise ValueError(f"no maps are made of {', '.join(unknown)}; they are {', '.join(sorted(MAPS))}")
+        return tuple(sorted(set(names)))
 
 
 class InstructConfig(Section):
@@ -147,7 +157,7 @@ def make(task: Task, _report: Report, *, config: InstructConfig) -> Made:
     made_by = Tokenizers(text=task.only("bpe").sha256, image=task.only("vq").sha256)
     bpe, model = opened(task.only("bpe"), task.only("vq"))
     assets = load_assets(task, kind, config, model)
-    world = World(assets, split=kind, side=config.side, seed=config.instruct.seed)
+    world = World(assets, split=kind, side=config.side, seed=config.instruct.seed, maps=config.instruct.maps)
     given, left = brought(task, assets)
     found = named(itertools.chain(making.examples(world, config.instruct.each), given))
     codes = {**own_codes(task, made_by), **encoded(found.values(), model, config)}

@@ -151,8 +151,7 @@ def of_controls(world: World, asset: Asset, num: int) -> Iterator[Example]:
     if not asset.may_derive:
         return
     rng = world.rng(asset, "control")
-    kinds = sorted(maps.MAPS)
-    for kind in (kinds[i] for i in rng.permutation(len(kinds))):
+    for kind in (world.maps[i] for i in rng.permutation(len(world.maps))):
         if num == 0:
             return
         found = maps.MAPS[kind](asset.pixels)
@@ -168,13 +167,12 @@ def of_controls(world: World, asset: Asset, num: int) -> Iterator[Example]:
 def of_scene_controls(world: World, asset: Asset, num: int) -> Iterator[Example]:
     """A map of any kind that the scene has, by lot."""
     rng = world.rng(asset, "scene control")
-    kinds = sorted(maps.MAPS)
     for number in range(num):
         staged = world.staged(asset, 1, rng)
         if staged is None:
             return
         scene, cast = staged
-        kind, picture = kinds[int(rng.integers(len(kinds)))], scene.drawn(world.side).picture
+        kind, picture = world.maps[int(rng.integers(len(world.maps)))], scene.drawn(world.side).picture
         if (found := maps.MAPS[kind](picture)) is None:
             continue
         sources = uids(cast)

@@ -19,6 +19,7 @@ import numpy as np
 from pipeline import captions
 from pipeline.colors import Pixels
 from trainer.instruct import scenes
+from trainer.instruct.maps import MAPS
 from trainer.instruct.scenes import Scene, Thing
 from trainer.tasks import Record, Unwritable
 
@@ -71,11 +72,21 @@ def uids(assets: Sequence[Asset]) -> tuple[str, ...]:
 class World:
     """The assets of one split of one shard, and what is cut out of them when it is first asked for."""
 
-    def __init__(self, assets: Sequence[Asset], *, split: str, side: int, seed: int) -> None:
+    def __init__(
+        self,
+        assets: Sequence[Asset],
+        *,
+        split: str,
+        side: int,
+        seed: int,
+        maps: Sequence[str] = tuple(sorted(MAPS)),
+    ) -> None:
+        """``maps``: the kinds that are made, of :data:`trainer.instruct.maps.MAPS`."""
         self.assets = assets
         self.split = split
         self.side = side
         self.seed = seed
+        self.maps = maps
         self._things: dict[str, Thing | None] = {}
 
     @cached_property

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.split import TRAIN
 from trainer.instruct import edits, listing, making, maps, scenes
+from trainer.instruct.build import InstructSection
 from trainer.instruct.changing import Paints
 from trainer.instruct.making import Amounts
 from trainer.instruct.world import DERIVED, Asset, Example, World
@@ -162,3 +163,16 @@ def test_one_thing_that_is_found_has_a_box_and_of_two_none_has(world: World) -> 
     pixels = np.hstack([world.assets[0].pixels, world.assets[1].pixels])
     two = replace(world.assets[0], pixels=np.pad(pixels, ((16, 16), (0, 0), (0, 0)), constant_values=255))
     assert not made(World([two], split=TRAIN, side=SIDE, seed=0), boxes=1)
+
+
+def test_only_maps_that_are_asked_for_are_made() -> None:
+    section = InstructSection(maps=("depth", "canny edge", "depth"))
+    assert section.maps == ("canny edge", "depth")
+    assets = [asset(*pair) for pair in enumerate(NAMES)]
+    world = World(assets, split=TRAIN, side=SIDE, seed=0, maps=section.maps)
+    found = made(world, controls=7, scene_controls=9)
+    told = Counter(one.record.kind for one in found if isinstance(one.record, Controlled))
+    assert set(told) == set(section.maps)
+    assert sum(told.values()) > 7 * (len(NAMES) - 1)
+    with pytest.raises(ValueError, match=r"no maps are made of poses; they are canny edge, depth"):
+        InstructSection(maps=("poses",))
