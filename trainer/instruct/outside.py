@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from infra.guarded import json
+from infra.guarded import jpeg, json
 from infra.guarded.refused import Refused
-from trainer.instruct.scenes import GRID, Box
+from tokenizer_service import images, orientation
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 MAX_TEXT = 4096
 """Characters of a caption, question, answer or instruction."""
 MAX_PATH = 1024
+MAX_HEAD = 1024 * 1024
+"""Bytes of a picture in which its size has to stand."""
+APP1, EXIF = 0xE1, b"Exif\0\0"
+Shares = tuple[float, float, float, float]
+"""Left, top, right and bottom of a box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,8 @@ class Place:
             self.refuse("field", f"{name} is {str(value)[:80]!r}, not a whole number from 0 on")
         return value
 
-    def box(self, row: Mapping[str, Any]) -> Box:
-        """Of shares of width and height, in the grid; at least one pixel."""
+    def shares(self, row: Mapping[str, Any]) -> Shares:
+        """Of a box, of width and height of the picture as it was published."""
         ends = []
         for name in ("XMin", "YMin", "XMax", "YMax"):
             told = self.text(row, name)
@@ -74,8 +79,19 @@ class Place:
             self.refuse(
                 "box", f"{x0}, {y0} to {x1}, {y1} is no part of the picture; write shares of its sides"
             )
-        left, top = min(round(x0 * GRID), GRID - 1), min(round(y0 * GRID), GRID - 1)
-        return Box(left, top, max(round(x1 * GRID), left + 1), max(round(y1 * GRID), top + 1))
+        return x0, y0, x1, y1
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Width and height of a picture as it is shown, from its first bytes."""
+        with path.open("rb") as opened:
+            head = opened.read(MAX_HEAD)
+        try:
+            found = images.probe(head)
+        except images.Undecodable as error:
+            self.refuse("picture", f"{path}: {error}; fetch it again, or leave its records out")
+        exifs = (head[start:end] for marker, start, end in jpeg.segments(head) if marker == APP1)
+        turn = orientation.turn_of(next((one for one in exifs if one.startswith(EXIF)), b""))
+        return (found.height, found.width) if orientation.lies(turn) else (found.width, found.height)
 
     def inside(self, folder: Path, name: str, extensions: Sequence[str] = EXTENSIONS) -> Path:
         """The file of that name, which is there."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from infra.guarded import csv, json
 from trainer.instruct.maps import MAPS
-from trainer.instruct.outside import Place, Sought, content, document, listed
-from trainer.instruct.scenes import Box
+from trainer.instruct.outside import Place, Shares, Sought, content, document, listed
+from trainer.instruct.scenes import GRID, Box
 from trainer.instruct.wording import a, joined
 
 MEMBER = json.Limits()
@@ -26,6 +26,8 @@ TABLE = csv.Limits(max_bytes=512 * 1024 * 1024, max_rows=6_000_000, max_columns=
 """Of Open Images: the 14.6 million boxes of its training set are to be split."""
 DELIVERED_ONLY = ("openpose",)
 """Kinds of maps that we cannot make and that may be delivered."""
+MIN_INSIDE = 0.5
+"""Share of a box that is left in the centre square at least: what is mostly cut off is hardly seen."""
 CLASSES = b"LabelName,DisplayName"
 """Header of the names of classes; files before version 7 have none."""
 
@@ -133,9 +135,13 @@ def open_images(boxes: Path, classes: Path, images: Path, narratives: Path | Non
 
     ``narratives``: JSON Lines of Localized Narratives (arXiv 1912.03098), whose first caption of a picture is
     its caption; without, the names are. Boxes around groups are left out: a crowd has no one place.
+
+    Boxes are shares of the whole picture, and training sees its centre square: they are brought into it and
+    clipped, those with less than half of their area there are left out, and with them a picture that has no
+    other.
     """
     names, captions = _class_names(classes), _narrated(narratives)
-    things: dict[str, list[tuple[str, Box]]] = defaultdict(list)
+    things: dict[str, list[tuple[str, Shares]]] = defaultdict(list)
     for where, row in csv.rows(content(boxes, TABLE.max_bytes), file=str(boxes), limits=TABLE):
         place = Place(str(boxes), where)
         label = place.text(row, "LabelName")
@@ -143,16 +149,38 @@ def open_images(boxes: Path, classes: Path, images: Path, narratives: Path | Non
             place.refuse(
                 "class", f"LabelName {label!r} is not in {classes}; give the classes of that version"
             )
-        box, image = place.box(row), place.text(row, "ImageID")
+        box, image = place.shares(row), place.text(row, "ImageID")
         if row.get("IsGroupOf") != "1":
             things[image].append((names[label], box))
     file = Place(str(boxes), "")
     found = Sought(file, images)
     for image, those in things.items():
-        if (path := found.path(file, f"{image}.jpg")) is not None:
-            said = joined(list(dict.fromkeys(a(name) for name, _ in those)))
-            yield Boxed(image=path, caption=captions.get(image, said), things=tuple(those))
+        if (path := found.path(file, f"{image}.jpg")) is None:
+            continue
+        size = file.size(path)
+        seen = [(name, box) for name, part in those if (box := in_square(part, *size)) is not None]
+        if seen:
+            said = joined(list(dict.fromkeys(a(name) for name, _ in seen)))
+            yield Boxed(image=path, caption=captions.get(image, said), things=tuple(seen))
     found.check()
+
+
+def in_square(part: Shares, width: int, height: int) -> Box | None:
+    """A part of a picture in the grid of its centre square, at least one pixel; None where it is mostly
+    outside.
+
+    >>> in_square((0.25, 0.0, 0.5, 1.0), 400, 300), in_square((0.0, 0.0, 0.2, 1.0), 400, 300)
+    (Box(x0=43, y0=0, x1=128, y1=256), None)
+    """
+    short = min(width, height)
+    x0, x1 = (place * width / short - (width - short) / short / 2 for place in part[::2])
+    y0, y1 = (place * height / short - (height - short) / short / 2 for place in part[1::2])
+    left, top, right, bottom = max(0.0, x0), max(0.0, y0), min(1.0, x1), min(1.0, y1)
+    inside = max(0.0, right - left) * max(0.0, bottom - top)
+    if inside < MIN_INSIDE * (x1 - x0) * (y1 - y0):
+        return None
+    x, y = min(round(left * GRID), GRID - 1), min(round(top * GRID), GRID - 1)
+    return Box(x, y, max(round(right * GRID), x + 1), max(round(bottom * GRID), y + 1))
 
 
 def controlnet(file: Path, kind: str) -> Iterator[Controlled]:

@@ -8,14 +8,18 @@ import pytest
 from PIL import Image
 
 from infra.guarded.refused import Refused
+from tokenizer_service import sizes
 from trainer.instruct import published
 from trainer.instruct.published import Asked, Boxed, Captioned, Controlled, Edited
 from trainer.instruct.scenes import Box
 
 
-def picture(path: Path) -> Path:
+def picture(path: Path, width: int = 8, height: int = 8, turn: int = 1) -> Path:
+    """``turn``: its EXIF orientation."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(path)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(np.full((height, width, 3), 200, np.uint8)).save(path, exif=exif)
     return path
 
 
@@ -279,6 +283,57 @@ def test_boxes_are_gathered_by_picture_in_the_grid_and_groups_are_left_out(
         caption="an airplane and a food",
         things=(("airplane", Box(64, 128, 192, 256)), ("food", Box(26, 51, 27, 52))),
     )
+
+
+def boxed(*parts: tuple[float, float, float, float]) -> tuple[str, ...]:
+    """Rows of airplanes, of left, top, right, bottom."""
+    return tuple(f"0001eeaf4aed83f9,x,/m/0cmf2,1,{x0},{x1},{y0},{y1},0,0,0" for x0, y0, x1, y1 in parts)
+
+
+WIDE = boxed((0.125, 0.0, 0.5, 1.0), (0.0, 0.25, 0.5, 0.5), (0.0, 0.0, 0.2, 1.0), (0.9, 0.0, 1.0, 1.0))
+WIDE_IN_SQUARE = [Box(0, 0, 128, 256), Box(0, 64, 128, 128)]
+"""The second one clipped; of the others less than half is seen."""
+
+
+def test_boxes_of_a_picture_that_is_not_square_are_those_of_its_centre_square(tmp_path: Path) -> None:
+    told = open_images(tmp_path, WIDE)
+    picture(told[2] / "0001eeaf4aed83f9.jpg", 80, 60)
+    (record,) = published.open_images(*told)
+    assert [box for _, box in record.things] == WIDE_IN_SQUARE
+    # Stored on its side, it is shown as wide.
+    picture(told[2] / "0001eeaf4aed83f9.jpg", 60, 80, turn=6)
+    assert list(published.open_images(*told)) == [record]
+    picture(told[2] / "0001eeaf4aed83f9.jpg", 60, 80)
+    (tall,) = published.open_images(*told)
+    assert tall.things[0] == ("airplane", Box(32, 0, 128, 256))
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 60), (60, 80), (81, 57), (64, 64)])
+def test_a_thing_is_in_its_box_in_the_picture_that_is_trained_on(width: int, height: int) -> None:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[height * 3 // 8 : height * 5 // 8, width // 3 : width // 2] = 255
+    shares = (width // 3 / width, height * 3 // 8 / height, width // 2 / width, height * 5 // 8 / height)
+    box = published.in_square(shares, width, height)
+    assert box is not None
+    seen = sizes.fit_square(pixels, min(width, height))
+    rows, columns = np.nonzero(seen[..., 0])
+    at = box.scaled(min(width, height))
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert np.abs(np.subtract(found, (at.x0, at.y0, at.x1, at.y1))).max() <= 1
+
+
+def test_a_picture_whose_boxes_are_all_cut_off_is_passed_over(tmp_path: Path) -> None:
+    told = open_images(tmp_path, WIDE[2:])
+    picture(told[2] / "0001eeaf4aed83f9.jpg", 80, 60)
+    assert list(published.open_images(*told)) == []
+
+
+def test_a_picture_without_a_size_is_refused(tmp_path: Path) -> None:
+    told = open_images(tmp_path)
+    (told[2] / "0001eeaf4aed83f9.jpg").write_bytes(b"GIF89a")
+    found = refusal(published.open_images(*told))
+    assert found.rule == "picture"
+    assert "0001eeaf4aed83f9.jpg" in found.detail
 
 
 def test_a_name_that_is_there_twice_is_once_in_the_caption(tmp_path: Path) -> None:
