@@ -149,9 +149,9 @@ def open_images(boxes: Path, classes: Path, images: Path, narratives: Path | Non
             place.refuse(
                 "class", f"LabelName {label!r} is not in {classes}; give the classes of that version"
             )
-        box, image = place.shares(row), place.text(row, "ImageID")
+        part, image = place.shares(row), place.text(row, "ImageID")
         if row.get("IsGroupOf") != "1":
-            things[image].append((names[label], box))
+            things[image].append((names[label], part))
     file = Place(str(boxes), "")
     found = Sought(file, images)
     for image, those in things.items():
