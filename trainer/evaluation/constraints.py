@@ -32,7 +32,7 @@ RANDOM = 200
 
 
 def announced(bench: Bench) -> Judged:
-    """The four prompts, with two neighbors, 8 samples each."""
+    """The four prompts, as they are remembered, with two neighbors, 8 samples each."""
     found = [bench.studio.neighbors(one.prompt, NEIGHBORS) for one in ANNOUNCED]
     requests = [
         Request(prompt=bench.asking(one.prompt, [neighbor.uid for neighbor in near]), samples=SAMPLES)
@@ -51,6 +51,7 @@ def announced(bench: Bench) -> Judged:
     return Judged(
         title="The prompts that CM3Leon was announced with",
         about=(
+            "The prompts are shortened, and were not compared with the words of the announcement. "
             f"{SAMPLES} samples each, behind the {NEIGHBORS} nearest assets. Met: the corpus's encoder "
             f"({bench.studio.library.searcher.encoder.name}) finds the picture nearer to the constraint than "
             "to each of its distractors. It is no person, and at most as good as its own training: read the "

@@ -1,4 +1,5 @@
-"""Prompts with constraints: those that CM3Leon was announced with, and a generated set that pixels can check.
+"""Prompts with constraints: those that CM3Leon's announcement is remembered by, and generated ones that
+pixels can check.
 
 The surprising rule: of the announced prompts the encoder is the judge, and it is a weak one: a constraint
 counts as met where the picture is nearer to its words than to every distractor's, so guessing meets some. The
@@ -97,7 +98,8 @@ ANNOUNCED = (
         text="1991",
     ),
 )
-"""Word for word as announced in July 2023 (arXiv 2309.02591, figure 1)."""
+"""Those that the announcement of CM3Leon (July 2023) is remembered by, shortened: they were not compared with
+its words, and other results for "the announced prompts" may have been drawn from longer ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

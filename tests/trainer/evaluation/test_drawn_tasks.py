@@ -170,7 +170,7 @@ def test_as_many_prompts_have_each_number_of_constraints() -> None:
     assert [one.text for one in again] == [one.text for one in found]
 
 
-def test_the_announced_prompts_are_word_for_word() -> None:
+def test_the_announced_prompts_stay_as_they_are() -> None:
     assert [one.prompt for one in prompts.ANNOUNCED] == [
         "A small cactus wearing a straw hat and neon sunglasses in the Sahara desert",
         "A close-up photo of a human hand, hand model",
