@@ -31,6 +31,10 @@ from trainer.sampler import Request, SamplerSection
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Captioned, Picture, Record
 
+ALONE = (
+    "Where an item is the only one of its kind, of any kind; where it is the only one, a training picture."
+)
+"""What chance is there."""
 BATCH = 64
 """Prompts drawn at once: their caches, in three streams, are 0.4 GB for a model of 20 M parameters."""
 
@@ -96,6 +100,16 @@ class Bench:
     def through(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """What is left of pictures behind the tokenizer."""
         return self.decoded(self.studio.codes(pictures))
+
+    def chance(self, true: Sequence[Pixels], kinds: Sequence[str | int], name: str) -> list[Pixels]:
+        """For each item the true picture of another one of its kind behind the tokenizer; a random training
+        picture where there is no other item.
+        """
+        rng = self.rng("chance", name)
+        if len(true) == 1:
+            uid = self.known.uids[int(rng.integers(len(self.known.uids)))]
+            return self.through([self.studio.picture(uid)])
+        return self.through([true[i] for i in others_alike(kinds, rng)])
 
     def remembered(self, uids: Sequence[str]) -> list[Pixels]:
         """Training pictures, derived ones too, as the packs hold them."""
@@ -192,7 +206,9 @@ def batches(rows: Sequence[T]) -> list[Sequence[T]]:
 
 
 def others(num: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """For each of ``num`` items another one, at random; itself where there is one only."""
+    """For each of ``num`` items another one, at random. Raises ValueError for one alone."""
+    if num == 1:
+        raise ValueError("one item has no other; compare it with a training picture")
     shift = rng.permutation(num)
     following = np.empty(num, np.int64)
     following[shift] = np.roll(shift, 1)
@@ -200,12 +216,13 @@ def others(num: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def others_alike(kinds: Sequence[str | int], rng: np.random.Generator) -> list[int]:
-    """For each item another one of its kind, as :func:`others`."""
-    found = list(range(len(kinds)))
+    """For each item another one of its kind, as :func:`others`; of any kind, where it is alone of its own."""
+    found: list[int] = others(len(kinds), rng).tolist()
     for kind in dict.fromkeys(kinds):
         mine = [i for i, one in enumerate(kinds) if one == kind]
-        for i, other in zip(mine, others(len(mine), rng), strict=True):
-            found[i] = mine[other]
+        if len(mine) > 1:
+            for i, other in zip(mine, others(len(mine), rng), strict=True):
+                found[i] = mine[other]
     return found
 
 

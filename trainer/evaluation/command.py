@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json as json_text
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,12 @@ from trainer.evaluation.known import Known
 from trainer.evaluation.rights import Rights
 from trainer.instruct import build, reading
 from trainer.instruct.reading import Reader
+from trainer.quantized import ready
 from trainer.sampler import SamplerSection
 from trainer.sampling import SEEDS
 from trainer.studio import open_studio
 
-REVISION = 2
+REVISION = 3
 RESULTS = "results"
 """Folder of what is known: RUN-PART.json, by fingerprints."""
 PARTS: Mapping[str, Callable[[Bench], Judged]] = {
@@ -230,6 +231,8 @@ def bench(run: Path, of: Opened, section: SamplerSection, asked: Asked) -> Bench
         )
     for module in (studio.model, studio.vq):
         module.to(parallel.device())
+    # Once: the sampler would copy the weights anew at every batch.
+    studio = replace(studio, model=ready(studio.model, section.precision))
     return Bench(
         corpus=corpus,
         version=version,

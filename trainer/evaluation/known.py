@@ -32,6 +32,7 @@ from trainer import tasks
 from trainer.evaluation.pictures import Marks
 from trainer.evaluation.rights import Rights
 from trainer.instruct import build, importing, listing
+from trainer.instruct.world import DERIVED
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Picture, Record
 
@@ -41,6 +42,10 @@ R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
 MOST = 4000
 """Training pictures that a copy is looked for among, the first by hash: at 256 px they take 0.8 GB."""
+
+MOST_DERIVED = 2000
+"""Derived pictures of a task among which a copy is looked for: at 256 px they take 0.4 GB, and each
+has to be decoded anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +208,16 @@ class Known:
     def trained(self, kind: type[R]) -> list[Listed[R]]:
         """Those of a task."""
         return list(of_kind(self.examples, kind))
+
+    def derived(self, kind: type[Record]) -> list[str]:
+        """Derived pictures of the training examples of a task, in the order of their hashes."""
+        found = {
+            picture.uid
+            for one in self.trained(kind)
+            for picture in tasks.pictures(one.record)
+            if picture.uid.startswith(DERIVED)
+        }
+        return sorted(found, key=lambda uid: captions.digest("known", uid))
 
     @cached_property
     def names(self) -> list[str]:

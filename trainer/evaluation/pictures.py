@@ -144,6 +144,17 @@ class Marks:
         hashes_N, _ = perceptual.hashes(each)
         return cls(signatures=signatures.measured(each), hashes_N=hashes_N)
 
+    def __len__(self) -> int:
+        return len(self.hashes_N)
+
+    def __add__(self, other: Marks) -> Marks:
+        mine, theirs = self.signatures, other.signatures
+        both = signatures.Signatures(
+            structure_NGGF=np.concatenate([mine.structure_NGGF, theirs.structure_NGGF]),
+            tint_NGGC=np.concatenate([mine.tint_NGGC, theirs.tint_NGGC]),
+        )
+        return Marks(signatures=both, hashes_N=np.concatenate([self.hashes_N, other.hashes_N]))
+
 
 def cropped(picture: Pixels, box: Box) -> Pixels:
     """What is in a box."""
@@ -158,9 +169,5 @@ def near_duplicates(drawn: Sequence[Pixels], known: Marks) -> NDArray[np.bool_]:
     config, mine = DuplicateConfig(), Marks.of(drawn)
     apart_NM = np.bitwise_count(mine.hashes_N[:, None] ^ known.hashes_N[None])
     rows, columns = np.nonzero(apart_NM <= config.max_hamming)
-    both = signatures.Signatures(
-        structure_NGGF=np.concatenate([mine.signatures.structure_NGGF, known.signatures.structure_NGGF]),
-        tint_NGGC=np.concatenate([mine.signatures.tint_NGGC, known.signatures.tint_NGGC]),
-    )
-    same_P = alike(both, np.stack([rows, columns + len(drawn)], 1), config)
+    same_P = alike((mine + known).signatures, np.stack([rows, columns + len(drawn)], 1), config)
     return np.isin(np.arange(len(drawn)), rows[same_P])

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from pipeline.colors import Pixels
 from tokenizer_service.metrics import PEAK
-from trainer.evaluation import again, pictures
-from trainer.evaluation.bench import Bench, Item, others, others_alike, picture_of
+from trainer.evaluation import again, known, pictures
+from trainer.evaluation.bench import ALONE, Bench, Item, others, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
-from trainer.evaluation.known import Listed
+from trainer.evaluation.known import Listed, Vectors
 from trainer.instruct import maps, scenes
 from trainer.instruct.scenes import Box
 from trainer.instruct.world import DERIVED
@@ -44,15 +44,20 @@ MOST_MAPS = 300
 
 
 def placed(bench: Bench) -> Judged:
-    items = bench.items(Grounded)
+    items = bench.items(Grounded, changed=True)
     if not items:
-        return nothing("Placement", "no held-out picture could be cut out and put into a scene")
+        return nothing(
+            "Placement at coordinates",
+            "no held-out picture has boxes, brought along or made, with licences that let pictures be made "
+            "of it now",
+        )
     true = [picture_of(item, "image") for item in items]
-    trained, sizes = bench.known.trained(Grounded), [len(item.record.things) for item in items]
+    trained = [one for one in bench.known.trained(Grounded) if bench.rights.may_derive(one.sources)]
+    sizes = [len(item.record.things) for item in items]
     near = nearest_layouts(items, trained) if trained else []
     drawn = {
         MODEL: bench.draw("placement", [Request(prompt=bench.prompt(item)) for item in items]),
-        CHANCE: bench.through([true[i] for i in others_alike(sizes, bench.rng("chance", "placement"))]),
+        CHANCE: bench.chance(true, sizes, "placement"),
         **({COPY: bench.remembered([one.record.image.uid for one in near])} if near else {}),
         CEILING: bench.through(true),
     }
@@ -69,7 +74,7 @@ def placed(bench: Bench) -> Judged:
             "things are what is connected on a plain ground. Chance: the true picture of another held-out "
             "prompt with as many things. Copy: the picture of the training prompt with as many things, "
             "nearest by its boxes. Right thing: what is in the box is nearer, by the corpus's encoder, to "
-            "the true thing than to another prompt's."
+            f"the true thing than to another prompt's. {ALONE}"
         ),
         measures=[
             Measure(name="boxes hit", scores=hits),
@@ -77,7 +82,7 @@ def placed(bench: Bench) -> Judged:
             Measure(name="as many things as asked for", scores=counts),
             Measure(name="right thing in the box", scores=right_things(bench, items, drawn)),
         ],
-        tables=[again.duplicates(bench, drawn)],
+        tables=[again.duplicates(bench, drawn, task=Grounded, first=[one.record.image.uid for one in near])],
         shown=shown(bench, items, drawn, {COPY: [one.sources for one in near]}),
     )
 
@@ -144,7 +149,7 @@ def right_things(bench: Bench, items: Sequence[Item[Grounded]], drawn: Drawn) ->
     sizes = [len(one) for one in true]
     starts = np.cumsum([0, *sizes])
     true_PD = bench.vectors([part for some in true for part in some])
-    other_PD = true_PD[others(len(true_PD), bench.rng("other thing"))]
+    other_PD = other_things(bench, true_PD)
     scores = {}
     for who, each in drawn.items():
         cut = [part for one, item in zip(each, items, strict=True) for part in parts(one, item.record.things)]
@@ -152,6 +157,14 @@ def right_things(bench: Bench, items: Sequence[Item[Grounded]], drawn: Drawn) ->
         is_right = (found_PD * true_PD).sum(1) > (found_PD * other_PD).sum(1)
         scores[who] = [float(is_right[a:b].mean()) for a, b in pairwise(starts)]
     return scores
+
+
+def other_things(bench: Bench, true_PD: Vectors) -> Vectors:
+    """For each part of the true pictures another one; for the only one, a training picture."""
+    rng = bench.rng("other thing")
+    if len(true_PD) == 1:
+        return bench.known.vectors_ND[rng.integers(len(bench.known.uids), size=1)]
+    return true_PD[others(len(true_PD), rng)]
 
 
 def parts(picture: Pixels, things: Sequence[Placed]) -> list[Pixels]:
@@ -163,9 +176,14 @@ def controlled(bench: Bench) -> Judged:
     groups: dict[str, list[Item[Controlled]]] = {JUDGED_KIND: edged(bench)}
     for kind in sorted(set(maps.MAPS) - {JUDGED_KIND}):
         groups[kind] = bench.items(Controlled, functools.partial(is_of, kind), OTHER_SHARE, changed=True)
+    for kind in delivered_kinds(bench):
+        groups[kind] = bench.items(Controlled, functools.partial(is_of, kind), OTHER_SHARE, changed=True)
     groups = {kind: items for kind, items in groups.items() if items}
     if not groups or not len(bench.known.changeable):
-        return nothing("Maps to pictures", "no held-out picture that may be changed has a map")
+        return nothing(
+            "Edges and other maps to pictures",
+            "no held-out picture that may be changed now has a map, or none of training may be changed",
+        )
     measures: list[Measure] = []
     pages: list[Shown] = []
     everything: dict[str, list[Pixels]] = {}
@@ -184,12 +202,20 @@ def controlled(bench: Bench) -> Judged:
             "(at least 1) for canny edge, by which the task is judged; 1 - mean difference for the others. "
             "Chance: a random training picture. Copy: the training picture whose map is nearest to the one "
             f"given, by that very score; of the other kinds among {MOST_MAPS}. Ceiling: "
-            "the true picture behind the tokenizer."
+            "the true picture behind the tokenizer. Kinds that are only brought along, as poses, are found "
+            "in no drawn picture here: they are judged by the PSNR to the true picture alone, and a copy is "
+            "looked for by the maps that came along."
         ),
         measures=measures,
         tables=[again.duplicates(bench, everything)],
         shown=pages,
     )
+
+
+def delivered_kinds(bench: Bench) -> list[str]:
+    """Kinds of held-out maps that we cannot make."""
+    held_out = known.of_kind(bench.known.held_out, Controlled)
+    return sorted({one.record.kind for one in held_out} - set(maps.MAPS))
 
 
 def is_of(kind: str | None, record: Controlled) -> bool:
@@ -216,13 +242,21 @@ def edged(bench: Bench) -> list[Item[Controlled]]:
 
 def followed(bench: Bench, kind: str, items: Sequence[Item[Controlled]]) -> tuple[Drawn, list[str]]:
     """What was drawn along the maps, and the training pictures whose maps are nearest."""
-    trained = {one.record.image.uid for one in bench.known.trained(Controlled) if one.record.kind == kind}
-    known = [bench.known.uids[i] for i in bench.known.changeable]
-    uids = [uid for uid in known if uid in trained] or known
+    map_of = {
+        one.record.image.uid: one.record.map.uid
+        for one in bench.known.trained(Controlled)
+        if one.record.kind == kind
+    }
+    uids = [bench.known.uids[i] for i in bench.known.changeable]
+    uids = [uid for uid in uids if uid in map_of] or uids
     uids = uids if kind == JUDGED_KIND else uids[:MOST_MAPS]
     pixels = [bench.studio.picture(uid) for uid in uids]
+    if kind in maps.MAPS:
+        theirs = all_mapped(bench, kind, pixels)
+    else:  # brought along; where none is of training, the picture itself stands for its map
+        theirs = [bench.studio.picture(map_of.get(uid, uid)) for uid in uids]
     given = np.stack([picture_of(item, "map") for item in items])
-    best = scores_of(kind)(given, np.stack(all_mapped(bench, kind, pixels))).argmax(axis=1)
+    best = scores_of(kind)(given, np.stack(theirs)).argmax(axis=1)
     random = bench.rng("chance", kind).integers(len(uids), size=len(items))
     drawn = {
         MODEL: bench.draw(kind, [Request(prompt=bench.prompt(item)) for item in items]),
@@ -265,17 +299,17 @@ def map_measures(kind: str, items: Sequence[Item[Controlled]], drawn: Drawn) -> 
     told = "F1 of edges" if kind == JUDGED_KIND else "likeness of maps"
     given = [picture_of(item, "map") for item in items]
     true = [picture_of(item, "image") for item in items]
+    errors = {
+        who: [pictures.psnr(a, b) for a, b in zip(true, each, strict=True)] for who, each in drawn.items()
+    }
+    error = Measure(name=f"{kind}, PSNR to the true picture in dB", scores=errors)
+    if kind not in maps.MAPS:
+        return [error]
     followed_ = {
         who: [score(mapped(kind, one), a_map) for one, a_map in zip(each, given, strict=True)]
         for who, each in drawn.items()
     }
-    errors = {
-        who: [pictures.psnr(a, b) for a, b in zip(true, each, strict=True)] for who, each in drawn.items()
-    }
-    return [
-        Measure(name=f"{kind}, {told}", scores=followed_),
-        Measure(name=f"{kind}, PSNR to the true picture in dB", scores=errors),
-    ]
+    return [Measure(name=f"{kind}, {told}", scores=followed_), error]
 
 
 def shown(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.colors import Pixels
 from trainer.evaluation import again, pictures
-from trainer.evaluation.bench import Bench, Item, others_alike, picture_of
+from trainer.evaluation.bench import ALONE, Bench, Item, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
 from trainer.instruct import edits
 from trainer.tasks import Edited
@@ -30,6 +30,12 @@ INSTRUCTIONS: Mapping[str, Sequence[str]] = {
 }
 """By kind of edit; in the order in which an instruction is tried: what says most of itself first."""
 JUDGED_KIND = "color"
+OTHER = "other"
+"""An edit in words that are none of ours, as published sets have them."""
+KINDS = (JUDGED_KIND, *(kind for kind in INSTRUCTIONS if kind != JUDGED_KIND), OTHER)
+"""In the order of the page; the task is judged by the first that has items."""
+TWICE = "top_p"
+"""The method that knows two-term guidance; a run may draw its other pictures by another."""
 OTHER_SHARE = 4
 """Of kinds that are not the one judged by, a quarter of the items each."""
 
@@ -45,7 +51,7 @@ def kind_of(instruction: str) -> tuple[str, str | None]:
             found = re.fullmatch(_pattern(wording), instruction)
             if found:
                 return kind, found.groupdict().get("color")
-    return "other", None
+    return OTHER, None
 
 
 def _pattern(wording: str) -> str:
@@ -58,22 +64,30 @@ def _pattern(wording: str) -> str:
 
 
 def edited(bench: Bench) -> Judged:
-    kinds_of = sorted(INSTRUCTIONS, key=lambda kind: kind != JUDGED_KIND)
-    items = [item for kind in kinds_of for item in of_instruction(bench, kind)]
+    items = [item for kind in KINDS for item in of_instruction(bench, kind)]
     if not items:
-        return nothing("Edits", "no held-out picture has an edit; do its licences grant derived captions?")
+        return nothing(
+            "Edits",
+            "no held-out picture has an edit, brought along or made, with licences that let pictures be made "
+            "of it now",
+        )
     kinds = [kind_of(item.record.instruction) for item in items]
+    told = (
+        "" if bench.section.method == TWICE else f" Drawn by {TWICE}: two-term guidance knows no other way."
+    )
     drawn = redrawn(bench, items, [kind for kind, _ in kinds])
     return Judged(
         title="Edits",
         about=(
-            "A picture changed as the instruction says; judged by the PSNR of edits of color against the "
-            "true result, in dB. Chance: the result of another held-out edit of that kind. Copy: the input "
-            "as it is. Ceiling: the true result behind the tokenizer. Reached: the drawn thing, on its plain "
-            "ground, has the color word asked for, or the ground has it; a ground may be rough by 32 levels."
+            f"A picture changed as the instruction says; judged by the PSNR of the kind {kinds[0][0]} "
+            "against the true result, in dB; other are those in words that are none of ours. Chance: the "
+            f"result of another held-out edit of that kind. {ALONE} Copy: the input as it is. Ceiling: the "
+            "true result behind the tokenizer. Reached: the drawn thing, on its plain ground, has the color "
+            "word asked for, or the ground has it; a ground may be rough by 32 levels."
+            f"{told}"
         ),
-        measures=[one for kind in kinds_of for one in of_kind(items, kinds, drawn, kind)],
-        tables=[again.duplicates(bench, drawn)],
+        measures=[one for kind in KINDS for one in of_kind(items, kinds, drawn, kind)],
+        tables=[again.duplicates(bench, drawn, task=Edited)],
         shown=[shown(bench, item, drawn, i) for i, item in enumerate(items[:SHOWN])],
     )
 
@@ -83,18 +97,18 @@ def of_instruction(bench: Bench, kind: str) -> list[Item[Edited]]:
         Edited,
         lambda record: kind_of(record.instruction)[0] == kind,
         1 if kind == JUDGED_KIND else OTHER_SHARE,
+        changed=True,
     )
 
 
 def redrawn(bench: Bench, items: Sequence[Item[Edited]], kinds: Sequence[str]) -> Drawn:
     true = [picture_of(item, "after") for item in items]
-    chance = [true[i] for i in others_alike(kinds, bench.rng("chance", "edit"))]
     requests = [
         bench.studio.edit_request(picture_of(item, "before"), item.record.instruction) for item in items
     ]
     return {
-        MODEL: bench.draw("edit", requests),
-        CHANCE: bench.through(chance),
+        MODEL: bench.draw("edit", requests, bench.section.model_copy(update={"method": TWICE})),
+        CHANCE: bench.chance(true, kinds, "edit"),
         COPY: bench.through([picture_of(item, "before") for item in items]),
         CEILING: bench.through(true),
     }

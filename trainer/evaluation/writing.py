@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pipeline.colors import Pixels
 from pipeline.scorers.watermark import folded
 from trainer.evaluation import again, texts
-from trainer.evaluation.bench import Bench, others, picture_of
+from trainer.evaluation.bench import ALONE, Bench, others, picture_of
 from trainer.evaluation.judged import CEILING, CHANCE, COPY, MODEL, SHOWN, Judged, Measure, Shown, nothing
 from trainer.instruct import reading
 from trainer.instruct.reading import Reader
@@ -36,8 +36,7 @@ def signs(bench: Bench) -> Judged:
         "true picture as it is": true,
     }
     read = {who: all_read(bench, reader, each) for who, each in drawn.items()}
-    other = others(len(items), bench.rng("chance", "sign"))
-    read = {MODEL: read[MODEL], CHANCE: [read[CEILING][i] for i in other], **read}
+    read = {MODEL: read[MODEL], CHANCE: by_chance(bench, reader, true, read[CEILING]), **read}
     accuracy, exact = (
         {who: [score(*pair) for pair in zip(each, asked, strict=True)] for who, each in read.items()}
         for score in (letters_right, same_text)
@@ -48,13 +47,13 @@ def signs(bench: Bench) -> Judged:
             "What PP-OCRv4 reads off the drawn sign, letters and digits alone, against the text asked for: "
             "1 - character error rate, at least 0. Chance: the sign of another held-out text. Copy: the "
             "sign of the training text fewest letters away. Ceiling: the true sign behind the tokenizer. No "
-            "text of these is in training."
+            f"text of these is in training. {ALONE}"
         ),
         measures=[
             Measure(name="characters right", scores=accuracy),
             Measure(name="whole text right", scores=exact),
         ],
-        tables=[again.duplicates(bench, drawn)],
+        tables=[again.duplicates(bench, drawn, task=Written, first=[one.record.image.uid for one in near])],
         shown=[
             Shown(
                 said={
@@ -71,6 +70,13 @@ def signs(bench: Bench) -> Judged:
             for i, item in enumerate(items[:SHOWN])
         ],
     )
+
+
+def by_chance(bench: Bench, reader: Reader, true: Sequence[Pixels], read: Sequence[str]) -> list[str]:
+    """What was read off another true sign; with one item, off a training picture."""
+    if len(read) == 1:
+        return all_read(bench, reader, bench.chance(true, [0], "sign"))
+    return [read[i] for i in others(len(read), bench.rng("chance", "sign"))]
 
 
 def all_read(bench: Bench, reader: Reader, drawn: Sequence[Pixels]) -> list[str]:

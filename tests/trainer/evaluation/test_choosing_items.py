@@ -44,12 +44,17 @@ def test_chance_is_always_another_item(num: int) -> None:
     assert (found != np.arange(num)).all()
 
 
-def test_another_of_a_kind_is_of_that_kind() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_another_of_a_kind_is_of_that_kind_or_of_any_where_it_is_alone(seed: int) -> None:
     kinds = [2, 1, 2, 3, 2, 1]
-    found = others_alike(kinds, np.random.default_rng(0))
-    assert sorted(found) == list(range(6))
-    assert [kinds[i] for i in found] == kinds
-    assert [i for i, other in enumerate(found) if i == other] == [3]
+    found = others_alike(kinds, np.random.default_rng(seed))
+    assert all(i != other for i, other in enumerate(found))
+    assert [kinds[other] for i, other in enumerate(found) if i != 3] == [2, 1, 2, 2, 1]
+
+
+def test_one_item_has_no_other() -> None:
+    with pytest.raises(ValueError, match="training picture"):
+        others(1, np.random.default_rng(0))
 
 
 def test_a_batch_leaves_nothing_out() -> None:
