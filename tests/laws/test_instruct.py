@@ -26,7 +26,7 @@ from trainer.affected import affected
 from trainer.checkpoint import Checkpoints, load_model, read_state
 from trainer.evaluation import known
 from trainer.instruct import build, listing
-from trainer.instruct.importing import encoded
+from trainer.instruct.importing import UNCAPTIONED, encoded
 from trainer.order import MAIN
 from trainer.sources import SourceSection
 from trainer.tasks import Captioned, Edited, Picture
@@ -52,6 +52,7 @@ BROUGHT = {
         for n in (4, 9)
     },
     2: {"instruct.0": encoded(EDIT), "note": "not ours"},
+    5: {UNCAPTIONED: "yes"},
     7: {"instruct.0": '[{"text": "no task says so"}]'},
 }
 """What some assets bring along, by their numbers."""
@@ -172,6 +173,13 @@ def test_a_record_that_an_asset_brings_is_an_example_where_all_of_its_pictures_a
     shards = world.corpus.artifact(world.version, build.STEP).shards.values()
     total = sum((Counter(shard.facts["brought"]) for shard in shards), Counter())
     assert total == {"taken": 2 + together, **({} if together else {"apart": 1}), "unreadable": 1}
+
+
+def test_of_an_asset_without_a_caption_nothing_is_made(world: World) -> None:
+    bare = f"{PROVIDER}:a0005"
+    assert bare in split_of(world)
+    for kind in (TRAIN, VALIDATION):
+        assert bare not in {uid for row in records(world, kind) for uid in row["sources"]}
 
 
 def test_held_out_examples_bring_their_pictures_and_training_ones_do_not(world: World) -> None:

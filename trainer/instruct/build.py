@@ -11,7 +11,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -157,8 +157,11 @@ def make(task: Task, _report: Report, *, config: InstructConfig) -> Made:
     made_by = Tokenizers(text=task.only("bpe").sha256, image=task.only("vq").sha256)
     bpe, model = opened(task.only("bpe"), task.only("vq"))
     assets = load_assets(task, kind, config, model)
+    records = own_records(task, assets)
+    bare = {one.uid for one in records if importing.UNCAPTIONED in one.extra}
+    assets = [replace(asset, is_captioned=asset.uid not in bare) for asset in assets]
     world = World(assets, split=kind, side=config.side, seed=config.instruct.seed, maps=config.instruct.maps)
-    given, left = brought(task, assets)
+    given, left = brought(records, assets)
     found = named(itertools.chain(making.examples(world, config.instruct.each), given))
     codes = {**own_codes(task, made_by), **encoded(found.values(), model, config)}
     revisions = {asset.uid: asset.revision for asset in assets}
@@ -214,30 +217,40 @@ def asset_of(row: Mapping[str, Any], pixels: Pixels) -> Asset:
     )
 
 
-def brought(task: Task, assets: Sequence[Asset]) -> tuple[list[Example], dict[str, int]]:
-    """Examples that assets brought along, and how many were left: of pictures that are not all here, and
-    those that cannot be read.
-    """
+def own_records(task: Task, assets: Sequence[Asset]) -> list[contract.Asset]:
+    """What was delivered of the assets."""
     here = {asset.uid: asset.revision for asset in assets}
-    found: list[Example] = []
-    left = {"apart": 0, "unreadable": 0}
+    found = []
     for row in tables.read_rows(task.only("records")):
         uid = row[schema.UID.name]
         if uid not in here or row[schema.RECORD.name] is None or row[schema.FAULT.name] is not None:
             continue
         delivered = contract.Asset.model_validate_json(row[schema.RECORD.name])
-        if delivered.asset_revision != here[uid]:
-            continue
+        if delivered.asset_revision == here[uid]:
+            found.append(delivered)
+    return found
+
+
+def brought(
+    delivered: Sequence[contract.Asset], assets: Sequence[Asset]
+) -> tuple[list[Example], dict[str, int]]:
+    """Examples that assets brought along, and how many were left: of pictures that are not all here, and
+    those that cannot be read.
+    """
+    here = {asset.uid for asset in assets}
+    found: list[Example] = []
+    left = {"apart": 0, "unreadable": 0}
+    for one in delivered:
         try:
-            records = list(importing.delivered(delivered))
+            records = list(importing.delivered(one))
         except ValueError:
             # A template's words that nobody wrote, or no JSON: the picture is good all the same.
             left["unreadable"] += 1
             continue
         for record in records:
             named = {picture.uid for picture in tasks.pictures(record)}
-            if named <= here.keys():
-                found.append(Example(record=record, words=uid, sources=tuple(sorted(named | {uid}))))
+            if named <= here:
+                found.append(Example(record=record, words=one.uid, sources=tuple(sorted(named | {one.uid}))))
             else:
                 left["apart"] += 1
     return found, left

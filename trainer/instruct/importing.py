@@ -32,6 +32,9 @@ EXTRA = "instruct."
 """Begins the names of entries of an asset's ``extra`` that hold a record each."""
 ANSWERS = "answers."
 """Begins the names of entries that hold all answers to the question of the record of the same number."""
+UNCAPTIONED = "uncaptioned"
+"""Names the entry of a picture whose description is no caption: nothing is made of it, and it teaches what
+rides with it alone."""
 MOST_CHARACTERS = 4096
 """Of an entry: the contract's limit."""
 MOST_ENTRIES = 60
@@ -56,6 +59,8 @@ class Published:
     """open-images: CSV of the names of classes."""
     narratives: Path | None = None
     """open-images: JSON Lines of Localized Narratives, for captions."""
+    captions: Path | None = None
+    """vqa-v2: JSON of COCO's captions of the same pictures; without, they have none."""
     images: Path | None = None
     """coco-captions, vqa-v2, open-images: folder of the pictures."""
     kind: str = "canny edge"
@@ -75,13 +80,15 @@ class Item:
     asset_id: str
     image: Path
     description: str
+    is_captioned: bool = True
+    """Whether the description says what is seen; what else it may be still is the text that packs have."""
     records: Sequence[Record] = field(default_factory=tuple)
     answers: Mapping[Record, Sequence[str]] = field(default_factory=dict)
     """To those of the records that are questions, all that people gave."""
 
     def entries(self) -> dict[str, str]:
         """As the asset's ``extra`` has them; a record that is too long, or has no room, is left out."""
-        found: dict[str, str] = {}
+        found: dict[str, str] = {} if self.is_captioned else {UNCAPTIONED: "yes"}
         for number, record in enumerate(self.records):
             mine = {f"{EXTRA}{number}": encoded(record)}
             if record in self.answers:
@@ -116,7 +123,8 @@ def import_(
     counts = write(items(form, files or Published()), out)
     told = (
         f"{out}: {counts['pictures']} pictures with {counts['records']} records, {counts['unwritable']} left "
-        f"out that no template can say\nput licenses.jsonl into {out}, then\n  pardalis contract seal {out} "
+        f"out that no template can say; {counts['uncaptioned']} pictures have no caption\n"
+        f"put licenses.jsonl into {out}, then\n  pardalis contract seal {out} "
         f"--provider NAME --every-asset FILE\n  pardalis ingest {out}"
     )
     answer({"out": str(out), **counts}, told, json=json)
@@ -124,7 +132,7 @@ def import_(
 
 def write(found: Iterator[Item], out: Path) -> dict[str, int]:
     """The folder appears whole."""
-    counts = {"pictures": 0, "records": 0, "unwritable": 0}
+    counts = {"pictures": 0, "records": 0, "unwritable": 0, "uncaptioned": 0}
     with checkpoints.whole(out) as aside, Log().bar("import", total=0, unit="pictures") as bar:
         for item in found:
             entries = item.entries()
@@ -136,6 +144,7 @@ def write(found: Iterator[Item], out: Path) -> dict[str, int]:
             counts["pictures"] += 1
             counts["records"] += num_kept
             counts["unwritable"] += len(item.records) - num_kept
+            counts["uncaptioned"] += not item.is_captioned
             bar.advance(1, f"{counts['records']} records")
     return counts
 
@@ -205,8 +214,22 @@ def of_edits(files: Published) -> Iterator[Item]:
         before, after = (f"edit-{number:07d}-{which}" for which in ("0", "1"))
         text = line(one.instruction)
         record = written(Edited, before=Picture(before), instruction=text, after=Picture(after))
-        yield Item(asset_id=before, image=one.before, description=f"before: {text}")
-        yield Item(asset_id=after, image=one.after, description=f"after: {text}", records=tuple(record))
+        yield _told(before, one.before, one.before_caption, f"before: {text}")
+        yield _told(after, one.after, one.after_caption, f"after: {text}", records=tuple(record))
+
+
+def _told(
+    asset_id: str, image: Path, caption: str | None, otherwise: str, *, records: Sequence[Record] = ()
+) -> Item:
+    """With its caption; where it has none, with other words that are marked as none."""
+    description = otherwise if caption is None else line(caption)
+    return Item(
+        asset_id=asset_id,
+        image=image,
+        description=description,
+        is_captioned=caption is not None,
+        records=records,
+    )
 
 
 def of_captions(files: Published) -> Iterator[Item]:
@@ -231,7 +254,8 @@ def of_questions(files: Published) -> Iterator[Item]:
     """Questions of a picture stand together, in the order in which it is first asked about."""
     form: Form = "vqa-v2"
     of: dict[Path, list[published.Asked]] = {}
-    read = published.vqa_v2(*(files.need(name, form) for name in ("questions", "annotations", "images")))
+    needed = (files.need(name, form) for name in ("questions", "annotations", "images"))
+    read = published.vqa_v2(*needed, captions=files.captions)
     for one in read:
         of.setdefault(one.image, []).append(one)
     for image, asked in of.items():
@@ -249,7 +273,8 @@ def of_questions(files: Published) -> Iterator[Item]:
         yield Item(
             asset_id=image.stem,
             image=image,
-            description=line(asked[0].question),
+            description=line(asked[0].caption or asked[0].question),
+            is_captioned=asked[0].caption is not None,
             records=tuple(answers),
             answers={record: [line(one) for one in given] for record, given in answers.items() if given},
         )
@@ -276,7 +301,7 @@ def of_controls(files: Published) -> Iterator[Item]:
         made, image = (f"control-{number:07d}-{which}" for which in ("0", "1"))
         caption = line(one.caption)
         values = {"kind": one.kind, "map": Picture(made), "caption": caption, "image": Picture(image)}
-        yield Item(asset_id=made, image=one.map, description=f"{one.kind}: {caption}")
+        yield _told(made, one.map, None, f"{one.kind}: {caption}")
         yield Item(
             asset_id=image,
             image=one.image,

@@ -53,8 +53,10 @@ Maker = Callable[[World, Asset, int], Iterator[Example]]
 
 
 def examples(world: World, each: Amounts) -> Iterator[Example]:
-    """All that is made of a world, asset by asset. What a template cannot say is left out."""
-    for asset in world.assets:
+    """All that is made of a world, asset by asset. What a template cannot say is left out, and of what
+    has no caption nothing is made.
+    """
+    for asset in (one for one in world.assets if one.is_captioned):
         for name, maker in MAKERS.items():
             yield from maker(world, asset, getattr(each, name))
 

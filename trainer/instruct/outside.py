@@ -59,6 +59,12 @@ class Place:
             self.refuse("field", f"{told}; write it, or leave the record out")
         return shown
 
+    def text_or_none(self, record: Mapping[str, Any], name: str) -> str | None:
+        """In one line; None where it is not there, or blank."""
+        value = record.get(name)
+        blank = value is None or (isinstance(value, str) and not value.split())
+        return None if blank else self.text(record, name)
+
     def number(self, record: Mapping[str, Any], name: str) -> int:
         value = record.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:

@@ -7,9 +7,10 @@ set is commonly fetched in parts (COCO, VQA, Open Images). None at all is an err
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from infra.guarded import csv, json
 from trainer.instruct.maps import MAPS
@@ -37,6 +38,8 @@ class Edited:
     before: Path
     instruction: str
     after: Path
+    before_caption: str | None = None
+    after_caption: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class Asked:
     answer: str
     """The one that most of those asked gave."""
     answers: tuple[str, ...]
+    caption: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,8 @@ class Controlled:
 
 
 def instruct_pix2pix(folder: Path) -> Iterator[Edited]:
-    """``seeds.json``: [[NAME, [SEED, ...]], ...]; NAME/prompt.json with ``edit``; NAME/SEED_0.jpg and _1.jpg.
+    """``seeds.json``: [[NAME, [SEED, ...]], ...]; NAME/prompt.json with ``edit`` and, where they are,
+    the captions ``input`` and ``output``; NAME/SEED_0.jpg and _1.jpg.
 
     As timothybrooks/instruct-pix2pix reads it (arXiv 2211.09800).
     """
@@ -82,21 +87,27 @@ def instruct_pix2pix(folder: Path) -> Iterator[Edited]:
         name, drawn = place.text({"name": entry[0]}, "name"), listed(entry[1], place)
         prompt = place.inside(folder, f"{name}/prompt.json", (".json",))
         told = Place(str(prompt), "")
-        instruction = told.text(told.record(document(prompt, MEMBER)), "edit")
+        record = told.record(document(prompt, MEMBER))
+        instruction = told.text(record, "edit")
+        captions = [told.text_or_none(record, which) for which in ("input", "output")]
         for seed in drawn:
             if not str(seed).isdecimal():
                 place.refuse("shape", f"seed {str(seed)[:80]!r} is no number")
             before, after = (place.inside(folder, f"{name}/{seed}_{i}.jpg") for i in (0, 1))
-            yield Edited(before=before, instruction=instruction, after=after)
+            yield Edited(
+                before=before,
+                instruction=instruction,
+                after=after,
+                before_caption=captions[0],
+                after_caption=captions[1],
+            )
 
 
 def coco_captions(annotations: Path, images: Path) -> Iterator[Captioned]:
     """``captions_train2017.json`` and the folder of its pictures (arXiv 1504.00325), a record a picture."""
     file = Place(str(annotations), "")
     told = file.record(document(annotations, LISTED))
-    captions: dict[int, list[str]] = defaultdict(list)
-    for place, record in file.each(told, "annotations"):
-        captions[place.number(record, "image_id")].append(place.text(record, "caption"))
+    captions = _captions(file, told)
     found = Sought(file, images)
     for place, record in file.each(told, "images"):
         number, name = place.number(record, "id"), place.text(record, "file_name")
@@ -105,11 +116,16 @@ def coco_captions(annotations: Path, images: Path) -> Iterator[Captioned]:
     found.check()
 
 
-def vqa_v2(questions: Path, annotations: Path, images: Path) -> Iterator[Asked]:
+def vqa_v2(questions: Path, annotations: Path, images: Path, captions: Path | None = None) -> Iterator[Asked]:
     """``v2_OpenEnded_mscoco_*_questions.json``, ``v2_mscoco_*_annotations.json``; COCO's pictures of 2014.
 
     The answer is the published ``multiple_choice_answer``, the commonest of ten (arXiv 1612.00837).
+    ``captions``: COCO's of the same pictures, whose first one of a picture is its caption.
     """
+    captioned: Mapping[int, list[str]] = {}
+    if captions is not None:
+        file = Place(str(captions), "")
+        captioned = _captions(file, file.record(document(captions, LISTED)))
     asked, answered = Place(str(questions), ""), Place(str(annotations), "")
     told = asked.record(document(questions, LISTED))
     subset = asked.text(told, "data_subtype")
@@ -126,7 +142,13 @@ def vqa_v2(questions: Path, annotations: Path, images: Path) -> Iterator[Asked]:
         answers = [one.text(answer, "answer") for one, answer in place.each(record, "answers")]
         answer = place.text(record, "multiple_choice_answer")
         if (path := found.path(place, f"COCO_{subset}_{image:012d}.jpg")) is not None:
-            yield Asked(image=path, question=question, answer=answer, answers=tuple(answers))
+            yield Asked(
+                image=path,
+                question=question,
+                answer=answer,
+                answers=tuple(answers),
+                caption=next(iter(captioned.get(image, ())), None),
+            )
     found.check()
 
 
@@ -195,6 +217,14 @@ def controlnet(file: Path, kind: str) -> Iterator[Controlled]:
         record = place.record(line)
         made, image = (place.inside(file.parent, place.text(record, name)) for name in ("source", "target"))
         yield Controlled(kind=kind, map=made, caption=place.text(record, "prompt"), image=image)
+
+
+def _captions(file: Place, told: Mapping[str, Any]) -> dict[int, list[str]]:
+    """Of COCO, by picture."""
+    captions: dict[int, list[str]] = defaultdict(list)
+    for place, record in file.each(told, "annotations"):
+        captions[place.number(record, "image_id")].append(place.text(record, "caption"))
+    return captions
 
 
 def _class_names(path: Path) -> dict[str, str]:

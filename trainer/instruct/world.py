@@ -41,6 +41,13 @@ class Asset:
     may_derive: bool
     """Whether the licences grant derived captions, and with them derived pictures."""
     pixels: Pixels = field(repr=False)
+    is_captioned: bool = True
+    """Whether the name says what is seen: of a picture that came with a question alone it does not."""
+
+    @property
+    def may_be_named(self) -> bool:
+        """In what is made of others."""
+        return self.may_derive and self.is_captioned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +99,7 @@ class World:
     @cached_property
     def named(self) -> dict[str, str]:
         """Each name of an asset that may be used so, and the uid of the first that has it."""
-        mine = [(asset.name, asset.uid) for asset in self.assets if asset.may_derive]
+        mine = [(asset.name, asset.uid) for asset in self.assets if asset.may_be_named]
         return dict(sorted(mine, reverse=True))
 
     @cached_property
@@ -106,7 +113,7 @@ class World:
     def thing(self, asset: Asset) -> Thing | None:
         """What stands in the picture, where its ground is plain and it may be used so."""
         if asset.uid not in self._things:
-            sprite = scenes.cut(asset.pixels) if asset.may_derive else None
+            sprite = scenes.cut(asset.pixels) if asset.may_be_named else None
             self._things[asset.uid] = None if sprite is None else Thing(asset.name, sprite)
         return self._things[asset.uid]
 

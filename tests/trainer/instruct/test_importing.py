@@ -148,6 +148,37 @@ def test_all_ten_answers_ride_beside_their_question(tmp_path: Path) -> None:
     assert answers == ("grey",) * 7 + ("light grey",) * 2 + ("white",)
 
 
+def captioned_questions(folder: Path) -> list[str]:
+    told = {"annotations": [{"image_id": 1, "caption": "a grey  square"}]}
+    words = questions(folder)
+    (folder / "c.json").write_text(json.dumps(told))
+    return [*words, "--captions", str(folder / "c.json")]
+
+
+@pytest.mark.parametrize(
+    ("make", "descriptions", "bare"),
+    [
+        (edits, ["x", "y"], []),
+        (questions, ["What color?"], ["COCO_val2014_000000000001"]),
+        (captioned_questions, ["a grey square"], []),
+        (controls, ["scribble: a square", "a square"], ["control-0000000-0"]),
+    ],
+)
+def test_a_picture_has_its_caption_or_is_marked_as_one_without(
+    make: Callable[[Path], list[str]],
+    descriptions: list[str],
+    bare: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert run(["instruct", "import", *make(tmp_path / "set"), "--out", str(out)]) == 0
+    found = [asset(path) for path in sorted(out.glob("*.json"))]
+    assert [one.description for one in found] == descriptions
+    assert [one.asset_id for one in found if importing.UNCAPTIONED in one.extra] == bare
+    assert f"{len(bare)} pictures have no caption" in capsys.readouterr().out
+
+
 def item(num: int, answer: str = "grey") -> importing.Item:
     """So many questions, each with ten answers."""
     asked = [Asked(question=f"What is number {i}?", answer="grey", image=Picture("one")) for i in range(num)]

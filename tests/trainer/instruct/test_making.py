@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.split import TRAIN
+from trainer import tasks
 from trainer.instruct import edits, listing, making, maps, scenes
 from trainer.instruct.build import InstructSection
 from trainer.instruct.changing import Paints
@@ -60,6 +61,19 @@ def test_a_question_hangs_on_every_asset_whose_name_it_says(world: World) -> Non
         # Whose licence is withdrawn takes along the words, so they are no single asset's.
         assert one.words.startswith(DERIVED) or one.sources == (one.words,)
         assert set(one.derived) == {uid for uid in (one.words, *one.pictures) if uid not in uids.values()}
+
+
+def test_nothing_is_made_of_what_has_no_caption() -> None:
+    bare = "kettle"
+    assets = [asset(*pair) for pair in enumerate(NAMES)]
+    assets = [replace(one, is_captioned=one.name != bare) for one in assets]
+    world = World(assets, split=TRAIN, side=SIDE, seed=0)
+    found = list(making.examples(world, Amounts()))
+    (uid,) = (one.uid for one in assets if one.name == bare)
+    assert found
+    assert uid not in {source for one in found for source in one.sources}
+    assert not [one for one in found if bare in str(tasks.said(tasks.prompt(one.record)))]
+    assert bare not in world.names
 
 
 def test_a_stroke_thinner_than_a_pixel_of_the_scene_still_has_a_box() -> None:

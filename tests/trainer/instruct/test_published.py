@@ -55,9 +55,16 @@ def test_an_edit_is_read_for_every_seed_of_every_prompt(tmp_path: Path) -> None:
             before=folder / f"0000007/{seed}_0.jpg",
             instruction="make it snow",
             after=folder / f"0000007/{seed}_1.jpg",
+            before_caption="a hill",
+            after_caption="a snowy hill",
         )
         for seed in (111, 222)
     ]
+
+
+def test_an_edit_may_lack_a_caption(tmp_path: Path) -> None:
+    (one,) = published.instruct_pix2pix(edits(tmp_path, [["0000007", [111]]], {"edit": "snow", "input": " "}))
+    assert (one.before_caption, one.after_caption) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,7 @@ def test_an_edit_is_read_for_every_seed_of_every_prompt(tmp_path: Path) -> None:
         ([["0000007", ["333"]]], None, "missing"),
         ([["0000007", ["111"]]], {"edit": ["make it snow"]}, "field"),
         ([["0000007", ["111"]]], {"edit": " "}, "field"),
+        ([["0000007", ["111"]]], {"edit": "snow", "input": 7}, "field"),
         ([["0000007", ["111"]]], {"edit": "x" * 5000}, "field"),
         ([["0000007", ["111"]]], ["edit"], "shape"),
     ],
@@ -228,6 +236,15 @@ def test_a_question_has_the_published_answer_and_all_ten(tmp_path: Path) -> None
         answer="net",
         answers=("net",) * 6 + ("ping pong net",) * 3 + ("table",),
     )
+
+
+def test_a_question_has_the_first_caption_of_its_picture_where_captions_are_given(tmp_path: Path) -> None:
+    told = [{"image_id": number, "caption": f"caption {number}"} for number in (73, 42, 42)]
+    captions = written(tmp_path / "captions.json", coco(annotations=told))
+    (record,) = published.vqa_v2(*vqa(tmp_path), captions)
+    assert record.caption == "caption 42"
+    (record,) = published.vqa_v2(*vqa(tmp_path), written(captions, coco()))
+    assert record.caption is None
 
 
 @pytest.mark.parametrize(
