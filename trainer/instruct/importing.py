@@ -254,9 +254,10 @@ def of_questions(files: Published) -> Iterator[Item]:
     """Questions of a picture stand together, in the order in which it is first asked about."""
     form: Form = "vqa-v2"
     of: dict[Path, list[published.Asked]] = {}
-    needed = (files.need(name, form) for name in ("questions", "annotations", "images"))
-    read = published.vqa_v2(*needed, captions=files.captions)
-    for one in read:
+    questions, annotations, images = (
+        files.need(name, form) for name in ("questions", "annotations", "images")
+    )
+    for one in published.vqa_v2(questions, annotations, images, files.captions):
         of.setdefault(one.image, []).append(one)
     for image, asked in of.items():
         answers = {
