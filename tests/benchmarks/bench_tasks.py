@@ -5,7 +5,7 @@ and on what is derived of them, since one that never saw a map or a sign draws n
 commands: build, instruct make, train, tune, evaluate.
 
 ``make bench NAME=tasks`` works in PARDALIS_BENCH, where what is done is not done again: on two cores a
-quarter of an hour to build and to fit, an hour to train, and a quarter to judge. The page is in
+half an hour to build and to fit, an hour and a quarter to train, and a quarter of an hour to judge. The page is in
 its folder.
 """
 
