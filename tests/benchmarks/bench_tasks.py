@@ -4,9 +4,9 @@ Emoji at 64 px, as ``infra/configs/tasks.toml`` says. The image tokenizer is fit
 and on what is derived of them, since one that never saw a map or a sign draws neither. Then everything is
 commands: build, instruct make, train, tune, evaluate.
 
-``make bench NAME=tasks`` works in PARDALIS_BENCH, where what is done is not done again: on two cores a
-half an hour to build and to fit, an hour and a quarter to train, and a quarter of an hour to judge. The page is in
-its folder.
+``make bench NAME=tasks`` works in PARDALIS_BENCH, where what is done is not done again: on two cores half an
+hour to build and to fit, an hour and a quarter to train, a quarter of an hour to judge. The page is in its
+folder.
 """
 
 from __future__ import annotations
