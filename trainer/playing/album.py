@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,8 +25,9 @@ class Album:
     """Asked by the event loop's thread alone."""
 
     folder: Path
-    uids: dict[Path, str] = field(default_factory=dict)
-    """Of the assets whose pictures were taken: what is revoked since is shown no more."""
+    uids: dict[Path, frozenset[str]] = field(default_factory=dict)
+    """Of the assets that a picture was taken from, or that it was made from in however many steps: what is
+    revoked since is shown no more."""
     _kept: dict[Caller, OrderedDict[str, Path]] = field(default_factory=dict)
 
     def bring(self, caller: Caller, kind: str, png: bytes) -> str:
@@ -37,16 +39,26 @@ class Album:
     def take(self, caller: Caller, uid: str, png: bytes) -> str:
         """Keep an asset's picture. It has another name than the same picture, brought, would have."""
         name = self.bring(caller, "asset", png)
-        self.uids[self.path(caller, name)] = uid
+        self.uids[self.path(caller, name)] = frozenset({uid})
         return name
 
-    def keep(self, caller: Caller, name: str, png: bytes) -> None:
-        """Whole or not at all: whoever reads a picture that another takes the place of has the old one."""
+    def of(self, paths: Iterable[Path]) -> frozenset[str]:
+        """The assets that any of the pictures shows something of."""
+        return frozenset().union(*(self.uids.get(path, frozenset()) for path in paths))
+
+    def keep(self, caller: Caller, name: str, png: bytes, *, uids: frozenset[str] = frozenset()) -> None:
+        """``uids``: of the assets that it was made from.
+
+        Whole or not at all: whoever reads a picture that another takes the place of has the old one.
+        """
         folder = self.folder / (caller.hex() or "anyone")
         LocalStore(str(folder)).write(name, png)
         mine = self._kept.setdefault(caller, OrderedDict())
         mine[name] = folder / name
         mine.move_to_end(name)
+        self.uids.pop(folder / name, None)
+        if uids:
+            self.uids[folder / name] = uids
         while len(mine) > KEPT:
             _, oldest = mine.popitem(last=False)
             oldest.unlink()

@@ -21,6 +21,8 @@ from retrieval.serving.admission import Admitted
 from trainer.studio import Studio
 
 MAX_FOUND = 24
+DERIVED = frozenset({"derived_captions"})
+"""What a licence must grant beside, for pictures to be made of an asset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,15 @@ class Shown:
         row = self.service.catalogue.uids.row(uid)
         if row is None or not self.admitted(caller).shown_N[row]:
             raise Refusal(404, "no such asset is shown to you", value=uid, fix="choose another picture")
+        return row
+
+    def changed(self, caller: Caller, uid: str) -> int:
+        """422 too, where no licence lets pictures be made of it, as ``pardalis instruct make`` makes none."""
+        row = self.row(caller, uid)
+        derived = self.service.grants(caller).narrowed(DERIVED, None)
+        if not self.service.admission.admit(derived).shown_N[row]:
+            fix = "choose a picture whose licence grants derived_captions, or bring one of your own"
+            raise Refusal(422, "no licence lets this picture be changed", value=uid, fix=fix)
         return row
 
     def small(self, caller: Caller, uid: str) -> bytes:

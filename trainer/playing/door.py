@@ -132,10 +132,10 @@ class Door(doors.Door):
         return Response(path.read_bytes(), media_type=PNG)
 
     def _picture(self, caller: Caller, name: str) -> Path:
-        """404 for an asset's, too, once that is not for this caller any more."""
+        """404 for one of an asset, or made from one, too, once that is not for this caller any more."""
         path = self.album.path(caller, name)
-        if path in self.album.uids:
-            self.shown.row(caller, self.album.uids[path])
+        for uid in self.album.of([path]):
+            self.shown.row(caller, uid)
         return path
 
     async def _small(self, request: Request) -> Response:
@@ -173,19 +173,23 @@ class Door(doors.Door):
         return JSONResponse(self._state(caller, job.id), 202)
 
     def _job(self, caller: Caller, order: Order) -> Job:
+        uids = self.album.of(doing.files(order.task).values())
+        may_use = self.shown.changed if isinstance(order.task, doing.Shown) else self.shown.row
+
+        def check() -> None:
+            for uid in sorted(uids):
+                may_use(caller, uid)
+
         def tell(made: Made) -> Mapping[str, Any]:
             for name, png in made.pngs.items():
-                self.album.keep(caller, name, png)
+                self.album.keep(caller, name, png, uids=uids)
             return made.told
 
-        uids = self.album.uids
-        assets = [uids[path] for path in doing.files(order.task).values() if path in uids]
-
         def work(progress: Progress) -> Made:
-            for uid in assets:  # one may have been revoked while the job waited
-                self.shown.row(caller, uid)
+            check()  # one may have been revoked while the job waited
             return self.easel.made(order, progress)
 
+        check()
         progress = Progress(total=order.num_tokens, seen=now())
         return Job(caller=caller, work=work, tell=tell, progress=progress)
 

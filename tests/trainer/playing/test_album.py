@@ -25,11 +25,21 @@ def test_a_picture_that_was_taken_is_known_by_its_asset_and_the_same_one_brought
 ) -> None:
     album = Album(folder=tmp_path)
     mine, taken = album.bring(ANA, "input", b"picture"), album.take(ANA, "acme:1", b"picture")
-    assert album.uids == {album.path(ANA, taken): "acme:1"}
+    assert album.uids == {album.path(ANA, taken): frozenset({"acme:1"})}
     assert album.path(ANA, mine) not in album.uids
     for number in range(KEPT):
         album.bring(ANA, "input", str(number).encode())
     assert not album.uids
+
+
+def test_what_was_made_of_assets_is_known_by_all_of_them(tmp_path: Path) -> None:
+    album = Album(folder=tmp_path)
+    one, other = album.take(ANA, "acme:1", b"one"), album.take(ANA, "acme:2", b"other")
+    album.keep(ANA, "infill.png", b"both", uids=album.of([album.path(ANA, one), album.path(ANA, other)]))
+    album.keep(ANA, "edit.png", b"again", uids=album.of([album.path(ANA, "infill.png")]))
+    assert album.of([album.path(ANA, "edit.png")]) == {"acme:1", "acme:2"}
+    album.keep(ANA, "edit.png", b"of none")
+    assert album.of([album.path(ANA, "edit.png")]) == frozenset()
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", ".", "616e61/secret", "secret"])

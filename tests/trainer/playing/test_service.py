@@ -211,6 +211,61 @@ def test_a_job_that_waits_with_a_picture_that_is_revoked_meanwhile_fails(
     asyncio.run(asked())
 
 
+async def over(http: httpx.AsyncClient, job: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"state": "waiting"}
+    while told["state"] in ("waiting", "running"):
+        await asyncio.sleep(0.05)
+        told = (await http.get(f"/jobs/{job}")).json()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "error"),
+    [
+        ({}, 404, "no such asset is shown to you"),
+        (
+            {"action": "restrict", "restrict_uses": ["derived_captions"]},
+            422,
+            "no licence lets this picture be changed",
+        ),
+    ],
+    ids=["revoked", "not to be changed"],
+)
+def test_what_was_made_of_a_picture_has_the_rights_of_that_picture(
+    world: World, tmp_path: Path, ends: dict[str, Any], status: int, error: str
+) -> None:
+    file = tmp_path / "revoked.jsonl"
+    file.write_text("")
+    place = Place.at(str(file))
+    easel, service = playground.easel_of(world.tuned, CorpusOptions(corpus=world.corpus), None, place)
+
+    async def asked() -> None:
+        door = playground.door_of(easel, service, tmp_path, queue=4)
+        transport = httpx.ASGITransport(app=door)  # type: ignore[arg-type]  # as uvicorn calls it
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            (near,) = (await http.post("/neighbors", json={"text": GREEN, "k": 1})).json()["neighbors"]
+            taken = (await http.post("/take", json={"uid": near["uid"]})).json()["picture"]
+            png = {"Content-Type": "image/png"}
+            mask = await http.post("/masks", content=masked((0, 0, 9, 9)), headers=png)
+            infill = {"task": "infill", "image": taken, "mask": mask.json()["picture"]}
+            names = [taken]
+            for _ in range(2):
+                job = (await http.post("/jobs", json={**infill, "image": names[-1]})).json()["job"]
+                names += (await over(http, job))["answer"]["files"]
+            line = revocation("ended", target_type="asset", targets=[near["uid"]], **ends)
+            file.write_text(line.model_dump_json(by_alias=True) + "\n")
+            standing = service.watch.look()
+            assert standing is not None
+            service.admission.load(standing)
+            for name in names:
+                assert (await http.get(f"/pictures/{name}")).status_code == (404 if status == 404 else 200)
+                for wish in (infill, {"task": "edit", "instruction": "make it blue"}):
+                    refused(await http.post("/jobs", json={**wish, "image": name}), status, error)
+        door.close()
+
+    asyncio.run(asked())
+
+
 def test_a_picture_of_the_corpus_is_taken_as_the_model_sees_it(http: httpx.Client, world: World) -> None:
     uid = http.post("/search", json={"text": GREEN}).json()["results"][0]["uid"]
     small = http.get(f"/thumbnails/{uid}")
