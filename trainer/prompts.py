@@ -18,7 +18,9 @@ UNCONDITIONAL: Ids = (vocabulary.EOS, vocabulary.sentinel(0), vocabulary.BREAK)
 CUT: Ids = (vocabulary.sentinel(0),)
 """A segment of which nothing is left."""
 ALSO_CUT: Ids = (vocabulary.sentinel(1),)
-"""The same, in a document that asks for something else."""
+"""The same, in front of a hole that is asked for. Training numbers cuts by their place, and puts this one's
+infill before the hole's, ``<s0> T <eoss> <s1>``, never empty: no prompt of its making hides the words T. So
+the hole has the sentinel that stands first behind the end, and what is not asked for the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

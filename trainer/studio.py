@@ -74,15 +74,16 @@ class Studio:
         """The ``k`` nearest assets that may be neighbors, none of the duplicate groups ``without``."""
         if k == 0:
             return []
-        found = self.library.nearest(
-            self.library.query(text=words),
-            k + 8,
-            where=schema.MAY_BE_NEIGHBOR,
-            without=without,
-            refused=self.refused(),
-        )
-        usable = [one for one in found if self.usable(one)]
-        return usable[:k]
+        query_1D, refused = self.library.query(text=words), self.refused()
+        fetched = k + 8
+        while True:
+            found = self.library.nearest(
+                query_1D, fetched, where=schema.MAY_BE_NEIGHBOR, without=without, refused=refused
+            )
+            usable = [one for one in found if self.usable(one)]
+            if len(usable) >= k or len(found) < fetched:
+                return usable[:k]
+            fetched *= 2
 
     def usable(self, found: Found) -> bool:
         return found.score <= self.max_score and self.fact(found.uid, schema.SPLIT) == TRAIN
@@ -194,8 +195,11 @@ class Studio:
         start, stop, given = to_draw(image, brushed_T)
         before = [part for uid in neighbors for part in self.pair(uid).segments]
         hole = Hole(len(before) + 1, start, stop)
+        # No document of training has an empty text: without words it is cut, as it is where guidance leads
+        # away from.
+        text = self.words(words) or prompts.ALSO_CUT
         return Request(
-            prompt=prompts.infill([*before, self.words(words), image], hole),
+            prompt=prompts.infill([*before, text, image], hole),
             away=prompts.infill([prompts.ALSO_CUT, image], Hole(1, start, stop)),
             samples=samples,
             given=given,

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -68,3 +69,20 @@ def test_a_command_that_is_told_has_no_secret_in_it(
     command = found.order(wish, wish.options(Path)).command
     assert "pass1234" not in command
     assert "***" in command
+
+
+def test_filling_in_without_words_is_asked_for_as_guidance_leads_away(world: World) -> None:
+    studio = easel(world).studio
+    image = studio.ids(studio.picture(next(iter(studio.tokens))))
+    request = studio.infill_request(image, np.arange(len(image)) == 1, "", [])
+    assert request.prompt == request.away
+
+
+def test_neighbors_are_looked_for_until_there_are_as_many_as_asked_for(world: World) -> None:
+    """Where only the farthest may be used, it is not among the first that are fetched."""
+    studio = easel(world).studio
+    (*_, last) = studio.neighbors(RED, len(studio.tokens))
+    assert len(studio.neighbors(RED, len(studio.tokens))) > 9
+    few = replace(studio, max_score=last.score)
+    (found,) = few.neighbors(RED, 1)
+    assert found.score == last.score
