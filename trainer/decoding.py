@@ -261,5 +261,6 @@ def _check_room(model: Transformer, prompts: Sequence[Ids], num_new: int) -> Non
     if longest + num_new > model.section.context:
         raise ValueError(
             f"a prompt of {longest} tokens and {num_new} new ones exceed the context of "
-            f"{model.section.context}; give fewer neighbors or a shorter text"
+            f"{model.section.context}; give fewer neighbors or a shorter text, or, where words are written, "
+            "a lower trainer.sampler.max_text_tokens"
         )

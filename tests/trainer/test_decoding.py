@@ -119,3 +119,11 @@ def test_slots_and_padding_that_are_masked_change_nothing(model: Transformer) ->
     new_BT = images(len(rows), 6, seed=5)
     for one_BD, other_BD in zip(states(model, rows, new_BT), captured(model, rows, new_BT), strict=True):
         torch.testing.assert_close(one_BD, other_BD, atol=2e-4, rtol=2e-4)
+
+
+def test_a_text_that_may_grow_too_long_is_refused_with_what_it_can_be_lowered_by() -> None:
+    model = models.random()
+    with pytest.raises(
+        ValueError, match=r"exceed the context of .* lower trainer\.sampler\.max_text_tokens$"
+    ):
+        Decoder.start(model, [RAGGED[0]], num_new=model.section.context, engine="eager")
