@@ -45,6 +45,7 @@ from trainer.playing.door import Door
 from trainer.playing.easel import Easel
 from trainer.playing.line import Line
 from trainer.quantized import ready
+from trainer.sampling import told_corpus
 from trainer.studio import open_studio
 
 RATE = 200
@@ -87,7 +88,7 @@ def playground(
     run
         Folder of a run that was trained on the corpus; one that was tuned knows all of the tasks.
     """
-    options, service = options or CorpusOptions(), service or PlayOptions()
+    options, service = told_corpus(options or CorpusOptions()), service or PlayOptions()
     check_numbers(replace(service.door(), queue=service.queue), ("queue",))
     given = tokens(service.door(), os.environ)
     place = None if service.revocations is None else Place.at(service.revocations)

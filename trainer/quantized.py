@@ -34,6 +34,12 @@ def ready(model: Transformer, precision: Precision) -> Transformer:
             return _quantized(model, _torchao())
 
 
+def check_precision(precision: Precision) -> None:
+    """``ValueError`` for one whose package is not there."""
+    if precision == "int8":
+        _torchao()
+
+
 def _halved(model: Transformer) -> Transformer:
     return copy.deepcopy(model).to(torch.bfloat16)
 

@@ -195,6 +195,14 @@ def only_text(logits_NV: Tensor) -> Tensor:
     return logits_NV.masked_fill(~allowed_V, -torch.inf)
 
 
+def check_two_terms(section: SamplerSection) -> None:
+    """Whether pictures can be edited with these settings."""
+    if section.method != "top_p":
+        raise ValueError(
+            f"trainer.sampler.method is {section.method!r}, which knows no two-term guidance; set 'top_p'"
+        )
+
+
 def _streams(requests: Sequence[Request], section: SamplerSection) -> list[list[Ids]]:
     """The prompt of every sample, for each stream that is read."""
     edited = [request.image_only is not None for request in requests]
@@ -203,10 +211,8 @@ def _streams(requests: Sequence[Request], section: SamplerSection) -> list[list[
             f"{sum(edited)} of {len(edited)} requests have image_only; draw those with two-term guidance by "
             "themselves"
         )
-    if any(edited) and section.method != "top_p":
-        raise ValueError(
-            f"trainer.sampler.method is {section.method!r}, which knows no two-term guidance; set 'top_p'"
-        )
+    if any(edited):
+        check_two_terms(section)
     streams = [[request.prompt for request in requests]]
     if any(edited):
         streams.append([request.image_only for request in requests if request.image_only is not None])

@@ -1,7 +1,7 @@
 """``pardalis sample``: a picture from words or from a picture, or words about a picture.
 
 The surprising rule: whatever is wrong with the options is said before a corpus or a model is opened, and a
-picture says of itself the command that draws it again.
+picture says of itself the command that draws it again, on which version of the corpus and checkpoint.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from pipeline import schema
 from pipeline.searching.library import Found
 from trainer import doing, folder, given, signing
 from trainer.doing import Ask, Caption, Draw, Edit, Infill, Show, Shown, Task, Tell, Told
+from trainer.quantized import check_precision
+from trainer.sampler import SamplerSection, check_two_terms
 from trainer.signing import Signer
 from trainer.studio import Drawing, Pixels, Studio, open_studio
 
@@ -126,6 +128,8 @@ class DrawOptions:
         told = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
         if isinstance(task, Told):
             idle, why = told - {"seed"}, "it is answered in words"
+        elif told & {"best"} and (isinstance(task, Edit) or not doing.words_of(task)):
+            idle, why = {"best"}, "no words say what the picture shows, which the samples could be ordered by"
         elif not doing.looks_for_neighbors(task):
             idle, why = told & {"neighbors", "without"}, "no neighbor is looked for without a --text"
         else:
@@ -187,6 +191,7 @@ def sample(
     task = asked.task()
     check_files(task)
     drawing.check_fits(task)
+    options = told_corpus(options)
     if isinstance(task, Told):
         tell(run, task, drawing, options)
     else:
@@ -200,9 +205,17 @@ def check_files(task: Task) -> None:
             raise ValueError(f"{option}{path}, and there is no such file")
 
 
+def check_section(task: Task, section: SamplerSection) -> None:
+    """Refuse settings that the task cannot be done with."""
+    check_precision(section.precision)
+    if isinstance(task, Edit):
+        check_two_terms(section)
+
+
 def tell(run: Path, task: Told, drawing: DrawOptions, options: CorpusOptions) -> None:
     """Words about a picture."""
     section = folder.settings(run, options).sampler
+    check_section(task, section)
     corpus = options.open()
     words = doing.said(open_studio(corpus, corpus.newest(), run), task, section, seed=drawing.seed)
     match task:
@@ -219,6 +232,7 @@ def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *
     """Draw, write the picture, and answer with who is to be credited."""
     out, signer = drawing.target(), drawing.signer()
     section = folder.settings(run, options).sampler
+    check_section(task, section)
     corpus = options.open()
     version = corpus.newest()
     studio = open_studio(corpus, version, run)
@@ -246,9 +260,12 @@ def side_by_side(pictures: Pixels) -> Pixels:
 
 
 def command(run: Path, *groups: TaskOptions | DrawOptions | CorpusOptions) -> str:
-    """What draws the same picture again. Who signs it is left to whoever draws it."""
+    """What draws the same picture again, as long as the corpus has no newer version and the run no newer
+    checkpoint than the picture says of itself. Who signs it is left to whoever draws it.
+    """
     words = ["pardalis", "sample", "--run", str(run)]
-    for group in groups:
+    for one_group in groups:
+        group = told_corpus(one_group) if isinstance(one_group, CorpusOptions) else one_group
         for field in fields(group):
             value = getattr(group, field.name)
             if value == field.default or field.name in UNREPEATED:
@@ -257,6 +274,11 @@ def command(run: Path, *groups: TaskOptions | DrawOptions | CorpusOptions) -> st
             for one in value if isinstance(value, tuple) else (value,):
                 words += _given(option, one)
     return shlex.join(words)
+
+
+def told_corpus(options: CorpusOptions) -> CorpusOptions:
+    """The same with its corpus named, which is another's elsewhere where none is."""
+    return replace(options, corpus=options.address())
 
 
 def _given(option: str, value: object) -> list[str]:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from infra.options import CorpusOptions
 from trainer import sampling
+from trainer.sampler import SamplerSection
 from trainer.sampling import Ask, Caption, Draw, DrawOptions, Edit, Infill, Task, TaskOptions
 
 IMAGE, MASK = Path("a.png"), Path("mask.png")
@@ -60,6 +62,8 @@ def test_the_command_repeats_what_differs_from_the_defaults_and_no_signer() -> N
         (Edit(IMAGE, "make it blue"), DrawOptions(neighbors=sampling.NEIGHBORS), "--neighbors with edit"),
         (Infill(IMAGE, MASK, ""), DrawOptions(without=("acme:1",)), "--without with infill"),
         (Caption(IMAGE), DrawOptions(out=IMAGE, samples=2), "--out, --samples with caption"),
+        (Edit(IMAGE, "make it blue"), DrawOptions(samples=2, best=True), "--best with edit"),
+        (Infill(IMAGE, MASK, ""), DrawOptions(samples=2, best=True), "--best with infill"),
     ],
 )
 def test_options_without_effect_are_refused(task: Task, drawing: DrawOptions, told: str) -> None:
@@ -71,10 +75,24 @@ def test_options_without_effect_are_refused(task: Task, drawing: DrawOptions, to
     ("task", "drawing"),
     [
         (Draw("a circle"), DrawOptions(neighbors=0, without=("acme:1",), samples=3, best=True)),
-        (Infill(IMAGE, MASK, "a circle"), DrawOptions(neighbors=1)),
+        (Infill(IMAGE, MASK, "a circle"), DrawOptions(neighbors=1, samples=2, best=True)),
         (Edit(IMAGE, "make it blue"), DrawOptions(out=IMAGE, samples=2)),
         (Ask(IMAGE, "What is it?"), DrawOptions(seed=3)),
     ],
 )
 def test_options_with_an_effect_are_not(task: Task, drawing: DrawOptions) -> None:
     drawing.check_fits(task)
+
+
+@pytest.mark.parametrize("method", ["half", "contrastive"])
+def test_an_edit_by_a_method_that_knows_none_is_refused(method: Literal["half", "contrastive"]) -> None:
+    section = SamplerSection(method=method)
+    sampling.check_section(Draw("a circle"), section)
+    with pytest.raises(ValueError, match="knows no two-term guidance; set 'top_p'"):
+        sampling.check_section(Edit(IMAGE, "make it blue"), section)
+
+
+def test_the_command_names_a_corpus_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARDALIS_CORPUS", "demo/corpus")
+    told = sampling.command(Path("run"), CorpusOptions())
+    assert told == "pardalis sample --run run --corpus demo/corpus"
