@@ -1,5 +1,9 @@
 """Which image tokens a mask brushes, and the run of them that is drawn anew.
 
+The surprising rule: all tokens from the first brushed one to the last are hidden from the model until it
+comes to them. Those between that are not brushed only come back as they were given: a token that is drawn
+sees none of them that lies behind it.
+
 Shapes: H, W height and width of the mask; T tokens, grid x grid, left to right and downwards.
 """
 

@@ -158,7 +158,9 @@ export class Brush {
     this.#lines(pen, cell);
     if (this.#keyed) this.#cursor(pen, scale);
     const count = tokens.filter(Boolean).length;
-    this.#told.textContent = `${count} of ${tokens.length} tokens are drawn anew, those that the brush touches.`;
+    const told = `${count} of ${tokens.length} tokens are drawn anew, those that the brush touches`;
+    const between = "those between the first and the last are hidden from the model, and come back as given";
+    this.#told.textContent = count ? `${told}; ${between}.` : `${told}.`;
   }
 
   #lines(pen, cell) {
