@@ -8,7 +8,7 @@ with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from trainer.instruct import build
 SOURCE = "instruct"
 RECIPE: dict[str, Any] = {"learning_rate": 5e-5, "warmup_steps": 150, "num_steps": 15_000}
 """arXiv 2309.02591, table 4: 30 B tokens in batches of 2 M."""
+WEIGHT = 3.0
 
 
 @Parameter(name="*")
@@ -36,8 +37,8 @@ RECIPE: dict[str, Any] = {"learning_rate": 5e-5, "warmup_steps": 150, "num_steps
 class Start:
     base: Path
     """Folder of the run to begin with."""
-    weight: float = 3.0
-    """Rows of instruction data for each row of pre-training."""
+    weight: float | None = None
+    """Rows of instruction data for each row of pre-training; three, unless told."""
     best: bool = False
     """Begin with the weights of its lowest validation loss, not with its last."""
 
@@ -83,9 +84,24 @@ def tune(
         training.started(run, settings, workers=workers, resume=resume, options=options, engine=engine)
 
 
+def check_resumed(start: Start, config: Mapping[str, Any]) -> None:
+    """Refuse what a run that goes on was not begun with; ``config``: its settings, as it holds them."""
+    base, weight = config.get("base") or {}, config["sources"].get(SOURCE, {}).get("weight")
+    began = folders.read(start.base).get("identity")
+    if began is not None and began != base.get("identity"):
+        raise ValueError(
+            f"--base is {start.base}, and the run began with {base.get('folder')}; give that one"
+        )
+    if start.weight is not None and start.weight != weight:
+        raise ValueError(f"--weight is {start.weight}, and the run began with {weight}; leave it out")
+    if start.best and (best := start.checkpoint().name) != base.get("checkpoint"):
+        raise ValueError(f"--best is {best}, and the run began with {base.get('checkpoint')}; leave it out")
+
+
 def tuned(run: Path, options: CorpusOptions, packs: Sequence[ShardInfo], *, start: Start) -> TrainerConfig:
     """Settings of a tuned run: its own where it has begun, else the base's with the recipe for tuning."""
-    if folders.read(run):
+    if held := folders.read(run):
+        check_resumed(start, held["config"])
         return folders.settings(run, options, packs)
     base, checkpoint = start.base, start.checkpoint()
     began = folders.read(base)
@@ -96,7 +112,7 @@ def tuned(run: Path, options: CorpusOptions, packs: Sequence[ShardInfo], *, star
             "checkpoint": checkpoint.name,
         },
         "optimizer": RECIPE,
-        "sources": {SOURCE: {"step": build.STEP, "weight": start.weight}},
+        "sources": {SOURCE: {"step": build.STEP, "weight": WEIGHT if start.weight is None else start.weight}},
     }
     values = reading.merged(began["config"], over)
     if options.config is not None:
