@@ -191,7 +191,6 @@ def sample(
     task = asked.task()
     check_files(task)
     drawing.check_fits(task)
-    options = told_corpus(options)
     if isinstance(task, Told):
         tell(run, task, drawing, options)
     else:

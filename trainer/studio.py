@@ -267,9 +267,7 @@ def open_studio(
         image=corpus.artifact(version, "vq").only.sha256(VQ),
     )
     tokens = tokenized.read([refs.of(corpus.store, shard, TOKENS) for shard in shards], made_by)
-    if refuses is None:
-        gone = refused.neighbors(corpus, version)
-        refuses = lambda: gone  # noqa: E731
+    gone = refused.neighbors(corpus, version) if refuses is None else frozenset()
     return Studio(
         library=open_library(corpus, version, table),
         tokens=tokens,
@@ -279,5 +277,5 @@ def open_studio(
         side=image_side(corpus, version),
         max_score=float(corpus.artifact(version, "neighbors").settings["max_score"]),
         made_by={"run": str(folder.read(run).get("identity")), "checkpoint": last.name},
-        refused=refuses,
+        refused=refuses or (lambda: gone),
     )

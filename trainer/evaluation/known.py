@@ -22,7 +22,6 @@ from infra.artifact import Shard
 from infra.corpus import Corpus, NoCorpus, Version
 from infra.telemetry import say
 from pipeline import captions, embed, packs, refs, schema, tables
-from pipeline.asset import Asset
 from pipeline.blocks import Blocks
 from pipeline.records import RECORDS as DELIVERED
 from pipeline.split import TRAIN, VALIDATION
@@ -101,16 +100,9 @@ def pictures(corpus: Corpus, version: Version, names: Collection[str]) -> dict[s
 
 def answers(corpus: Corpus, version: Version, revisions: Mapping[str, int]) -> dict[Record, tuple[str, ...]]:
     """All that people answered to the questions that these assets, in these revisions, brought along."""
-    wanted, found = pa.array(sorted(revisions), schema.UID.type), dict[Record, tuple[str, ...]]()
+    found: dict[Record, tuple[str, ...]] = {}
     for shard in corpus.artifact(version, "records").shards.values():
-        ref = refs.of(corpus.store, shard, DELIVERED)
-        table = tables.read_parquet(ref, [schema.UID, schema.RECORD, schema.FAULT])
-        sound = pc.and_(table[schema.RECORD.name].is_valid(), table[schema.FAULT.name].is_null())
-        mine = pc.and_(sound, pc.is_in(table[schema.UID.name], value_set=wanted))
-        for row in table.filter(mine).to_pylist():
-            asset = Asset.model_validate_json(row[schema.RECORD.name])
-            if asset.asset_revision != revisions[asset.uid]:
-                continue
+        for asset in build.own_records(refs.of(corpus.store, shard, DELIVERED), revisions):
             try:
                 found.update(importing.answered(asset))
             except ValueError as error:  # what it brought along could not be read by the build either

@@ -174,9 +174,7 @@ def parts(picture: Pixels, things: Sequence[Placed]) -> list[Pixels]:
 
 def controlled(bench: Bench) -> Judged:
     groups: dict[str, list[Item[Controlled]]] = {JUDGED_KIND: edged(bench)}
-    for kind in sorted(set(maps.MAPS) - {JUDGED_KIND}):
-        groups[kind] = bench.items(Controlled, functools.partial(is_of, kind), OTHER_SHARE, changed=True)
-    for kind in delivered_kinds(bench):
+    for kind in (*sorted(set(maps.MAPS) - {JUDGED_KIND}), *delivered_kinds(bench)):
         groups[kind] = bench.items(Controlled, functools.partial(is_of, kind), OTHER_SHARE, changed=True)
     groups = {kind: items for kind, items in groups.items() if items}
     if not groups or not len(bench.known.changeable):

@@ -15,6 +15,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
@@ -157,7 +159,7 @@ def make(task: Task, _report: Report, *, config: InstructConfig) -> Made:
     made_by = Tokenizers(text=task.only("bpe").sha256, image=task.only("vq").sha256)
     bpe, model = opened(task.only("bpe"), task.only("vq"))
     assets = load_assets(task, kind, config, model)
-    records = own_records(task, assets)
+    records = own_records(task.only("records"), {asset.uid: asset.revision for asset in assets})
     bare = {one.uid for one in records if importing.UNCAPTIONED in one.extra}
     assets = [replace(asset, is_captioned=asset.uid not in bare) for asset in assets]
     world = World(assets, split=kind, side=config.side, seed=config.instruct.seed, maps=config.instruct.maps)
@@ -217,18 +219,14 @@ def asset_of(row: Mapping[str, Any], pixels: Pixels) -> Asset:
     )
 
 
-def own_records(task: Task, assets: Sequence[Asset]) -> list[contract.Asset]:
-    """What was delivered of the assets."""
-    here = {asset.uid: asset.revision for asset in assets}
-    found = []
-    for row in tables.read_rows(task.only("records")):
-        uid = row[schema.UID.name]
-        if uid not in here or row[schema.RECORD.name] is None or row[schema.FAULT.name] is not None:
-            continue
-        delivered = contract.Asset.model_validate_json(row[schema.RECORD.name])
-        if delivered.asset_revision == here[uid]:
-            found.append(delivered)
-    return found
+def own_records(ref: refs.Ref, revisions: Mapping[str, int]) -> list[contract.Asset]:
+    """What was delivered of these assets, in these revisions."""
+    table = tables.read_parquet(ref, [schema.UID, schema.RECORD, schema.FAULT])
+    sound = pc.and_(table[schema.RECORD.name].is_valid(), table[schema.FAULT.name].is_null())
+    wanted = pa.array(sorted(revisions), schema.UID.type)
+    mine = table.filter(pc.and_(sound, pc.is_in(table[schema.UID.name], value_set=wanted)))
+    delivered = (contract.Asset.model_validate_json(one) for one in mine[schema.RECORD.name].to_pylist())
+    return [one for one in delivered if one.asset_revision == revisions[one.uid]]
 
 
 def brought(

@@ -48,9 +48,9 @@ def of_edits(world: World, asset: Asset, num: int) -> Iterator[Example]:
     """Colour, ground and mirror of one picture, colour twice as often."""
     rng = world.rng(asset, "edit")
     paints = Paints.of(asset) if num else None
+    if paints is None:
+        return
     for number in range(num):
-        if paints is None:
-            return
         which = ("color", "color", "ground", "mirror")[int(rng.integers(4))]
         if which == "mirror":
             edit = edits.mirror(asset.pixels, rng=rng)

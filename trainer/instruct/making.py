@@ -139,9 +139,9 @@ def of_color_questions(world: World, asset: Asset, num: int) -> Iterator[Example
     """
     rng = world.rng(asset, "color question")
     paints = Paints.of(asset) if num else None
+    if paints is None:
+        return
     for number in range(num):
-        if paints is None:
-            return
         thing = bool(rng.integers(2))
         edit, color = paints.painted(rng, thing=thing)
         name = uid(f"question {edit.recipe}", [asset.uid], world.seed, number)

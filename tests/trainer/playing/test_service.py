@@ -7,6 +7,8 @@ import io
 import json
 import os
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -180,35 +182,32 @@ def test_a_neighbor_that_is_revoked_while_the_page_runs_is_neither_drawn_with_no
         assert gone not in [one["uid"] for one in drawn]
 
 
-def test_a_job_that_waits_with_a_picture_that_is_revoked_meanwhile_fails(
-    world: World, tmp_path: Path
-) -> None:
-    file = tmp_path / "revoked.jsonl"
+@asynccontextmanager
+async def at_once(world: World, folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Callable[..., None]]]:
+    """The playground in this process, and what ends rights: it counts when the call returns."""
+    file = folder / "revoked.jsonl"
     file.write_text("")
     place = Place.at(str(file))
     easel, service = playground.easel_of(world.tuned, CorpusOptions(corpus=world.corpus), None, place)
 
-    async def asked() -> None:
-        door = playground.door_of(easel, service, tmp_path, queue=4)
-        transport = httpx.ASGITransport(app=door)  # type: ignore[arg-type]  # as uvicorn calls it
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-            (near,) = (await http.post("/neighbors", json={"text": GREEN, "k": 1})).json()["neighbors"]
-            taken = (await http.post("/take", json={"uid": near["uid"]})).json()["picture"]
-            wish = {"task": "caption", "image": taken, "settings": {"max_text_tokens": 250}}
-            jobs = [(await http.post("/jobs", json=wish)).json()["job"] for _ in range(2)]
-            line = revocation("taken-back", target_type="asset", targets=[near["uid"]])
-            file.write_text(line.model_dump_json(by_alias=True) + "\n")
-            standing = service.watch.look()
-            assert standing is not None
-            service.admission.load(standing)
-            told = {"state": "running"}
-            while told["state"] in ("waiting", "running"):
-                await asyncio.sleep(0.05)
-                told = (await http.get(f"/jobs/{jobs[1]}")).json()
-            assert (told["state"], told.get("error")) == ("failed", "no such asset is shown to you")
-        door.close()
+    def end(uid: str, **how: Any) -> None:
+        line = revocation("ended", target_type="asset", targets=[uid], **how)
+        file.write_text(line.model_dump_json(by_alias=True) + "\n")
+        standing = service.watch.look()
+        assert standing is not None
+        service.admission.load(standing)
 
-    asyncio.run(asked())
+    door = playground.door_of(easel, service, folder, queue=4)
+    transport = httpx.ASGITransport(app=door)  # type: ignore[arg-type]  # as uvicorn calls it
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        yield http, end
+    door.close()
+
+
+async def taken(http: httpx.AsyncClient) -> tuple[str, str]:
+    """An asset that may be shown, and the name of its picture."""
+    (near,) = (await http.post("/neighbors", json={"text": GREEN, "k": 1})).json()["neighbors"]
+    return near["uid"], (await http.post("/take", json={"uid": near["uid"]})).json()["picture"]
 
 
 async def over(http: httpx.AsyncClient, job: str) -> dict[str, Any]:
@@ -217,6 +216,21 @@ async def over(http: httpx.AsyncClient, job: str) -> dict[str, Any]:
         await asyncio.sleep(0.05)
         told = (await http.get(f"/jobs/{job}")).json()
     return told
+
+
+def test_a_job_that_waits_with_a_picture_that_is_revoked_meanwhile_fails(
+    world: World, tmp_path: Path
+) -> None:
+    async def asked() -> None:
+        async with at_once(world, tmp_path) as (http, end):
+            uid, image = await taken(http)
+            wish = {"task": "caption", "image": image, "settings": {"max_text_tokens": 250}}
+            jobs = [(await http.post("/jobs", json=wish)).json()["job"] for _ in range(2)]
+            end(uid)
+            told = await over(http, jobs[1])
+            assert (told["state"], told.get("error")) == ("failed", "no such asset is shown to you")
+
+    asyncio.run(asked())
 
 
 @pytest.mark.parametrize(
@@ -234,34 +248,21 @@ async def over(http: httpx.AsyncClient, job: str) -> dict[str, Any]:
 def test_what_was_made_of_a_picture_has_the_rights_of_that_picture(
     world: World, tmp_path: Path, ends: dict[str, Any], status: int, error: str
 ) -> None:
-    file = tmp_path / "revoked.jsonl"
-    file.write_text("")
-    place = Place.at(str(file))
-    easel, service = playground.easel_of(world.tuned, CorpusOptions(corpus=world.corpus), None, place)
-
     async def asked() -> None:
-        door = playground.door_of(easel, service, tmp_path, queue=4)
-        transport = httpx.ASGITransport(app=door)  # type: ignore[arg-type]  # as uvicorn calls it
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-            (near,) = (await http.post("/neighbors", json={"text": GREEN, "k": 1})).json()["neighbors"]
-            taken = (await http.post("/take", json={"uid": near["uid"]})).json()["picture"]
+        async with at_once(world, tmp_path) as (http, end):
+            uid, image = await taken(http)
             png = {"Content-Type": "image/png"}
             mask = await http.post("/masks", content=masked((0, 0, 9, 9)), headers=png)
-            infill = {"task": "infill", "image": taken, "mask": mask.json()["picture"]}
-            names = [taken]
+            infill = {"task": "infill", "image": image, "mask": mask.json()["picture"]}
+            names = [image]
             for _ in range(2):
                 job = (await http.post("/jobs", json={**infill, "image": names[-1]})).json()["job"]
                 names += (await over(http, job))["answer"]["files"]
-            line = revocation("ended", target_type="asset", targets=[near["uid"]], **ends)
-            file.write_text(line.model_dump_json(by_alias=True) + "\n")
-            standing = service.watch.look()
-            assert standing is not None
-            service.admission.load(standing)
+            end(uid, **ends)
             for name in names:
                 assert (await http.get(f"/pictures/{name}")).status_code == (404 if status == 404 else 200)
                 for wish in (infill, {"task": "edit", "instruction": "make it blue"}):
                     refused(await http.post("/jobs", json={**wish, "image": name}), status, error)
-        door.close()
 
     asyncio.run(asked())
 
