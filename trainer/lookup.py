@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tokenizer_service import vocabulary
 
@@ -31,7 +32,7 @@ class Captioned:
     """Where tokens stand: what a memory is asked with."""
 
     place_BT: Tensor
-    """Consecutive image tokens that end with each."""
+    """Tokens of its image up to each: :func:`image_places`."""
     words_BTW: Tensor
     """Ids of its caption, last first."""
     real_BTW: Tensor
@@ -59,10 +60,10 @@ class Lookup(nn.Module):
         return found_BTD
 
 
-def captioned(ids_BS: Tensor) -> Captioned:
-    """Of each token of whole documents."""
+def captioned(ids_BS: Tensor, place_BS: Tensor) -> Captioned:
+    """Of each token of whole documents, whose places are known."""
     words_BSW, real_BSW = captions(ids_BS)
-    return Captioned(place_BT=run_lengths(ids_BS), words_BTW=words_BSW, real_BTW=real_BSW)
+    return Captioned(place_BT=place_BS, words_BTW=words_BSW, real_BTW=real_BSW)
 
 
 def captions(ids_BS: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,13 +90,53 @@ def captions(ids_BS: Tensor) -> tuple[Tensor, Tensor]:
     return words_BSW, real_BSW
 
 
-def run_lengths(ids_BT: Tensor) -> Tensor:
-    """For each token the number of consecutive image tokens that end with it.
+def image_places(ids_BT: Tensor, positions_BT: Tensor, num_places: int = 0) -> Tensor:
+    """For each token the number of tokens of its image up to it; 0 outside of images.
 
-    >>> run_lengths(torch.tensor([[5, 57344, 57345, 5, 57346]])).tolist()
-    [[0, 1, 2, 0, 1]]
+    Counted where an image stands whole. What stands behind a cut, up to the end of its image, is counted from
+    that end, if images have ``num_places`` tokens; what was cut goes on from where it was cut, and so does
+    the sentinel in front of it, from which its first token is told. Between two cuts nobody knows: counted
+    anew.
+
+    >>> ids = torch.tensor([[1, 5000, 2, 60000, 4, 60003, 1, 4, 60001, 60002, 3]])
+    >>> image_places(ids, torch.arange(11)[None], 4).tolist()
+    [[0, 0, 0, 1, 0, 4, 0, 1, 2, 3, 0]]
     """
     image_BT = ids_BT >= vocabulary.IMAGE_START
-    index_BT = torch.arange(1, ids_BT.shape[1] + 1, device=ids_BT.device).expand_as(ids_BT)
-    last_other_BT = torch.where(image_BT, 0, index_BT).cummax(dim=1).values
-    return torch.where(image_BT, index_BT - last_other_BT, 0)
+    stop = ids_BT.shape[1]
+    index_BT = torch.arange(stop, device=ids_BT.device).expand_as(ids_BT)
+    # -1: nothing but image tokens so far.
+    before_BT = torch.where(image_BT, -1, index_BT).cummax(dim=1).values
+    run_BT = index_BT - before_BT
+    behind_BT = torch.where(image_BT, stop, index_BT).flip(1).cummin(dim=1).values.flip(1)
+    cut_BT = _is_sentinel(ids_BT)
+    # Reads past the end stand for "not known": the run may go on.
+    closed_BT = (behind_BT < stop) & ~cut_BT.gather(1, behind_BT.clamp(max=stop - 1))
+    behind_cut_BT = (before_BT >= 0) & cut_BT.gather(1, before_BT.clamp(min=0))
+    mark_BT = _marks(ids_BT, positions_BT, cut_BT)
+    left_off_BT = torch.where(mark_BT > 0, run_BT.gather(1, (mark_BT - 1).clamp(min=0)), 0)
+    opened_BT = mark_BT.gather(1, before_BT.clamp(min=0)) >= 0
+    resumed_BT = run_BT + left_off_BT.gather(1, before_BT.clamp(min=0))
+    aligned_BT = num_places + 1 + index_BT - behind_BT
+    known_BT = closed_BT & (aligned_BT >= run_BT)
+    told_BT = torch.where(opened_BT, resumed_BT, torch.where(known_BT, aligned_BT, run_BT))
+    return torch.where(image_BT, torch.where(behind_cut_BT, told_BT, run_BT), left_off_BT)
+
+
+def _is_sentinel(ids_BT: Tensor) -> Tensor:
+    first = vocabulary.FIRST_SENTINEL
+    return (ids_BT >= first) & (ids_BT < first + vocabulary.NUM_SENTINELS)
+
+
+def _marks(ids_BT: Tensor, positions_BT: Tensor, cut_BT: Tensor) -> Tensor:
+    """Of a sentinel that opens an infill the index of the one that stands where it was cut; else -1.
+
+    They are the same id of the same document, the second behind the first, so sorting puts them side by side.
+    """
+    index_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
+    begins_BT = index_BT - positions_BT
+    key_BT = torch.where(cut_BT, begins_BT * vocabulary.SIZE + ids_BT, -1 - index_BT)
+    sorted_BT, order_BT = key_BT.sort(dim=1, stable=True)
+    again_BT = functional.pad(sorted_BT[:, 1:] == sorted_BT[:, :-1], (1, 0))
+    found_BT = torch.where(again_BT, functional.pad(order_BT[:, :-1], (1, 0)), -1)
+    return torch.empty_like(found_BT).scatter(1, order_BT, found_BT)

@@ -39,7 +39,7 @@ from tokenizer_service.vocabulary import Live
 from trainer import attention, cross_entropy, lookup
 from trainer.attention import Kernel, Mask
 from trainer.cross_entropy import Competition
-from trainer.lookup import Captioned, Lookup, captioned, run_lengths
+from trainer.lookup import Captioned, Lookup, captioned, image_places
 
 Z_LOSS = 1e-5
 ROPE_BASE = 10_000.0
@@ -281,16 +281,24 @@ class Transformer(nn.Module):
         return self.last_norm(x_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
     def _embedded(self, inputs: Inputs) -> Tensor:
-        ids_BT, told = inputs.ids_BT, inputs.captioned
+        ids_BT = inputs.ids_BT
         x_BTD: Tensor = self.tokens(self.rows(ids_BT)).float()  # the residual, where weights are bfloat16
         if self.positions is not None:
             x_BTD = x_BTD + self.positions(inputs.positions_BT)
-        if self.places is not None:
-            places_BT = run_lengths(ids_BT) if told is None else told.place_BT
-            x_BTD = x_BTD + self.places(places_BT.clamp(max=self.section.image_places))
-        if self.lookup is not None:
-            x_BTD = x_BTD + self.lookup(captioned(ids_BT) if told is None else told)
+        if self.places is not None or self.lookup is not None:
+            x_BTD = x_BTD + self._placed(inputs)
         return x_BTD
+
+    def _placed(self, inputs: Inputs) -> Tensor:
+        """What the tables say of where tokens stand."""
+        ids_BT, told, last = inputs.ids_BT, inputs.captioned, self.section.image_places
+        place_BT = image_places(ids_BT, inputs.positions_BT, last) if told is None else told.place_BT
+        found: list[Tensor] = []
+        if self.places is not None:
+            found.append(self.places(place_BT.clamp(max=last)))
+        if self.lookup is not None:
+            found.append(self.lookup(captioned(ids_BT, place_BT) if told is None else told))
+        return sum(found[1:], start=found[0])
 
     def text_logits(self, hidden_ND: Tensor) -> Tensor:
         """Logits of special and text ids: column i is id i."""

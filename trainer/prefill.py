@@ -19,7 +19,7 @@ from torch import Tensor
 from tokenizer_service import vocabulary
 from trainer import attention
 from trainer.attention import Mask, Runs
-from trainer.lookup import Captioned, captioned
+from trainer.lookup import Captioned, captioned, image_places
 from trainer.model import Inputs, Transformer, at_rest
 from trainer.prompts import Ids
 
@@ -86,12 +86,15 @@ def _read(model: Transformer, prompts: Sequence[Ids]) -> list[Read]:
     keys, values = (torch.split(torch.stack(one), lengths, dim=2) for one in (reading.keys, reading.values))
     lasts = torch.tensor(lengths).cumsum(0) - 1
     return [
-        Read(keys_LHPE=k, values_LHPE=v, last_D=hidden_TD[last], captioned=_next(prompt, device))
+        Read(keys_LHPE=k, values_LHPE=v, last_D=hidden_TD[last], captioned=_next(model, prompt))
         for k, v, last, prompt in zip(keys, values, lasts.tolist(), prompts, strict=True)
     ]
 
 
-def _next(prompt: Ids, device: torch.device) -> Captioned:
-    of = captioned(torch.tensor([[*prompt, vocabulary.IMAGE_START]]))
+def _next(model: Transformer, prompt: Ids) -> Captioned:
+    ids_1S = torch.tensor([[*prompt, vocabulary.IMAGE_START]])
+    place_1S = image_places(ids_1S, torch.arange(ids_1S.shape[1])[None], model.section.image_places)
+    of = captioned(ids_1S, place_1S)
+    device = model.tokens.weight.device
     place, words, real = (one[0, -1:].to(device) for one in (of.place_BT, of.words_BTW, of.real_BTW))
     return Captioned(place_BT=place, words_BTW=words, real_BTW=real)
