@@ -88,14 +88,21 @@ def words_of(task: Shown) -> str:
 
 
 def looks_for_neighbors(task: Task) -> bool:
-    return isinstance(task, Draw | Infill) and bool(task.text)
+    return isinstance(task, Caption) or (isinstance(task, Draw | Infill) and bool(task.text))
 
 
-def neighbors(studio: Studio, task: Shown, k: int, without: Sequence[str]) -> list[Found]:
-    """The ``k`` that are nearest to the words of a task that looks for any, but for those left out."""
-    if not looks_for_neighbors(task):
-        return []
-    return [one for one in studio.neighbors(words_of(task), k) if one.uid not in without]
+def neighbors(studio: Studio, task: Task, k: int, without: Sequence[str]) -> list[Found]:
+    """The ``k`` that are nearest to what a task that looks for any is given, its words or the picture to
+    caption, but for those left out.
+    """
+    match task:
+        case Caption(image):
+            found = studio.alike(opened(studio, image), k)
+        case Draw(text) | Infill(text=text) if text:
+            found = studio.neighbors(text, k)
+        case _:
+            found = []
+    return [one for one in found if one.uid not in without]
 
 
 def pictured(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawing) -> Pixels:
@@ -118,10 +125,10 @@ def pictured(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawi
             return pictures
 
 
-def said(studio: Studio, task: Told, section: SamplerSection, *, seed: int) -> str:
+def said(studio: Studio, task: Told, found: Sequence[Found], section: SamplerSection, *, seed: int) -> str:
     match task:
         case Caption(image):
-            (words,) = studio.caption([opened(studio, image)], section, seed=seed)
+            (words,) = studio.caption([opened(studio, image)], [found], section, seed=seed)
             return words
         case Ask(image, question):
             return studio.ask(opened(studio, image), question, section, seed=seed)

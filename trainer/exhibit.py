@@ -189,7 +189,7 @@ def shown(studio: Studio, found: Found) -> dict[str, Any]:
 
 def captions(studio: Studio, recipe: TrainerConfig, held_out: HeldOut) -> list[dict[str, Any]]:
     pictures = held_out.pictures[:NUM_CAPTIONS]
-    written = studio.caption(list(pictures), recipe.sampler, seed=SEED)
+    written = studio.caption(list(pictures), [()] * len(pictures), recipe.sampler, seed=SEED)
     return [
         {
             "uid": uid,

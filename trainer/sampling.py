@@ -127,7 +127,8 @@ class DrawOptions:
         """Refuse what would be without effect."""
         told = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
         if isinstance(task, Told):
-            idle, why = told - {"seed"}, "it is answered in words"
+            used = {"seed", "neighbors", "without"} if doing.looks_for_neighbors(task) else {"seed"}
+            idle, why = told - used, "it is answered in words"
         elif told & {"best"} and (isinstance(task, Edit) or not doing.words_of(task)):
             idle, why = {"best"}, "no words say what the picture shows, which the samples could be ordered by"
         elif not doing.looks_for_neighbors(task):
@@ -216,15 +217,19 @@ def tell(run: Path, task: Told, drawing: DrawOptions, options: CorpusOptions) ->
     section = folder.settings(run, options).sampler
     check_section(task, section)
     corpus = options.open()
-    words = doing.said(open_studio(corpus, corpus.newest(), run), task, section, seed=drawing.seed)
+    studio = open_studio(corpus, corpus.newest(), run)
+    found = doing.neighbors(studio, task, drawing.num_neighbors, drawing.without)
+    words = doing.said(studio, task, found, section, seed=drawing.seed)
+    told: dict[str, Any]
     match task:
         case Caption():
-            told = {"caption": words}
+            told = {"caption": words, "neighbors": [signing.credit(one) for one in found]}
         case Ask(_, question):
             told = {"question": question, "answer": words}
         case Tell(asked):
             told = {"task": asked.name, asked.record.TARGET: words}
-    answer(told, words, json=options.json)
+    lines = [words, *credited({}, [displayed(studio, one) for one in found])]
+    answer(told, "\n".join(lines), json=options.json)
 
 
 def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *, again: str) -> None:
@@ -293,6 +298,6 @@ def _given(option: str, value: object) -> list[str]:
 
 
 def credited(facts: Mapping[str, Any], found: Sequence[Found]) -> list[str]:
-    """Lines under a picture: scores, and whom to credit."""
+    """Lines under a picture, or under words: scores, and whom to credit."""
     scores = [f"  scores {' '.join(map(str, facts['scores']))}"] if "scores" in facts else []
     return [*scores, *(f"  {one.score:.3f} {one.uid} {one.description!r} {one.attribution}" for one in found)]

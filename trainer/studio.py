@@ -22,6 +22,7 @@ from pipeline.split import TRAIN
 from pipeline.tokenized import Tokenizers, Tokens
 from pipeline.tokenizer.tokenizing import image_side, load_bpe, load_vq
 from pipeline.tokens import BPE, TOKENS, VQ
+from retrieval.segments import Floats
 from tokenizer_service import coding, sizes, text, vocabulary, vq
 from trainer import folder, parallel, prompts, sampler
 from trainer.brushed import on_grid, to_draw
@@ -72,10 +73,17 @@ class Studio:
 
     def neighbors(self, words: str, k: int, *, without: Sequence[str] = ()) -> list[Found]:
         """The ``k`` nearest assets that may be neighbors, none of the duplicate groups ``without``."""
+        return self._nearest(self.library.query(text=words), k, without) if k else []
+
+    def alike(self, picture: Pixels, k: int, *, without: Sequence[str] = ()) -> list[Found]:
+        """The same, to a picture [side, side, 3]; what is too much like it, such as itself, is none."""
         if k == 0:
             return []
-        query_1D, refused = self.library.query(text=words), self.refused()
-        fetched = k + 8
+        square = sizes.fit_square(picture, self.library.searcher.side)
+        return self._nearest(self.library.searcher.images(square[None]), k, without)
+
+    def _nearest(self, query_1D: Floats, k: int, without: Sequence[str]) -> list[Found]:
+        refused, fetched = self.refused(), k + 8
         while True:
             found = self.library.nearest(
                 query_1D, fetched, where=schema.MAY_BE_NEIGHBOR, without=without, refused=refused
@@ -211,9 +219,19 @@ class Studio:
         (words,) = self.texts([self.prompt(record, {GIVEN.uid: picture})], section, seed=seed)
         return words
 
-    def caption(self, images: Sequence[Pixels], section: SamplerSection, *, seed: int) -> list[str]:
-        """Words for each picture [side, side, 3], without neighbors."""
-        rows = [prompts.caption_prompt(self.ids(image)) for image in images]
+    def caption(
+        self,
+        images: Sequence[Pixels],
+        neighbors: Sequence[Sequence[Found]],
+        section: SamplerSection,
+        *,
+        seed: int,
+    ) -> list[str]:
+        """Words for each picture [side, side, 3], behind its neighbors."""
+        rows = [
+            prompts.caption_prompt(self.ids(image), [self.pair(near.uid) for near in found])
+            for image, found in zip(images, neighbors, strict=True)
+        ]
         return self.texts(rows, section, seed=seed)
 
     def texts(self, rows: Sequence[Ids], section: SamplerSection, *, seed: int) -> list[str]:

@@ -61,7 +61,8 @@ def test_the_command_repeats_what_differs_from_the_defaults_and_no_signer() -> N
         (Edit(IMAGE, "make it blue"), DrawOptions(neighbors=1), "--neighbors with edit"),
         (Edit(IMAGE, "make it blue"), DrawOptions(neighbors=sampling.NEIGHBORS), "--neighbors with edit"),
         (Infill(IMAGE, MASK, ""), DrawOptions(without=("acme:1",)), "--without with infill"),
-        (Caption(IMAGE), DrawOptions(out=IMAGE, samples=2), "--out, --samples with caption"),
+        (Caption(IMAGE), DrawOptions(out=IMAGE, samples=2, neighbors=1), "--out, --samples with caption"),
+        (Ask(IMAGE, "What is it?"), DrawOptions(neighbors=1), "--neighbors with ask"),
         (Edit(IMAGE, "make it blue"), DrawOptions(samples=2, best=True), "--best with edit"),
         (Infill(IMAGE, MASK, ""), DrawOptions(samples=2, best=True), "--best with infill"),
     ],
@@ -78,6 +79,7 @@ def test_options_without_effect_are_refused(task: Task, drawing: DrawOptions, to
         (Infill(IMAGE, MASK, "a circle"), DrawOptions(neighbors=1, samples=2, best=True)),
         (Edit(IMAGE, "make it blue"), DrawOptions(out=IMAGE, samples=2)),
         (Ask(IMAGE, "What is it?"), DrawOptions(seed=3)),
+        (Caption(IMAGE), DrawOptions(seed=3, neighbors=1, without=("acme:1",))),
     ],
 )
 def test_options_with_an_effect_are_not(task: Task, drawing: DrawOptions) -> None:

@@ -26,7 +26,7 @@ from trainer.evaluation import known
 from trainer.evaluation.known import Codes, Known, Listed, R, R_co, Vectors
 from trainer.evaluation.rights import Rights
 from trainer.instruct.reading import Reader
-from trainer.prompts import Ids, image_prompt
+from trainer.prompts import Ids, caption_prompt, image_prompt
 from trainer.sampler import Request, SamplerSection
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Captioned, Picture, Record
@@ -35,6 +35,8 @@ ALONE = (
     "Where an item is the only one of its kind, of any kind; where it is the only one, a training picture."
 )
 """What chance is there."""
+NEIGHBORS = 2
+"""As many as `pardalis sample` and the playground put in front, where nothing else is asked for."""
 BATCH = 64
 """Prompts drawn at once: their caches, in three streams, are 0.4 GB for a model of 20 M parameters."""
 
@@ -118,9 +120,15 @@ class Bench:
 
     def neighbors(self, item: Item[Captioned], k: int) -> list[Found]:
         """Of the caption, none of the item's own duplicate group."""
+        return self.studio.neighbors(item.record.caption, k, without=self._own_group(item))
+
+    def alike(self, item: Item[Captioned], k: int) -> list[Found]:
+        """Of the picture, none of the item's own duplicate group."""
+        return self.studio.alike(picture_of(item, "image"), k, without=self._own_group(item))
+
+    def _own_group(self, item: Item[Captioned]) -> list[str]:
         group = self.studio.fact(item.record.image.uid, schema.GROUP)
-        without = [] if group is None else [group]
-        return self.studio.neighbors(item.record.caption, k, without=without)
+        return [] if group is None else [group]
 
     def prompt(self, item: Item[Record]) -> Ids:
         return self.studio.prompt(item.record, item.pictures)
@@ -155,14 +163,31 @@ class Bench:
                 bar.advance(len(batch))
         return found
 
+    def captions(
+        self, name: str, items: Sequence[Item[Captioned]], neighbors: Sequence[Sequence[str]]
+    ) -> list[str]:
+        """Of each item's picture, behind as many of its neighbors as the context has room for."""
+        room = self.studio.model.section.context - self.section.max_text_tokens
+        rows = []
+        for item, uids in zip(items, neighbors, strict=True):
+            image = self.studio.ids(picture_of(item, "image"))
+            pairs = [self.studio.pair(uid) for uid in uids]
+            while pairs and len(caption_prompt(image, pairs)) > room:
+                pairs = pairs[:-1]
+            rows.append(caption_prompt(image, pairs))
+        return self.words(name, rows)
+
     def answers(self, name: str, items: Sequence[Item[Record]]) -> list[str]:
-        """The words that the model puts where each item's are asked for: the likeliest, token by token."""
-        rows = [self.prompt(item) for item in items]
+        """The words that the model puts where each item's are asked for."""
+        return self.words(name, [self.prompt(item) for item in items])
+
+    def words(self, name: str, rows: Sequence[Ids]) -> list[str]:
+        """What the model writes behind each prompt: the likeliest, token by token."""
         room = self.studio.model.section.context - max(map(len, rows))
         most = min(self.section.max_text_tokens, room)
         section = self.section.model_copy(update={"temperature": 0.0, "max_text_tokens": most})
         found: list[str] = []
-        with self.log.bar(name, total=len(items), unit="texts") as bar:
+        with self.log.bar(name, total=len(rows), unit="texts") as bar:
             for batch in batches(rows):
                 found += [words.strip() for words in self.studio.texts(batch, section, seed=self.seed)]
                 bar.advance(len(batch))

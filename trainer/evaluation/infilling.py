@@ -17,7 +17,7 @@ from pipeline.colors import Pixels
 from tokenizer_service import vocabulary
 from trainer import prompts
 from trainer.evaluation import again, pictures
-from trainer.evaluation.bench import Bench, Item, picture_of
+from trainer.evaluation.bench import NEIGHBORS, Bench, Item, picture_of
 from trainer.evaluation.judged import (
     CEILING,
     CHANCE,
@@ -37,8 +37,6 @@ from trainer.tasks import Captioned
 
 SEARCHED = 32
 """Pixels a side at which the nearest training picture is looked for."""
-NEIGHBORS = 2
-"""As many as `pardalis sample` and the playground put in front, where nothing else is asked for."""
 
 
 def filled(bench: Bench) -> Judged:

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline import schema
 from trainer.evaluate import word_f1
 from trainer.evaluation import known, texts
-from trainer.evaluation.bench import Bench, Item, picture_of
+from trainer.evaluation.bench import NEIGHBORS, Bench, Item, picture_of
 from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Cell, Judged, Measure, Shown, Table, nothing
 from trainer.evaluation.known import Listed
 from trainer.tasks import Asked, Captioned, Narrated
@@ -33,8 +33,11 @@ def captions(bench: Bench) -> Judged:
         return nothing("Captions", "no picture, held out or of training, has an example of this task")
     measures, tables = [], []
     answers, copied_of = captioned(bench, short, "caption")
+    near = [[one.uid for one in bench.alike(item, NEIGHBORS)] for item in short]
+    beside = {**answers, MODEL: bench.captions("caption", short, near)}
     for name, items, said in (
-        ("caption", short, answers),
+        ("caption", short, beside),
+        ("caption alone", short, answers),
         ("long caption", long, captioned(bench, long, "long")[0]),
     ):
         if items:
@@ -44,14 +47,15 @@ def captions(bench: Bench) -> Judged:
     return Judged(
         title="Captions",
         about=(
-            "The words that the model writes for a picture, against the licensed ones. Chance: the caption "
-            "of a random training picture. Copy: that of the training picture nearest to it by the corpus's "
-            "encoder. F1 of words, and CIDEr-D (0 to 10; a true caption of fewer than four words cannot "
-            "reach 10)."
+            "The words that the model writes for a picture, against the licensed ones: as `pardalis sample` "
+            f"asks, behind the {NEIGHBORS} pictures of training that are most like it, or alone. Chance: "
+            "the caption of a random training picture. Copy: that of the training picture nearest to it by "
+            "the corpus's encoder. F1 of words, and CIDEr-D (0 to 10; a true caption of fewer than four "
+            "words cannot reach 10)."
         ),
         measures=measures,
         tables=tables,
-        shown=[shown(bench, item, answers, copied_of[i], i) for i, item in enumerate(short[:SHOWN])],
+        shown=[shown(bench, item, beside, copied_of[i], i, near[i]) for i, item in enumerate(short[:SHOWN])],
     )
 
 
@@ -111,16 +115,24 @@ def bleu_table(name: str, said: Answers, references: Sequence[Sequence[str]]) ->
     )
 
 
-def shown(
-    bench: Bench, item: Told | Item[Asked], answers: Answers, copied_of: Sequence[str], number: int
+def shown(  # who said it, and of what
+    bench: Bench,
+    item: Told | Item[Asked],
+    answers: Answers,
+    copied_of: Sequence[str],
+    number: int,
+    near: Sequence[str] = (),
 ) -> Shown:
-    """What the model says of a picture is shown where the picture is; the copied words where theirs is."""
+    """What the model says of a picture is shown where the picture is, and its neighbors are; the copied words
+    where theirs is.
+    """
     asked = {"question": item.record.question} if isinstance(item.record, Asked) else {}
     true = str(getattr(item.record, item.record.TARGET))
-    mine = {**asked, "true": true, MODEL: answers[MODEL][number]}
+    mine = {**asked, "true": true}
     return Shown(
         said={
             **{name: bench.said(words, item.sources) for name, words in mine.items()},
+            MODEL: bench.said(answers[MODEL][number], [*item.sources, *near]),
             COPY: bench.said(answers[COPY][number], [*item.sources, *copied_of]),
         },
         pictures={"given": bench.shown(picture_of(item, "image"), item.sources)},

@@ -6,7 +6,7 @@ score are told, since the drawing owes them; their picture and their words are n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,15 @@ class Shown:
 
     def neighbors(self, caller: Caller, words: str, k: int) -> list[dict[str, Any]]:
         """What the model would be shown for the words."""
+        return self._neighbors(caller, self.studio.neighbors(words, k))
+
+    def alike(self, caller: Caller, picture: bytes, k: int) -> list[dict[str, Any]]:
+        """What the model would be shown for a picture of ours."""
+        return self._neighbors(caller, self.studio.alike(self.studio.square(picture), k))
+
+    def _neighbors(self, caller: Caller, found: Sequence[Found]) -> list[dict[str, Any]]:
         admitted = self.admitted(caller)
-        return [self._neighbor(one, admitted) for one in self.studio.neighbors(words, k)]
+        return [self._neighbor(one, admitted) for one in found]
 
     def _neighbor(self, found: Found, admitted: Admitted) -> dict[str, Any]:
         row = self.service.catalogue.uids.row(found.uid)

@@ -38,7 +38,8 @@ def document(about: Mapping[str, Any]) -> dict[str, Any]:
         "/pictures/{name}": {"get": answered("A picture that was brought or made", "image/png", BINARY)},
         "/take": {"post": brought("Take a picture of the corpus: its name here", {JSON: {"schema": OBJECT}})},
         "/search": {"post": brought("Assets nearest to words", {JSON: {"schema": OBJECT}})},
-        "/neighbors": {"post": brought("What the model would be shown", {JSON: {"schema": OBJECT}})},
+        "/neighbors": {"post": brought("What the model is shown beside words", {JSON: {"schema": OBJECT}})},
+        "/alike": {"post": brought("The same, beside a picture", {JSON: {"schema": OBJECT}})},
         "/thumbnails/{uid}": {"get": answered("An asset's picture, small", "image/jpeg", BINARY)},
         "/facts": {"get": answered("What the page plays with", JSON, OBJECT)},
     }

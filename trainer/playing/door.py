@@ -73,6 +73,7 @@ class Door(doors.Door):
             "/take": self._taken,
             "/search": self._search,
             "/neighbors": self._neighbors,
+            "/alike": self._alike,
             "/jobs": self._entered,
             "/stop/{id}": self._stopped,
         }
@@ -153,11 +154,15 @@ class Door(doors.Door):
     async def _neighbors(self, request: Request) -> Response:
         caller = self.admitted(request)
         asked = await self._document(request, caller, {"text": str, "k": int})
-        words, k = texted(asked["text"]), asked["k"]
-        if not 0 <= k <= wishes.MAX_NEIGHBORS:
-            fix = f"give 0 to {wishes.MAX_NEIGHBORS}"
-            raise Refusal(422, "k is no number of neighbors", value=k, fix=fix)
+        words, k = texted(asked["text"]), numbered(asked["k"])
         found = await self._in(self._searching, self.shown.neighbors, caller, words, k)
+        return JSONResponse({"neighbors": found})
+
+    async def _alike(self, request: Request) -> Response:
+        caller = self.admitted(request)
+        asked = await self._document(request, caller, {"picture": str, "k": int})
+        path, k = self._picture(caller, asked["picture"]), numbered(asked["k"])
+        found = await self._in(self._searching, self.shown.alike, caller, path.read_bytes(), k)
         return JSONResponse({"neighbors": found})
 
     async def _entered(self, request: Request) -> Response:
@@ -244,6 +249,13 @@ def texted(text: str) -> str:
         fix = f"give 1 to {wishes.MAX_TEXT} characters"
         raise Refusal(422, "text is too short or too long", value=f"{len(words)} characters", fix=fix)
     return words
+
+
+def numbered(k: int) -> int:
+    if not 0 <= k <= wishes.MAX_NEIGHBORS:
+        fix = f"give 0 to {wishes.MAX_NEIGHBORS}"
+        raise Refusal(422, "k is no number of neighbors", value=k, fix=fix)
+    return k
 
 
 def last_of(request: Request) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from infra.options import CorpusOptions
 from infra.redaction import masked_here
+from pipeline.searching.library import Found
 from trainer import doing, folder, sampling, signing, tasks
 from trainer.brushed import on_grid, to_draw
 from trainer.doing import Infill, Show, Shown, Task, Told
@@ -94,17 +95,24 @@ class Easel:
         began = time.monotonic()
         with watched(self.studio.model, progress, order.section.engine):
             if isinstance(order.task, Told):
-                words = doing.said(self.studio, order.task, order.section, seed=order.drawing.seed)
-                found = Made(pngs={}, told={"words": words})
+                found = self._told(order, order.task)
             else:
                 found = self._shown(order, order.task)
         seconds = round(time.monotonic() - began, 2)
         return replace(found, told={**found.told, "command": order.command, "seconds": seconds})
 
-    def _shown(self, order: Order, task: Shown) -> Made:
+    def _told(self, order: Order, task: Told) -> Made:
+        found = self._neighbors(order)
+        words = doing.said(self.studio, task, found, order.section, seed=order.drawing.seed)
+        return Made(pngs={}, told={"words": words, "neighbors": [asdict(one) for one in found]})
+
+    def _neighbors(self, order: Order) -> list[Found]:
         options = order.drawing
+        return doing.neighbors(self.studio, order.task, options.num_neighbors, options.without)
+
+    def _shown(self, order: Order, task: Shown) -> Made:
+        options, found = order.drawing, self._neighbors(order)
         drawing = Drawing(section=order.section, seed=options.seed, samples=options.samples)
-        found = doing.neighbors(self.studio, task, options.num_neighbors, options.without)
         pictures = doing.pictured(self.studio, task, found, drawing)
         facts = {**signing.told_of(self.studio, task, found, drawing), "command": order.command}
         facts["model"]["corpus_version"] = self.corpus_version

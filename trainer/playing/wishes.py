@@ -80,7 +80,7 @@ class Sampled(Wish):
         return DrawOptions(seed=self.seed, samples=self.samples)
 
 
-class Near(Sampled):
+class Near(Wish):
     """With neighbors."""
 
     neighbors: int = Field(default=MAX_NEIGHBORS, ge=0, le=MAX_NEIGHBORS)
@@ -89,12 +89,10 @@ class Near(Sampled):
     )
 
     def drawing(self) -> DrawOptions:
-        return DrawOptions(
-            seed=self.seed, samples=self.samples, neighbors=self.neighbors, without=tuple(self.without)
-        )
+        return replace(super().drawing(), neighbors=self.neighbors, without=tuple(self.without))
 
 
-class Draw(Near):
+class Draw(Near, Sampled):
     task: Literal["draw"]
     text: Words
 
@@ -123,10 +121,11 @@ class Ask(Wish):
         return TaskOptions(image=place(self.image), ask=self.question)
 
 
-class Caption(Wish):
+class Caption(Near):
     task: Literal["caption"]
     image: Name
     long: bool = False
+    """Told without neighbors, whatever is said of them."""
 
     def options(self, place: Place) -> TaskOptions:
         image = place(self.image)
@@ -169,7 +168,7 @@ class Ground(Sampled):
         return replace(super().drawing(), best=True)
 
 
-class Infill(Near):
+class Infill(Near, Sampled):
     task: Literal["infill"]
     image: Name
     mask: Name

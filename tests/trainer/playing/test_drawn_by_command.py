@@ -58,6 +58,40 @@ def test_a_neighbor_that_may_not_be_shown_is_credited_without_its_words(
     assert "description" not in told
 
 
+def test_words_are_told_with_the_credits_of_the_neighbors_they_were_written_beside(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    studio = easel(world).studio
+    picture = studio.picture(next(iter(studio.tokens)))
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    found = studio.alike(picture, 2)
+    words = [
+        "sample",
+        "--run",
+        str(world.tuned),
+        "--corpus",
+        world.corpus,
+        "--image",
+        str(tmp_path / "a.png"),
+    ]
+    capsys.readouterr()
+    assert run([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["uid"] for one in told["neighbors"]] == [one.uid for one in found]
+    assert run([*words, "--without", found[0].uid]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [found[1].uid in line for line in lines[-1:]] == [True]
+    assert not any(found[0].uid in line for line in lines)
+
+
+def test_a_picture_is_no_neighbor_of_itself(world: World) -> None:
+    studio = easel(world).studio
+    for uid in list(studio.tokens)[:5]:
+        near = studio.alike(studio.picture(uid), 3)
+        assert near
+        assert all(one.score <= studio.max_score for one in near)
+
+
 @pytest.mark.parametrize("corpus", ["s3://ana:pass1234@host/corpus", "s3://bucket/pass1234"])
 def test_a_command_that_is_told_has_no_secret_in_it(
     world: World, corpus: str, monkeypatch: pytest.MonkeyPatch

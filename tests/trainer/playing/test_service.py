@@ -136,6 +136,25 @@ def test_a_neighbor_that_is_switched_off_is_not_drawn_with(http: httpx.Client) -
     assert not np.array_equal(drawn[1], drawn[2])
 
 
+def test_a_caption_is_written_beside_what_its_picture_is_like(http: httpx.Client) -> None:
+    wish = wish_of("caption", http)
+    near = http.post("/alike", json={"picture": wish["image"], "k": 2}).json()["neighbors"]
+    assert len(near) == 2
+    both = answered(http, wish)["answer"]
+    one = answered(http, {**wish, "without": [near[0]["uid"]]})["answer"]
+    none = answered(http, {**wish, "neighbors": 0})["answer"]
+    long = answered(http, {**wish, "long": True})["answer"]
+    assert [each["neighbors"] for each in (both, one, none, long)] == [near, near[1:], [], []]
+    assert len({each["words"] for each in (both, one, none)}) == 3
+    assert "--neighbors" not in long["command"]
+
+
+def test_what_a_picture_is_like_is_asked_of_ones_own_pictures(http: httpx.Client) -> None:
+    refused(http.post("/alike", json={"picture": "input-0.png", "k": 2}), 404, "no such picture")
+    mine = brought(http, drawing(3)[1])
+    refused(http.post("/alike", json={"picture": mine, "k": 3}), 422, "k is no number of neighbors")
+
+
 def test_a_neighbor_that_may_not_be_shown_is_credited_and_not_shown(http: httpx.Client) -> None:
     (near,) = http.post("/neighbors", json={"text": RED, "k": 1}).json()["neighbors"]
     assert (near["shown"], near["description"], near["licenses"]) == (False, "", ["not-shown"])
@@ -224,7 +243,7 @@ def test_a_job_that_waits_with_a_picture_that_is_revoked_meanwhile_fails(
     async def asked() -> None:
         async with at_once(world, tmp_path) as (http, end):
             uid, image = await taken(http)
-            wish = {"task": "caption", "image": image, "settings": {"max_text_tokens": 250}}
+            wish = {"task": "caption", "image": image, "neighbors": 0, "settings": {"max_text_tokens": 250}}
             jobs = [(await http.post("/jobs", json=wish)).json()["job"] for _ in range(2)]
             end(uid)
             told = await over(http, jobs[1])
@@ -371,7 +390,7 @@ def test_a_prompt_that_is_too_long_for_the_model_fails_and_says_so(http: httpx.C
 
 
 def test_a_job_can_be_given_up(http: httpx.Client) -> None:
-    wish = {**wish_of("caption", http), "settings": {"max_text_tokens": 250, "temperature": 0}}
+    wish = {**wish_of("caption", http), "neighbors": 0, "settings": {"max_text_tokens": 250, "temperature": 0}}
     jobs = [http.post("/jobs", json=wish).json() for _ in range(3)]
     for job in reversed(jobs):
         http.post(f"/stop/{job['job']}", json={})

@@ -9,6 +9,8 @@ export const stop = (id) => answered(`stop/${id}`, { json: {} });
 export const search = async (text) => (await answered("search", { json: { text } })).results;
 export const neighbors = async (text, k, signal) =>
   (await answered("neighbors", { json: { text, k }, signal })).neighbors;
+export const alike = async (picture, k, signal) =>
+  (await answered("alike", { json: { picture, k }, signal })).neighbors;
 /** These answer with the name that the picture has at the service. */
 export const take = async (uid) => (await answered("take", { json: { uid } })).picture;
 export const bring = async (blob) => (await answered("pictures", { blob })).picture;

@@ -1,7 +1,6 @@
-// What the model is shown of the corpus beside the words: each with its licence and its credit, and a switch.
+// What the model is shown of the corpus beside what it is given: each with its licence and its credit, and a switch.
 
 import { Refused } from "./api.js";
-import * as calls from "./calls.js";
 import { field } from "./controls.js";
 import { element } from "./elements.js";
 import { Pictures } from "./pictures.js";
@@ -9,28 +8,32 @@ import { named, score } from "./words.js";
 
 const PAUSE_MS = 350; // in typing, before they are looked for
 
+/** Calls `near.changed()` once nothing more is typed. */
+export function followed(text, near) {
+  let timer = 0;
+  text.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => near.changed(), PAUSE_MS);
+  });
+}
+
 export class Neighbors {
   #count;
   #list = element("ul", { class: "neighbors", "aria-label": "Neighbors" });
   #told = element("p", { class: "note", role: "status" });
   #pictures = new Pictures();
-  #text;
+  #look;
   #found = [];
   #off = new Set(); // of uids: one that comes back stays as it was left
   #ending = new AbortController();
-  #timer = 0;
 
-  /** `text` is the control whose words they are near to. */
-  constructor(text, { max_neighbors }) {
-    this.#text = text;
+  /** `look(count, signal)` asks for them; null where there is nothing to be near to. */
+  constructor({ max_neighbors }, look) {
+    this.#look = look;
     const numbers = Array.from({ length: max_neighbors + 1 }, (_, number) => String(number));
     this.#count = element("select", {}, ...numbers.map((one) => element("option", { value: one }, one)));
     this.#count.value = String(max_neighbors);
-    this.#count.addEventListener("change", () => this.#look());
-    text.addEventListener("input", () => {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#look(), PAUSE_MS);
-    });
+    this.#count.addEventListener("change", () => this.changed());
   }
 
   get nodes() {
@@ -43,18 +46,17 @@ export class Neighbors {
     return { neighbors: Number(this.#count.value), without };
   }
 
-  async #look() {
-    clearTimeout(this.#timer);
+  /** Looks for them anew. */
+  async changed() {
     this.#ending.abort();
     this.#ending = new AbortController();
     const { signal } = this.#ending;
-    const words = this.#text.value.trim();
     const count = Number(this.#count.value);
     try {
-      const found = words && count ? await calls.neighbors(words, count, signal) : [];
+      const found = count ? await this.#look(count, signal) : null;
       if (signal.aborted) return;
-      this.#show(found);
-      this.#told.textContent = words && count && !found.length ? "None that may be used is near enough." : "";
+      this.#show(found ?? []);
+      this.#told.textContent = found && !found.length ? "None that may be used is near enough." : "";
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof Refused)) throw error;

@@ -9,7 +9,7 @@ import { field, Settings, words } from "./controls.js";
 import { Door } from "./door.js";
 import { button, element, find } from "./elements.js";
 import { done } from "./job.js";
-import { Neighbors } from "./neighbors.js";
+import { followed, Neighbors } from "./neighbors.js";
 import { Results } from "./results.js";
 import { Tabs } from "./tabs.js";
 
@@ -104,9 +104,19 @@ function use(name, picture) {
   find(`tab-${name}`).focus();
 }
 
+/** Those that are near to the words of a control. */
+function near_to(text, facts) {
+  const near = new Neighbors(facts, (count, signal) => {
+    const said = text.value.trim();
+    return said ? calls.neighbors(said, count, signal) : null;
+  });
+  followed(text, near);
+  return near;
+}
+
 function draw(facts) {
   const text = words({ required: true, placeholder: "such as: a red circle" });
-  const near = new Neighbors(text, facts);
+  const near = near_to(text, facts);
   const settings = new Settings(DRAWN, facts, Math.min(4, facts.max_samples));
   return {
     nodes: [field("What to draw", text), ...near.nodes, ...settings.nodes],
@@ -118,11 +128,11 @@ function draw(facts) {
   };
 }
 
-/** A tab that is about one picture; `control` holds the words. */
-function pictured(name, facts, { verb, control, settings, wish }) {
-  choosers[name] = new Chooser(facts);
+/** A tab that is about one picture; `controls` hold the words. */
+function pictured(name, facts, { verb, controls, settings, wish, changed }) {
+  choosers[name] = new Chooser(facts, changed);
   return {
-    nodes: [choosers[name].node, control, ...settings.nodes],
+    nodes: [choosers[name].node, ...controls, ...settings.nodes],
     verb,
     wish() {
       if (!choosers[name].check()) return null;
@@ -137,22 +147,32 @@ function edit(facts) {
   const text = words({ required: true, placeholder: "such as: change the color of the sky to bright blue" });
   const settings = new Settings(EDITED, facts, 1);
   const wish = () => ({ title: text.value.trim(), instruction: text.value.trim() });
-  return pictured("edit", facts, { verb: "Edit", control: field("Instruction", text), settings, wish });
+  return pictured("edit", facts, { verb: "Edit", controls: [field("Instruction", text)], settings, wish });
 }
 
 function ask(facts) {
   const text = words({ required: true, rows: "2", placeholder: "such as: What color is it?" });
   const settings = new Settings(SAID, facts);
   const wish = () => ({ title: text.value.trim(), question: text.value.trim() });
-  return pictured("ask", facts, { verb: "Ask", control: field("Question", text), settings, wish });
+  return pictured("ask", facts, { verb: "Ask", controls: [field("Question", text)], settings, wish });
 }
 
 function caption(facts) {
   const long = element("input", { type: "checkbox" });
-  const control = element("p", { class: "field" }, element("label", { class: "switch" }, long, "Long, with all that there is"));
+  const near = new Neighbors(facts, (count, signal) => {
+    const { name } = choosers.caption;
+    return name && !long.checked ? calls.alike(name, count, signal) : null;
+  });
+  const beside = element("div", {}, ...near.nodes);
+  const changed = () => near.changed();
+  long.addEventListener("change", () => {
+    beside.hidden = long.checked; // a long caption is an instruction, and those were learnt without neighbors
+    changed();
+  });
   const settings = new Settings(SAID, facts);
-  const wish = () => ({ title: long.checked ? "A long caption" : "A caption", long: long.checked });
-  return pictured("caption", facts, { verb: "Caption", control, settings, wish });
+  const controls = [element("p", { class: "field" }, element("label", { class: "switch" }, long, "Long, with all that there is")), beside];
+  const wish = () => (long.checked ? { title: "A long caption", long: true } : { title: "A caption", ...near.read() });
+  return pictured("caption", facts, { verb: "Caption", controls, settings, wish, changed });
 }
 
 function ground(facts) {
@@ -183,7 +203,7 @@ function infill(facts) {
   const chooser = new Chooser(facts, () => chooser.frame.append(brush.canvas));
   choosers.infill = chooser;
   const text = words({ rows: "2", placeholder: "what the whole picture shows; may be left out" });
-  const near = new Neighbors(text, facts);
+  const near = near_to(text, facts);
   const settings = new Settings(DRAWN, facts, 1);
   return {
     nodes: [chooser.node, ...brush.nodes, field("Words", text), ...near.nodes, ...settings.nodes],

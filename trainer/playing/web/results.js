@@ -94,11 +94,12 @@ function said(words) {
   return words.trim() ? element("p", { class: "said" }, words) : element("p", { class: "said note" }, "No words.");
 }
 
-function credits({ neighbors }, wish, pictures) {
+function credits({ neighbors, words }, wish, pictures) {
   if (wish.neighbors === undefined) return [];
-  if (!neighbors.length) return [element("p", { class: "note" }, "Drawn without neighbors.")];
+  const made = words === undefined ? "Drawn" : "Written";
+  if (!neighbors.length) return [element("p", { class: "note" }, `${made} without neighbors.`)];
   const items = neighbors.map((one) => element("li", {}, ...described(one, pictures)));
-  return [element("h4", {}, "Drawn beside"), element("ul", { class: "neighbors" }, ...items)];
+  return [element("h4", {}, `${made} beside`), element("ul", { class: "neighbors" }, ...items)];
 }
 
 function again({ command, files = [] }, given) {
