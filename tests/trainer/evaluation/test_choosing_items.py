@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.captions import digest
-from trainer.evaluation import known, placing
+from trainer.evaluation import following, known, placing
 from trainer.evaluation.bench import Item, batches, others, others_alike
 from trainer.evaluation.known import Listed
 from trainer.instruct.scenes import Box
@@ -95,5 +95,5 @@ def test_a_map_is_judged_of_an_assets_own_picture_and_of_no_scene() -> None:
         Controlled(kind="depth", map=Picture("derived:1"), caption="a cat", image=Picture(uid))
         for uid in ("acme:1", "derived:2")
     )
-    assert [placing.is_of(kind, own) for kind in (None, "depth", "hed")] == [True, True, False]
-    assert not any(placing.is_of(kind, scene) for kind in (None, "depth"))
+    assert [following.is_of(kind, own) for kind in (None, "depth", "hed")] == [True, True, False]
+    assert not any(following.is_of(kind, scene) for kind in (None, "depth"))

@@ -15,6 +15,7 @@ import torch
 from infra.cli import MISTAKE, run
 from infra.corpus import Corpus
 from infra.storage import Store
+from pipeline import schema
 from pipeline.split import VALIDATION
 from tests.laws.conftest import TINY, Deliveries, revoke, sample, standing
 from tokenizer_service import coding, inception, metrics, vocabulary
@@ -22,6 +23,7 @@ from trainer import prompts, sampler, tasks
 from trainer.evaluation import (
     again,
     command,
+    following,
     infilling,
     judged,
     known,
@@ -31,7 +33,7 @@ from trainer.evaluation import (
     telling,
     texts,
 )
-from trainer.evaluation.bench import Bench
+from trainer.evaluation.bench import NEIGHBORS, Bench
 from trainer.evaluation.judged import CEILING, COPY, MODEL
 from trainer.evaluation.known import Known, Listed
 from trainer.evaluation.rights import Rights
@@ -238,7 +240,7 @@ def test_nothing_is_made_of_what_may_not_be_changed(evaluated: Path) -> None:
     known_ = Known(bench.corpus, bench.version, bench.studio, allowed)
     bench = replace(bench, rights=allowed, known=known_)
     assert kept & {uid for item in bench.items(Captioned) for uid in item.sources}
-    found = [*bench.items(Captioned, changed=True), *placing.edged(bench)]
+    found = [*bench.items(Captioned, changed=True), *following.edged(bench)]
     found += [item for kind in redrawing.KINDS for item in redrawing.of_instruction(bench, kind)]
     assert any(isinstance(item.record, Edited) for item in found)
     assert kept.isdisjoint(uid for item in found for uid in item.sources)
@@ -363,12 +365,36 @@ def test_the_same_is_asked_of_the_model_as_in_the_playground(
     codes = list(bench.studio.codes([picture]))
     infilling.infilled(bench, [item], codes, [row])
     hole = infilling.mask(row, bench.studio.num_codes, bench.studio.side)
-    near = bench.neighbors(item, infilling.NEIGHBORS)
+    near = bench.neighbors(item, NEIGHBORS)
     fitting = near[: sum(token == vocabulary.BREAK for token in asked[0].prompt) // 2]
     assert fitting
     bench.studio.infill(picture, hole, item.record.caption, fitting, drawing)
     assert asked[0] == asked[1]
     assert asked[0].away != prompts.UNCONDITIONAL
+
+
+def test_captions_are_asked_for_as_by_the_command_behind_what_fits(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = opened(evaluated)
+    asked: list[Request] = []
+    write = sampler.draw_texts
+
+    def seen(*args: Any, **settings: Any) -> Any:
+        asked.extend(args[1])
+        return write(*args, **settings)
+
+    monkeypatch.setattr(sampler, "draw_texts", seen)
+    (item, *_) = bench.items(Captioned, lambda record: record.wording == 0)
+    near = bench.alike(item, NEIGHBORS)
+    own = bench.studio.fact(item.record.image.uid, schema.GROUP)
+    assert own not in {one.group for one in near}
+    bench.captions("caption", [item], [[one.uid for one in near]])
+    pairs = sum(token == vocabulary.BREAK for token in asked[0].prompt) // 2
+    assert pairs
+    section = bench.section.model_copy(update={"max_text_tokens": 1})
+    bench.studio.caption([item.pictures[item.record.image.uid]], [near[:pairs]], section, seed=0)
+    assert asked[0] == asked[1]
 
 
 def test_what_results_hang_on_is_in_their_name(

@@ -390,7 +390,11 @@ def test_a_prompt_that_is_too_long_for_the_model_fails_and_says_so(http: httpx.C
 
 
 def test_a_job_can_be_given_up(http: httpx.Client) -> None:
-    wish = {**wish_of("caption", http), "neighbors": 0, "settings": {"max_text_tokens": 250, "temperature": 0}}
+    wish = {
+        **wish_of("caption", http),
+        "neighbors": 0,
+        "settings": {"max_text_tokens": 250, "temperature": 0},
+    }
     jobs = [http.post("/jobs", json=wish).json() for _ in range(3)]
     for job in reversed(jobs):
         http.post(f"/stop/{job['job']}", json={})
