@@ -5,8 +5,8 @@ and on what is derived of them, since one that never saw a map or a sign draws n
 commands: build, instruct make, train, tune, evaluate.
 
 ``make bench NAME=tasks`` works in PARDALIS_BENCH, where what is done is not done again: on two cores half an
-hour to build and to fit, an hour and three quarters to train, a quarter of an hour to judge. The page is in its
-folder.
+hour to build and to fit, an hour and three quarters to train, a quarter of an hour to judge. The page is in
+its folder.
 """
 
 from __future__ import annotations
