@@ -48,6 +48,10 @@ class Held:
         """Those, and assets that may not be found."""
         return self._without(self._admitted(purpose, now).found_N)
 
+    def undisplayed(self, purpose: Purpose, now: datetime) -> frozenset[str]:
+        """Assets that may not be displayed, or not be used at all."""
+        return self.refused(purpose, now) | self.refused(displaying(purpose), now)
+
     def _admitted(self, purpose: Purpose, now: datetime) -> Admitted:
         return admission.admitted(self.holdings, self.standing, purpose, now)
 
@@ -71,7 +75,21 @@ def uids(corpus: Corpus, version: Version, purpose: Purpose | None = None) -> fr
     return Held.read(corpus, version, now).refused(purpose, now)
 
 
-def neighbors(corpus: Corpus, version: Version) -> frozenset[str]:
-    """Assets of the version that may be no neighbor now."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barred:
+    """Assets of a version, by what may not be done with them at one time."""
+
+    neighbors: frozenset[str] = frozenset()
+    """May be no neighbor."""
+    displayed: frozenset[str] = frozenset()
+    """May not be displayed."""
+
+    @staticmethod
+    def of(held: Held, purpose: Purpose, now: datetime) -> Barred:
+        return Barred(neighbors=held.no_neighbors(purpose, now), displayed=held.undisplayed(purpose, now))
+
+
+def barred(corpus: Corpus, version: Version) -> Barred:
+    """By what stands now. Raises ``ValueError`` if the newest version's revocations cannot be read."""
     now = datetime.now(UTC)
-    return Held.read(corpus, version, now).no_neighbors(deciding.purpose_of(corpus, version), now)
+    return Barred.of(Held.read(corpus, version, now), deciding.purpose_of(corpus, version), now)

@@ -35,11 +35,17 @@ def fit_square(image_HWC: Pixels, side: int) -> Pixels:
     """
     height, width = image_HWC.shape[:2]
     check_large_enough(width, height, side)
+    return square(image_HWC, side)
+
+
+def square(image_HWC: Pixels, side: int) -> Pixels:
+    """The same of a picture however small, which a query may be."""
+    height, width = image_HWC.shape[:2]
     short = min(height, width)
     left, top = (width - short) // 2, (height - short) // 2
     how = Image.Resampling.HAMMING if side <= short else Image.Resampling.BICUBIC
-    square = Image.fromarray(image_HWC[top : top + short, left : left + short])
-    return np.asarray(square.resize((side, side), how))
+    cut = Image.fromarray(image_HWC[top : top + short, left : left + short])
+    return np.asarray(cut.resize((side, side), how))
 
 
 def check_large_enough(width: int, height: int, side: int) -> None:

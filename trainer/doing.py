@@ -91,18 +91,20 @@ def looks_for_neighbors(task: Task) -> bool:
     return isinstance(task, Caption) or (isinstance(task, Draw | Infill) and bool(task.text))
 
 
-def neighbors(studio: Studio, task: Task, k: int, without: Sequence[str]) -> list[Found]:
+def neighbors(
+    studio: Studio, task: Task, k: int, without: Sequence[str], section: SamplerSection
+) -> list[Found]:
     """The ``k`` that are nearest to what a task that looks for any is given, its words or the picture to
-    caption, but for those left out.
+    caption, but for those left out; for a caption as many as the context has room for.
     """
     match task:
-        case Caption(image):
-            found = studio.alike(opened(studio, image), k)
+        case Caption(image) if k:
+            picture = opened(studio, image)
+            found = [one for one in studio.alike(picture, k) if one.uid not in without]
+            return studio.fitting(picture, found, section.max_text_tokens)
         case Draw(text) | Infill(text=text) if text:
-            found = studio.neighbors(text, k)
-        case _:
-            found = []
-    return [one for one in found if one.uid not in without]
+            return [one for one in studio.neighbors(text, k) if one.uid not in without]
+    return []
 
 
 def pictured(studio: Studio, task: Shown, found: Sequence[Found], drawing: Drawing) -> Pixels:

@@ -26,6 +26,7 @@ from tokenizer_service import coding, images, metrics, sizes
 from trainer import stream, training
 from trainer.checkpoint import Checkpoints, read_state
 from trainer.config import TrainerConfig
+from trainer.sampling import NEIGHBORS
 from trainer.studio import Pixels, Studio, open_studio
 
 REVISION = 5
@@ -41,7 +42,6 @@ PROMPTS = {
 }
 """The demo's prompts, and the assets that each names: they and their duplicates are never its neighbors."""
 SEED = 0
-NEIGHBORS = 2
 NUM_CAPTIONS = 12
 NUM_RECONSTRUCTIONS = 10
 

@@ -60,37 +60,91 @@ class Lookup(nn.Module):
         return found_BTD
 
 
-def captioned(ids_BS: Tensor, place_BS: Tensor) -> Captioned:
-    """Of each token of whole documents, whose places are known."""
-    words_BSW, real_BSW = captions(ids_BS)
+def captioned(ids_BS: Tensor, positions_BS: Tensor, num_places: int = 0) -> Captioned:
+    """Of each token of whole documents, with its index in them."""
+    cuts = Cuts.of(ids_BS, positions_BS)
+    words_BSW, real_BSW = captions(ids_BS, cuts)
+    place_BS = image_places(ids_BS, cuts, num_places)
     return Captioned(place_BT=place_BS, words_BTW=words_BSW, real_BTW=real_BSW)
 
 
-def captions(ids_BS: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cuts:
+    """Where something was cut out of documents, and where it stands instead; all [B, T]."""
+
+    is_sentinel_BT: Tensor
+    mark_BT: Tensor
+    """Of a sentinel that opens an infill the index of the one that stands where it was cut; else -1."""
+    image_BT: Tensor
+    """Image tokens."""
+    before_BT: Tensor
+    """Index of the last token up to each that is none of an image; -1: there is none."""
+
+    @staticmethod
+    def of(ids_BT: Tensor, positions_BT: Tensor) -> Cuts:
+        first = vocabulary.FIRST_SENTINEL
+        is_sentinel_BT = (ids_BT >= first) & (ids_BT < first + vocabulary.NUM_SENTINELS)
+        image_BT = ids_BT >= vocabulary.IMAGE_START
+        before_BT = torch.where(image_BT, -1, _index(ids_BT)).cummax(dim=1).values
+        return Cuts(
+            is_sentinel_BT=is_sentinel_BT,
+            mark_BT=_marks(ids_BT, positions_BT, is_sentinel_BT),
+            image_BT=image_BT,
+            before_BT=before_BT,
+        )
+
+    @property
+    def opened_BT(self) -> Tensor:
+        """Index of the mark whose infill each image token is of; -1: of none."""
+        return torch.where(self.before_BT >= 0, self.mark_BT.gather(1, self.before_BT.clamp(min=0)), -1)
+
+    @property
+    def of_image_BT(self) -> Tensor:
+        """Sentinels with image tokens at a side: they stand for no words."""
+        nowhere_B1 = torch.zeros_like(self.image_BT[:, :1])
+        beside_BT = torch.cat((nowhere_B1, self.image_BT[:, :-1]), 1)
+        beside_BT = beside_BT | torch.cat((self.image_BT[:, 1:], nowhere_B1), 1)
+        return self.is_sentinel_BT & beside_BT
+
+
+def captions(ids_BS: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor]:
     """For each token the ids of its caption [B, S, W], last first, and which of them are real.
 
     The caption of an image token, and of a ``<break>``, is the latest text since ``<eos>``: a run of text ids
-    and sentinels that ``<break>`` ends. Of an image whose text was cut it is the sentinel.
+    and sentinels. Of an image whose text was cut it is the sentinel; of what was cut out of an image it is
+    that of the image.
 
-    >>> words, real = captions(torch.tensor([[1, 2000, 2001, 2, 60000]]))
+    >>> ids = torch.tensor([[1, 2000, 2001, 2, 60000]])
+    >>> words, real = captions(ids, Cuts.of(ids, torch.arange(5)[None]))
     >>> (words[0, 4, :2].tolist(), real.sum(-1)[0].tolist())
     ([2001, 2000], [0, 0, 0, 2, 2])
     """
-    index_BS = torch.arange(ids_BS.shape[1], device=ids_BS.device).expand_as(ids_BS)
-    image_BS = ids_BS >= vocabulary.IMAGE_START
-    bound_BS = (ids_BS == vocabulary.BREAK) | (ids_BS == vocabulary.EOS)
-    text_BS = ~image_BS & ~bound_BS & (ids_BS != vocabulary.EOSS) & (ids_BS != vocabulary.PAD)
-    last_BS = torch.where(text_BS, index_BS, 0).cummax(dim=1).values
-    bound_before_BS = torch.where(bound_BS, index_BS, 0).cummax(dim=1).values.gather(1, last_BS)
+    index_BS = _index(ids_BS)
+    text_BS = ~cuts.image_BT & ~cuts.of_image_BT
+    for other in (vocabulary.BREAK, vocabulary.EOS, vocabulary.EOSS, vocabulary.PAD):
+        text_BS &= ids_BS != other
+    # An infill is asked where its image was cut.
+    asked_at_BS = torch.where(cuts.opened_BT >= 0, cuts.opened_BT, index_BS)
+    up_to_BS = torch.where(text_BS, index_BS, 0).cummax(dim=1).values
+    last_BS = up_to_BS.gather(1, asked_at_BS)
+    # The mark of an image that was cut whole looks like that of a text.
+    whole_BS = (cuts.opened_BT >= 0) & (last_BS == asked_at_BS)
+    last_BS = torch.where(whole_BS, up_to_BS.gather(1, (last_BS - 1).clamp(min=0)), last_BS)
+    bound_before_BS = torch.where(text_BS, 0, index_BS).cummax(dim=1).values.gather(1, last_BS)
     at_BSW = last_BS[..., None] - torch.arange(WORDS, device=ids_BS.device)
-    asked_BS = image_BS | (ids_BS == vocabulary.BREAK)
-    asked_BS &= last_BS > torch.where(ids_BS == vocabulary.EOS, index_BS, 0).cummax(dim=1).values
+    begins_BS = torch.where(ids_BS == vocabulary.EOS, index_BS, 0).cummax(dim=1).values
+    asked_BS = cuts.image_BT | (ids_BS == vocabulary.BREAK)
+    asked_BS &= last_BS > begins_BS.gather(1, asked_at_BS)
     real_BSW = (at_BSW > bound_before_BS[..., None]) & asked_BS[..., None]
     words_BSW = ids_BS[:, None].expand(-1, ids_BS.shape[1], -1).gather(2, at_BSW.clamp(min=0))
     return words_BSW, real_BSW
 
 
-def image_places(ids_BT: Tensor, positions_BT: Tensor, num_places: int = 0) -> Tensor:
+def _index(ids_BT: Tensor) -> Tensor:
+    return torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
+
+
+def image_places(ids_BT: Tensor, cuts: Cuts, num_places: int = 0) -> Tensor:
     """For each token the number of tokens of its image up to it; 0 outside of images.
 
     Counted where an image stands whole. What stands behind a cut, up to the end of its image, is counted from
@@ -99,41 +153,28 @@ def image_places(ids_BT: Tensor, positions_BT: Tensor, num_places: int = 0) -> T
     anew.
 
     >>> ids = torch.tensor([[1, 5000, 2, 60000, 4, 60003, 1, 4, 60001, 60002, 3]])
-    >>> image_places(ids, torch.arange(11)[None], 4).tolist()
+    >>> image_places(ids, Cuts.of(ids, torch.arange(11)[None]), 4).tolist()
     [[0, 0, 0, 1, 0, 4, 0, 1, 2, 3, 0]]
     """
-    image_BT = ids_BT >= vocabulary.IMAGE_START
-    stop = ids_BT.shape[1]
-    index_BT = torch.arange(stop, device=ids_BT.device).expand_as(ids_BT)
-    # -1: nothing but image tokens so far.
-    before_BT = torch.where(image_BT, -1, index_BT).cummax(dim=1).values
+    index_BT, before_BT, stop = _index(ids_BT), cuts.before_BT, ids_BT.shape[1]
     run_BT = index_BT - before_BT
-    behind_BT = torch.where(image_BT, stop, index_BT).flip(1).cummin(dim=1).values.flip(1)
-    cut_BT = _is_sentinel(ids_BT)
-    # Reads past the end stand for "not known": the run may go on.
-    closed_BT = (behind_BT < stop) & ~cut_BT.gather(1, behind_BT.clamp(max=stop - 1))
-    behind_cut_BT = (before_BT >= 0) & cut_BT.gather(1, before_BT.clamp(min=0))
-    mark_BT = _marks(ids_BT, positions_BT, cut_BT)
-    left_off_BT = torch.where(mark_BT > 0, run_BT.gather(1, (mark_BT - 1).clamp(min=0)), 0)
-    opened_BT = mark_BT.gather(1, before_BT.clamp(min=0)) >= 0
+    behind_BT = torch.where(cuts.image_BT, stop, index_BT).flip(1).cummin(dim=1).values.flip(1)
+    # What the row ends in may go on.
+    closed_BT = (behind_BT < stop) & ~cuts.is_sentinel_BT.gather(1, behind_BT.clamp(max=stop - 1))
+    behind_cut_BT = (before_BT >= 0) & cuts.is_sentinel_BT.gather(1, before_BT.clamp(min=0))
+    left_off_BT = torch.where(cuts.mark_BT > 0, run_BT.gather(1, (cuts.mark_BT - 1).clamp(min=0)), 0)
     resumed_BT = run_BT + left_off_BT.gather(1, before_BT.clamp(min=0))
     aligned_BT = num_places + 1 + index_BT - behind_BT
     known_BT = closed_BT & (aligned_BT >= run_BT)
-    told_BT = torch.where(opened_BT, resumed_BT, torch.where(known_BT, aligned_BT, run_BT))
-    return torch.where(image_BT, torch.where(behind_cut_BT, told_BT, run_BT), left_off_BT)
-
-
-def _is_sentinel(ids_BT: Tensor) -> Tensor:
-    first = vocabulary.FIRST_SENTINEL
-    return (ids_BT >= first) & (ids_BT < first + vocabulary.NUM_SENTINELS)
+    told_BT = torch.where(cuts.opened_BT >= 0, resumed_BT, torch.where(known_BT, aligned_BT, run_BT))
+    return torch.where(cuts.image_BT, torch.where(behind_cut_BT, told_BT, run_BT), left_off_BT)
 
 
 def _marks(ids_BT: Tensor, positions_BT: Tensor, cut_BT: Tensor) -> Tensor:
-    """Of a sentinel that opens an infill the index of the one that stands where it was cut; else -1.
-
-    They are the same id of the same document, the second behind the first, so sorting puts them side by side.
+    """See :attr:`Cuts.mark_BT`: the two are the same id of the same document, one behind the other, so
+    sorting puts them side by side.
     """
-    index_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
+    index_BT = _index(ids_BT)
     begins_BT = index_BT - positions_BT
     key_BT = torch.where(cut_BT, begins_BT * vocabulary.SIZE + ids_BT, -1 - index_BT)
     sorted_BT, order_BT = key_BT.sort(dim=1, stable=True)

@@ -39,7 +39,7 @@ from tokenizer_service.vocabulary import Live
 from trainer import attention, cross_entropy, lookup
 from trainer.attention import Kernel, Mask
 from trainer.cross_entropy import Competition
-from trainer.lookup import Captioned, Lookup, captioned, image_places
+from trainer.lookup import Captioned, Lookup, captioned
 
 Z_LOSS = 1e-5
 ROPE_BASE = 10_000.0
@@ -291,13 +291,13 @@ class Transformer(nn.Module):
 
     def _placed(self, inputs: Inputs) -> Tensor:
         """What the tables say of where tokens stand."""
-        ids_BT, told, last = inputs.ids_BT, inputs.captioned, self.section.image_places
-        place_BT = image_places(ids_BT, inputs.positions_BT, last) if told is None else told.place_BT
+        last = self.section.image_places
+        told = inputs.captioned or captioned(inputs.ids_BT, inputs.positions_BT, last)
         found: list[Tensor] = []
         if self.places is not None:
-            found.append(self.places(place_BT.clamp(max=last)))
+            found.append(self.places(told.place_BT.clamp(max=last)))
         if self.lookup is not None:
-            found.append(self.lookup(captioned(ids_BT, place_BT) if told is None else told))
+            found.append(self.lookup(told))
         return sum(found[1:], start=found[0])
 
     def text_logits(self, hidden_ND: Tensor) -> Tensor:

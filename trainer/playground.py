@@ -29,7 +29,7 @@ from infra.serving.options import (
     url,
 )
 from infra.telemetry import say
-from pipeline.refused import Held
+from pipeline.refused import Barred, Held
 from pipeline.searching import members
 from pipeline.searching.admission import Admission
 from pipeline.searching.service import Service, called
@@ -107,18 +107,16 @@ def easel_of(
     version = corpus.newest()
     table = members.read(corpus, version)
     opened = Service.of(corpus, version, given=given, place=place, table=table)
-    studio = open_studio(
-        corpus, version, run, table=table, refuses=lambda: refused_now(opened.admission, table)
-    )
+    studio = open_studio(corpus, version, run, table=table, bars=lambda: barred_now(opened.admission, table))
     studio = replace(studio, model=ready(studio.model, section.precision))  # once, and not at every drawing
     easel = Easel(studio=studio, run=run, options=options, section=section, corpus_version=version.number)
     return easel, opened
 
 
-def refused_now(admission: Admission, table: pa.Table) -> frozenset[str]:
-    """Assets that may be no neighbor, by what is revoked at this moment; ``table``: the members."""
+def barred_now(admission: Admission, table: pa.Table) -> Barred:
+    """By what is revoked at this moment; ``table``: the members."""
     held = Held(table=table, holdings=admission.holdings, standing=admission.standing)
-    return held.no_neighbors(admission.purpose, admission.now())
+    return Barred.of(held, admission.purpose, admission.now())
 
 
 async def answered(easel: Easel, opened: Service, at: socket.socket, *, album: Path, queue: int) -> None:

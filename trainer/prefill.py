@@ -19,7 +19,7 @@ from torch import Tensor
 from tokenizer_service import vocabulary
 from trainer import attention
 from trainer.attention import Mask, Runs
-from trainer.lookup import Captioned, captioned, image_places
+from trainer.lookup import Captioned, captioned
 from trainer.model import Inputs, Transformer, at_rest
 from trainer.prompts import Ids
 
@@ -93,8 +93,7 @@ def _read(model: Transformer, prompts: Sequence[Ids]) -> list[Read]:
 
 def _next(model: Transformer, prompt: Ids) -> Captioned:
     ids_1S = torch.tensor([[*prompt, vocabulary.IMAGE_START]])
-    place_1S = image_places(ids_1S, torch.arange(ids_1S.shape[1])[None], model.section.image_places)
-    of = captioned(ids_1S, place_1S)
+    of = captioned(ids_1S, torch.arange(ids_1S.shape[1])[None], model.section.image_places)
     device = model.tokens.weight.device
     place, words, real = (one[0, -1:].to(device) for one in (of.place_BT, of.words_BTW, of.real_BTW))
     return Captioned(place_BT=place, words_BTW=words, real_BTW=real)

@@ -18,7 +18,6 @@ from cyclopts import Parameter
 from infra import runs
 from infra.options import CorpusOptions, answer, png
 from infra.storage import Store
-from pipeline import schema
 from pipeline.searching.library import Found
 from trainer import doing, folder, given, signing
 from trainer.doing import Ask, Caption, Draw, Edit, Infill, Show, Shown, Task, Tell, Told
@@ -127,14 +126,14 @@ class DrawOptions:
         """Refuse what would be without effect."""
         told = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
         if isinstance(task, Told):
-            used = {"seed", "neighbors", "without"} if doing.looks_for_neighbors(task) else {"seed"}
-            idle, why = told - used, "it is answered in words"
+            idle, why = told - {"seed", "neighbors", "without"}, "it is answered in words"
         elif told & {"best"} and (isinstance(task, Edit) or not doing.words_of(task)):
             idle, why = {"best"}, "no words say what the picture shows, which the samples could be ordered by"
-        elif not doing.looks_for_neighbors(task):
-            idle, why = told & {"neighbors", "without"}, "no neighbor is looked for without a --text"
         else:
-            return
+            idle, why = set(), ""
+        if not idle and not doing.looks_for_neighbors(task):
+            idle = told & {"neighbors", "without"}
+            why = "neighbors are looked for to draw from words, to fill in with words and to caption"
         if idle:
             name = task.given.name if isinstance(task, Tell | Show) else type(task).__name__.lower()
             raise ValueError(
@@ -218,7 +217,7 @@ def tell(run: Path, task: Told, drawing: DrawOptions, options: CorpusOptions) ->
     check_section(task, section)
     corpus = options.open()
     studio = open_studio(corpus, corpus.newest(), run)
-    found = doing.neighbors(studio, task, drawing.num_neighbors, drawing.without)
+    found = doing.neighbors(studio, task, drawing.num_neighbors, drawing.without, section)
     words = doing.said(studio, task, found, section, seed=drawing.seed)
     told: dict[str, Any]
     match task:
@@ -240,7 +239,7 @@ def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *
     corpus = options.open()
     version = corpus.newest()
     studio = open_studio(corpus, version, run)
-    found = doing.neighbors(studio, task, drawing.num_neighbors, drawing.without)
+    found = doing.neighbors(studio, task, drawing.num_neighbors, drawing.without, section)
     made = Drawing(section=section, seed=drawing.seed, samples=drawing.samples)
     pictures = doing.pictured(studio, task, found, made)
     facts = {**signing.told_of(studio, task, found, made), "command": again}
@@ -255,7 +254,7 @@ def show(run: Path, task: Shown, drawing: DrawOptions, options: CorpusOptions, *
 
 def displayed(studio: Studio, found: Found) -> Found:
     """With its words where its licences let them be shown; else with its uid and its credit alone."""
-    return found if studio.fact(found.uid, schema.MAY_BE_SHOWN) else replace(found, description="")
+    return found if studio.may_display(found.uid) else replace(found, description="")
 
 
 def side_by_side(pictures: Pixels) -> Pixels:

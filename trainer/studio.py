@@ -6,8 +6,10 @@ Neighbors come from the index as in training: assets of the training split whose
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from infra.corpus import Corpus, Version
 from pipeline import encoding, refs, refused, schema, tokenized
+from pipeline.refused import Barred
 from pipeline.searching.library import Found, Library, open_library
 from pipeline.split import TRAIN
 from pipeline.tokenized import Tokenizers, Tokens
@@ -28,6 +31,7 @@ from trainer import folder, parallel, prompts, sampler
 from trainer.brushed import on_grid, to_draw
 from trainer.checkpoint import Checkpoints, load_model
 from trainer.instruct import laying
+from trainer.marks import Marks, near_duplicates
 from trainer.model import Transformer
 from trainer.prompts import Hole, Ids, Pair
 from trainer.sampler import Request, SamplerSection
@@ -58,8 +62,8 @@ class Studio:
     """A neighbor more alike than this is left out, as in training."""
     made_by: Mapping[str, str]
     """Which model: the identity of its run, and the name of its checkpoint."""
-    refused: Callable[[], Collection[str]] = frozenset
-    """Assets that may be no neighbor now, whatever they were when the version was built."""
+    barred: Callable[[], Barred] = Barred
+    """What may not be done with assets now, whatever it was when the version was built."""
 
     @property
     def grid(self) -> int:
@@ -73,25 +77,41 @@ class Studio:
 
     def neighbors(self, words: str, k: int, *, without: Sequence[str] = ()) -> list[Found]:
         """The ``k`` nearest assets that may be neighbors, none of the duplicate groups ``without``."""
-        return self._nearest(self.library.query(text=words), k, without) if k else []
-
-    def alike(self, picture: Pixels, k: int, *, without: Sequence[str] = ()) -> list[Found]:
-        """The same, to a picture [side, side, 3]; what is too much like it, such as itself, is none."""
         if k == 0:
             return []
-        square = sizes.fit_square(picture, self.library.searcher.side)
-        return self._nearest(self.library.searcher.images(square[None]), k, without)
+        nearest = partial(
+            self.library.nearest,
+            self.library.query(text=words),
+            where=schema.MAY_BE_NEIGHBOR,
+            without=without,
+            refused=self.barred().neighbors,
+        )
+        return first_usable(nearest, k, self.usable)
 
-    def _nearest(self, query_1D: Floats, k: int, without: Sequence[str]) -> list[Found]:
-        refused, fetched = self.refused(), k + 8
-        while True:
-            found = self.library.nearest(
-                query_1D, fetched, where=schema.MAY_BE_NEIGHBOR, without=without, refused=refused
-            )
-            usable = [one for one in found if self.usable(one)]
-            if len(usable) >= k or len(found) < fetched:
-                return usable[:k]
-            fetched *= 2
+    def alike(self, picture: Pixels, k: int, *, without: Sequence[str] = ()) -> list[Found]:
+        """The ``k`` neighbors that look most like a picture [side, side, 3], none of them that very picture.
+
+        They may be displayed: what is written behind captions repeats them.
+        """
+        if k == 0:
+            return []
+        barred, mine = self.barred(), Marks.of([picture])
+        nearest = partial(
+            self.library.nearest,
+            self.vectors([picture]),
+            where=schema.MAY_BE_SHOWN,
+            without=without,
+            refused=barred.neighbors | barred.displayed,
+        )
+
+        def is_another(found: Found) -> bool:
+            return self.usable(found) and not near_duplicates([self.picture(found.uid)], mine).any()
+
+        return first_usable(nearest, k, is_another)
+
+    def may_display(self, uid: str) -> bool:
+        """Whether licences let a member be displayed now."""
+        return bool(self.fact(uid, schema.MAY_BE_SHOWN)) and uid not in self.barred().displayed
 
     def usable(self, found: Found) -> bool:
         return found.score <= self.max_score and self.fact(found.uid, schema.SPLIT) == TRAIN
@@ -144,10 +164,13 @@ class Studio:
 
     def rerank(self, words: str, pictures: Pixels) -> list[float]:
         """Cosine of the words with each picture, as the corpus's encoder sees them; the higher the better."""
-        searcher = self.library.searcher
-        squares = np.stack([sizes.fit_square(picture, searcher.side) for picture in pictures])
-        scores_N = searcher.images(squares) @ searcher.texts([words])[0]
+        scores_N = self.vectors(list(pictures)) @ self.library.searcher.texts([words])[0]
         return [round(float(score), 4) for score in scores_N]
+
+    def vectors(self, pictures: Sequence[Pixels]) -> Floats:
+        """[N, D] by the corpus's encoder, of unit length."""
+        searcher = self.library.searcher
+        return searcher.images(np.stack([sizes.square(picture, searcher.side) for picture in pictures]))
 
     def edit(self, picture: Pixels, instruction: str, drawing: Drawing) -> Pixels:
         """The picture changed as told [samples, side, side, 3], by two-term guidance: towards the picture,
@@ -228,11 +251,18 @@ class Studio:
         seed: int,
     ) -> list[str]:
         """Words for each picture [side, side, 3], behind its neighbors."""
-        rows = [
-            prompts.caption_prompt(self.ids(image), [self.pair(near.uid) for near in found])
-            for image, found in zip(images, neighbors, strict=True)
-        ]
+        rows = [self.caption_prompt(*pair) for pair in zip(images, neighbors, strict=True)]
         return self.texts(rows, section, seed=seed)
+
+    def caption_prompt(self, picture: Pixels, neighbors: Sequence[Found]) -> Ids:
+        return prompts.caption_prompt(self.ids(picture), [self.pair(near.uid) for near in neighbors])
+
+    def fitting(self, picture: Pixels, neighbors: Sequence[Found], num_new: int) -> list[Found]:
+        """The first of a picture's neighbors, as many as leave room for so many new tokens of a caption."""
+        fitting = list(neighbors)
+        while fitting and len(self.caption_prompt(picture, fitting)) + num_new > self.model.section.context:
+            fitting.pop()
+        return fitting
 
     def texts(self, rows: Sequence[Ids], section: SamplerSection, *, seed: int) -> list[str]:
         """The words behind each prompt."""
@@ -266,10 +296,10 @@ def open_studio(
     run: Path,
     *,
     table: pa.Table | None = None,
-    refuses: Callable[[], Collection[str]] | None = None,
+    bars: Callable[[], Barred] | None = None,
 ) -> Studio:
-    """``table``: the members, where they are read already; ``refuses``: which may be no neighbor, where that
-    may change, else it is what may be none at this moment.
+    """``table``: the members, where they are read already; ``bars``: what may not be done with them, where
+    that may change, else it is what may not be at this moment.
 
     Raises ``OtherRun`` if the corpus has other tokenizers than the run was trained with.
     """
@@ -285,7 +315,7 @@ def open_studio(
         image=corpus.artifact(version, "vq").only.sha256(VQ),
     )
     tokens = tokenized.read([refs.of(corpus.store, shard, TOKENS) for shard in shards], made_by)
-    gone = refused.neighbors(corpus, version) if refuses is None else frozenset()
+    now = refused.barred(corpus, version) if bars is None else Barred()
     return Studio(
         library=open_library(corpus, version, table),
         tokens=tokens,
@@ -295,5 +325,18 @@ def open_studio(
         side=image_side(corpus, version),
         max_score=float(corpus.artifact(version, "neighbors").settings["max_score"]),
         made_by={"run": str(folder.read(run).get("identity")), "checkpoint": last.name},
-        refused=refuses or (lambda: gone),
+        barred=bars or (lambda: now),
     )
+
+
+def first_usable(
+    nearest: Callable[[int], list[Found]], k: int, usable: Callable[[Found], bool]
+) -> list[Found]:
+    """The first ``k`` that are usable, however many have to be fetched."""
+    fetched = k + 8
+    while True:
+        found = nearest(fetched)
+        kept = list(itertools.islice(filter(usable, found), k))
+        if len(kept) == k or len(found) < fetched:
+            return kept
+        fetched *= 2

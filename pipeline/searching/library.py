@@ -62,7 +62,7 @@ class Library:
         if text is not None:
             vectors.append(self.searcher.texts([text]))
         if image is not None:
-            pixels = sizes.fit_square(images.decode(image), self.searcher.side)[None]
+            pixels = sizes.square(images.decode(image), self.searcher.side)[None]
             vectors.append(self.searcher.images(pixels))
         if not vectors:
             raise ValueError("nothing is asked; give --text, --image, or both")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenizer_service import vocabulary
 from trainer import lookup
 from trainer.cm3 import rotate
-from trainer.lookup import Captioned, Lookup, captioned, captions, image_places
+from trainer.lookup import Captioned, Cuts, Lookup, captioned, captions, image_places
 from trainer.spans import Layout, Spans
 
 E, B, X, S = vocabulary.EOS, vocabulary.BREAK, vocabulary.EOSS, vocabulary.sentinel(0)
@@ -16,7 +16,8 @@ T, I = vocabulary.TEXT_START, vocabulary.IMAGE_START  # noqa: E741  # text and i
 
 
 def places(ids: list[int], num_places: int = 0) -> list[int]:
-    return image_places(torch.tensor([ids]), torch.arange(len(ids))[None], num_places)[0].tolist()
+    ids_BT = torch.tensor([ids])
+    return image_places(ids_BT, Cuts.of(ids_BT, torch.arange(len(ids))[None]), num_places)[0].tolist()
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30))
@@ -66,7 +67,7 @@ def test_what_was_cut_and_what_stands_behind_know_their_places(data: st.DataObje
     document_N, start_N, length_N = np.array(spans, np.int64).reshape(-1, 3).T
     cut = Spans(document_N=document_N, start_N=start_N, length_N=length_N)
     batch = rotate(rows_BT, layout, cut)
-    after_BT = image_places(batch.ids_BT, batch.positions_BT.long(), num_codes)
+    after_BT = image_places(batch.ids_BT, Cuts.of(batch.ids_BT, batch.positions_BT), num_codes)
     got = [(t, p) for t, p in zip(batch.ids_BT[0].tolist(), after_BT[0].tolist(), strict=True) if t == I]
     moved = order_after(ids, spans, documents)
     assert [p for _, p in got] == [before[i] for i in moved if ids[i] == I]
@@ -104,11 +105,13 @@ def test_places_about_cuts(ids: list[int], expected: list[int]) -> None:
 def test_a_cut_of_another_document_is_not_looked_at() -> None:
     one = [E, T, B, I, I, S, I, E, S, I, X]
     ids, positions = torch.tensor([[*one, E, T, B, S, E, S, I]]), [*range(11), *range(7)]
-    assert image_places(ids, torch.tensor([positions]), 4)[0, 11:].tolist() == [0, 0, 0, 0, 0, 0, 1]
+    cuts = Cuts.of(ids, torch.tensor([positions]))
+    assert image_places(ids, cuts, 4)[0, 11:].tolist() == [0, 0, 0, 0, 0, 0, 1]
 
 
 def bags(ids: list[int]) -> list[set[int]]:
-    words, real = captions(torch.tensor([ids]))
+    ids_BS = torch.tensor([ids])
+    words, real = captions(ids_BS, Cuts.of(ids_BS, torch.arange(len(ids))[None]))
     return [set(w[r].tolist()) for w, r in zip(words[0], real[0], strict=True)]
 
 
@@ -118,7 +121,11 @@ def bags(ids: list[int]) -> list[set[int]]:
         ([E, T, T + 1, B, I, I, E], [None, None, None, {T, T + 1}, {T, T + 1}, {T, T + 1}, None]),
         ([E, T, B, I, B, T + 1, B, I, E], [None, None, {T}, {T}, {T}, None, {T + 1}, {T + 1}, None]),
         ([E, S, B, I, E, S, T, X], [None, None, {S}, {S}, None, None, None, None]),
-        ([E, T, B, S, E, S, I, X], [None, None, {T}, None, None, None, {S}, None]),
+        ([E, T, B, S, E, S, I, X], [None, None, {T}, None, None, None, {T}, None]),
+        ([E, T, B, I, S, I, E, S, I, X], [None, None, {T}, {T}, None, {T}, None, None, {T}, None]),
+        ([E, T, B, S, I, E, S, I, I, X], [None, None, {T}, None, {T}, None, None, {T}, {T}, None]),
+        ([E, S, B, S2, E, S, T, X, S2, I], [None, None, {S}, None, None, None, None, None, None, {S}]),
+        ([E, 0, T, B, I], [None, None, None, {T}, {T}]),
         ([E, T, B, I, E, E, B, I, E], [None, None, {T}, {T}, None, None, None, None, None]),
         ([0, 0, E, T, B, I], [None, None, None, None, {T}, {T}]),
     ],
@@ -145,7 +152,7 @@ def remembering() -> Lookup:
 
 def told(*ids: int) -> Captioned:
     ids_BS = torch.tensor([ids])
-    return captioned(ids_BS, image_places(ids_BS, torch.arange(len(ids))[None]))
+    return captioned(ids_BS, torch.arange(len(ids))[None])
 
 
 def test_a_place_is_told_from_others_and_the_order_of_words_is_not() -> None:

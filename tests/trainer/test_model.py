@@ -9,7 +9,7 @@ from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Live
 from trainer import cross_entropy
 from trainer import model as models
-from trainer.lookup import image_places
+from trainer.lookup import captioned
 from trainer.model import ModelSection, Transformer, initialise, packed_inputs
 
 LIVE = Live(num_text=40, num_codes=24)
@@ -81,7 +81,7 @@ def test_a_fresh_model_is_the_identity_between_embedding_and_head() -> None:
     model = initialise(Transformer(SECTION, LIVE), seed=0).eval()
     inputs = alone(live_ids((2, 9)))
     embedded = model.tokens(model.rows(inputs.ids_BT)) + model.positions(inputs.positions_BT)
-    embedded = embedded + model.places(image_places(inputs.ids_BT, inputs.positions_BT, 8).clamp(max=8))
+    embedded = embedded + model.places(captioned(inputs.ids_BT, inputs.positions_BT, 8).place_BT.clamp(max=8))
     assert torch.allclose(model(inputs), models.normalise(embedded))
 
 

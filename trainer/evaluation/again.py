@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.colors import Pixels
-from trainer.evaluation import pictures
 from trainer.evaluation.bench import Bench
 from trainer.evaluation.bootstrap import wilson
 from trainer.evaluation.judged import Cell, Table
 from trainer.evaluation.known import MOST_DERIVED
-from trainer.evaluation.pictures import Marks
+from trainer.marks import Marks, near_duplicates
 from trainer.tasks import Record
 
 
@@ -41,7 +40,7 @@ def duplicates(
         among += f" and {len(looked)} of the {len(derived)} derived ones of this task"
     cells: list[list[Cell]] = []
     for who, each in rows.items():
-        same = pictures.near_duplicates(each, marks)
+        same = near_duplicates(each, marks)
         bounds = wilson(int(same.sum()), len(same))
         cells.append([who, int(same.sum()), len(same), bounds.mean, bounds.low, bounds.high])
     told = f", {of}" if of else ""

@@ -26,7 +26,7 @@ from trainer.evaluation import known
 from trainer.evaluation.known import Codes, Known, Listed, R, R_co, Vectors
 from trainer.evaluation.rights import Rights
 from trainer.instruct.reading import Reader
-from trainer.prompts import Ids, caption_prompt, image_prompt
+from trainer.prompts import Ids, image_prompt
 from trainer.sampler import Request, SamplerSection
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Captioned, Picture, Record
@@ -35,8 +35,6 @@ ALONE = (
     "Where an item is the only one of its kind, of any kind; where it is the only one, a training picture."
 )
 """What chance is there."""
-NEIGHBORS = 2
-"""As many as `pardalis sample` and the playground put in front, where nothing else is asked for."""
 BATCH = 64
 """Prompts drawn at once: their caches, in three streams, are 0.4 GB for a model of 20 M parameters."""
 
@@ -123,8 +121,10 @@ class Bench:
         return self.studio.neighbors(item.record.caption, k, without=self._own_group(item))
 
     def alike(self, item: Item[Captioned], k: int) -> list[Found]:
-        """Of the picture, none of the item's own duplicate group."""
-        return self.studio.alike(picture_of(item, "image"), k, without=self._own_group(item))
+        """Of the picture, none of the item's own duplicate group; as many as the context has room for."""
+        picture = picture_of(item, "image")
+        found = self.studio.alike(picture, k, without=self._own_group(item))
+        return self.studio.fitting(picture, found, self.section.max_text_tokens)
 
     def _own_group(self, item: Item[Captioned]) -> list[str]:
         group = self.studio.fact(item.record.image.uid, schema.GROUP)
@@ -164,17 +164,13 @@ class Bench:
         return found
 
     def captions(
-        self, name: str, items: Sequence[Item[Captioned]], neighbors: Sequence[Sequence[str]]
+        self, name: str, items: Sequence[Item[Captioned]], neighbors: Sequence[Sequence[Found]]
     ) -> list[str]:
-        """Of each item's picture, behind as many of its neighbors as the context has room for."""
-        room = self.studio.model.section.context - self.section.max_text_tokens
-        rows = []
-        for item, uids in zip(items, neighbors, strict=True):
-            image = self.studio.ids(picture_of(item, "image"))
-            pairs = [self.studio.pair(uid) for uid in uids]
-            while pairs and len(caption_prompt(image, pairs)) > room:
-                pairs = pairs[:-1]
-            rows.append(caption_prompt(image, pairs))
+        """Of each item's picture, behind its neighbors."""
+        rows = [
+            self.studio.caption_prompt(picture_of(item, "image"), found)
+            for item, found in zip(items, neighbors, strict=True)
+        ]
         return self.words(name, rows)
 
     def answers(self, name: str, items: Sequence[Item[Record]]) -> list[str]:

@@ -52,7 +52,7 @@ from trainer.sampler import SamplerSection
 from trainer.sampling import SEEDS
 from trainer.studio import open_studio
 
-REVISION = 3
+REVISION = 4
 RESULTS = "results"
 """Folder of what is known: RUN-PART.json, by fingerprints."""
 PARTS: Mapping[str, Callable[[Bench], Judged]] = {

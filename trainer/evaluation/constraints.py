@@ -24,9 +24,9 @@ from trainer.evaluation.prompts import (
 )
 from trainer.instruct import reading, scenes
 from trainer.sampler import Request
+from trainer.sampling import NEIGHBORS
 
 SAMPLES = 8
-NEIGHBORS = 2
 RANDOM = 200
 """Random training pictures that tell how often the encoder says yes whatever is drawn."""
 

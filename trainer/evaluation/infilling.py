@@ -17,7 +17,7 @@ from pipeline.colors import Pixels
 from tokenizer_service import vocabulary
 from trainer import prompts
 from trainer.evaluation import again, pictures
-from trainer.evaluation.bench import NEIGHBORS, Bench, Item, picture_of
+from trainer.evaluation.bench import Bench, Item, picture_of
 from trainer.evaluation.judged import (
     CEILING,
     CHANCE,
@@ -33,6 +33,7 @@ from trainer.evaluation.judged import (
 from trainer.evaluation.known import Codes
 from trainer.instruct.scenes import Mask
 from trainer.sampler import DRAWN, Request
+from trainer.sampling import NEIGHBORS
 from trainer.tasks import Captioned
 
 SEARCHED = 32

@@ -28,10 +28,10 @@ from pipeline.split import TRAIN, VALIDATION
 from retrieval.encoders import normalised
 from tokenizer_service import vocabulary
 from trainer import tasks
-from trainer.evaluation.pictures import Marks
 from trainer.evaluation.rights import Rights
 from trainer.instruct import build, importing, listing
 from trainer.instruct.world import DERIVED
+from trainer.marks import Marks
 from trainer.studio import Pixels, Studio
 from trainer.tasks import Picture, Record
 

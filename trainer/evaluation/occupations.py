@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -23,10 +23,10 @@ from trainer.evaluation.bench import Bench
 from trainer.evaluation.bootstrap import wilson
 from trainer.evaluation.judged import MODEL, Cell, Judged, Shown, Table
 from trainer.sampler import Request
+from trainer.sampling import NEIGHBORS
 
 FILE = Path(__file__).parent / "occupations.toml"
 RETRIEVED = 10
-NEIGHBORS = 2
 SAMPLES = 4
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 """Unicode's names of skin tones, as emoji captions have them; each before "skin tone"."""
@@ -53,6 +53,7 @@ def audited(bench: Bench) -> Judged:
     ]
     drawn = bench.draw("occupations", requests)
     said = [[said_of(bench, one.uid) for one in near] for near in found]
+    likest = [said_of(bench, *bench.known.nearest(vector_D)) for vector_D in bench.vectors(drawn)]
     everything = [said_of(bench, uid) for uid in bench.known.uids]
     retrieved = [texts for near in said for texts in near]
     return Judged(
@@ -61,11 +62,12 @@ def audited(bench: Bench) -> Judged:
             f"{len(prompts)} prompts (list revision {asked.revision}); of each the {RETRIEVED} nearest assets"
             f" and {SAMPLES} pictures drawn behind the first {NEIGHBORS}. Groups are those that captions and "
             "keywords name, with Wilson's bounds of the share; words are counted and no faces, so a Japanese "
-            f"button counts for a nation. {verdict(retrieved)}"
+            "button counts for a nation. A drawn picture counts for whom the training picture names that it "
+            f"is most like, by the corpus's encoder. {verdict(retrieved)}"
         ),
         tables=[
-            shares(retrieved, everything),
-            by_occupation(asked.occupations, said),
+            shares(retrieved, likest, everything),
+            by_occupation(asked.occupations, said, likest),
             again.duplicates(bench, {MODEL: drawn}),
         ],
         shown=[
@@ -104,20 +106,23 @@ def groups(texts: Sequence[str]) -> set[str]:
     return named | {f"skin tone: {tone}" for tone in tones}
 
 
-def shares(retrieved: Sequence[Sequence[str]], everything: Sequence[Sequence[str]]) -> Table:
-    """Of retrieved assets, beside the training split's own shares."""
-    counts, whole = counted(retrieved), counted(everything)
+def shares(
+    retrieved: Sequence[Sequence[str]], drawn: Sequence[Sequence[str]], everything: Sequence[Sequence[str]]
+) -> Table:
+    """Of retrieved assets and of what drawn pictures are like, beside the training split's own shares."""
+    parts = [(counted(texts), len(texts)) for texts in (retrieved, drawn, everything)]
     rows: list[list[Cell]] = []
-    for group in sorted(counts.keys() | whole.keys()):
+    for group in sorted({group for counts, _ in parts for group in counts}):
         cells: list[Cell] = [group]
-        for hits, total in ((counts[group], len(retrieved)), (whole[group], len(everything))):
-            bounds = wilson(hits, total) if total else None
-            cells += [hits, *((None,) * 3 if bounds is None else (bounds.mean, bounds.low, bounds.high))]
+        for counts, total in parts:
+            bounds = wilson(counts[group], total) if total else None
+            share = (None,) * 3 if bounds is None else (bounds.mean, bounds.low, bounds.high)
+            cells += [counts[group], *share]
         rows.append(cells)
-    told = ["share", "95 % from", "to"]
+    head = ["share", "95 % from", "to"]
     return Table(
-        title="Named groups among what is retrieved, and in all of training",
-        head=["group", "retrieved", *told, "training", *told],
+        title="Named groups among what is retrieved, in what drawn pictures are like, and in all of training",
+        head=["group", "retrieved", *head, "drawn", *head, "training", *head],
         rows=rows,
     )
 
@@ -126,17 +131,27 @@ def counted(said: Sequence[Sequence[str]]) -> Counter[str]:
     return Counter(group for texts in said for group in groups(texts))
 
 
-def by_occupation(occupations: Sequence[str], said: Sequence[Sequence[Sequence[str]]]) -> Table:
+def by_occupation(
+    occupations: Sequence[str],
+    said: Sequence[Sequence[Sequence[str]]],
+    drawn: Sequence[Sequence[str]],
+) -> Table:
+    """``drawn``: of all occupations, one behind the other."""
     rows: list[list[Cell]] = []
-    for occupation, near in zip(occupations, said, strict=True):
-        counts: Mapping[str, int] = counted(near)
-        told = ", ".join(f"{group} {number}" for group, number in sorted(counts.items()))
-        rows.append(
-            [occupation, len(near), sum(bool(groups(texts)) for texts in near), told or "nobody is named"]
-        )
+    for number, (occupation, near) in enumerate(zip(occupations, said, strict=True)):
+        mine = drawn[number * SAMPLES : (number + 1) * SAMPLES]
+        named = sum(bool(groups(texts)) for texts in near)
+        rows.append([occupation, len(near), named, told(near), told(mine)])
     return Table(
-        title="By occupation", head=["occupation", "retrieved", "that name somebody", "groups"], rows=rows
+        title="By occupation",
+        head=["occupation", "retrieved", "that name somebody", "groups", "groups of the drawn"],
+        rows=rows,
     )
+
+
+def told(said: Sequence[Sequence[str]]) -> str:
+    named = ", ".join(f"{group} {number}" for group, number in sorted(counted(said).items()))
+    return named or "nobody is named"
 
 
 def verdict(retrieved: Sequence[Sequence[str]]) -> str:

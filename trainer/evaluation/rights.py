@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from infra.corpus import Corpus, Version
 from pipeline import deciding
-from pipeline.refused import Held, displaying
+from pipeline.refused import Held
 from trainer.studio import Studio
 
 
@@ -37,7 +37,7 @@ class Rights:
         gone = held.refused(own, now)
         return cls(
             refused=gone,
-            unshown=gone | held.refused(displaying(own), now),
+            unshown=held.undisplayed(own, now),
             underived=gone | held.refused(derived, now),
         )
 

@@ -14,9 +14,10 @@ import numpy as np
 from pipeline import schema
 from trainer.evaluate import word_f1
 from trainer.evaluation import known, texts
-from trainer.evaluation.bench import NEIGHBORS, Bench, Item, picture_of
+from trainer.evaluation.bench import Bench, Item, picture_of
 from trainer.evaluation.judged import CHANCE, COPY, MODEL, SHOWN, Cell, Judged, Measure, Shown, Table, nothing
 from trainer.evaluation.known import Listed
+from trainer.sampling import NEIGHBORS
 from trainer.tasks import Asked, Captioned, Narrated
 
 Told = Item[Captioned] | Item[Narrated]
@@ -33,11 +34,14 @@ def captions(bench: Bench) -> Judged:
         return nothing("Captions", "no picture, held out or of training, has an example of this task")
     measures, tables = [], []
     answers, copied_of = captioned(bench, short, "caption")
-    near = [[one.uid for one in bench.alike(item, NEIGHBORS)] for item in short]
-    beside = {**answers, MODEL: bench.captions("caption", short, near)}
+    near = [bench.alike(item, NEIGHBORS) for item in short]
+    beside, alone = (
+        {**answers, MODEL: bench.captions("caption", short, found)} for found in (near, [()] * len(short))
+    )
     for name, items, said in (
         ("caption", short, beside),
-        ("caption alone", short, answers),
+        ("caption alone", short, alone),
+        ("caption by instruction", short, answers),
         ("long caption", long, captioned(bench, long, "long")[0]),
     ):
         if items:
@@ -48,14 +52,18 @@ def captions(bench: Bench) -> Judged:
         title="Captions",
         about=(
             "The words that the model writes for a picture, against the licensed ones: as `pardalis sample` "
-            f"asks, behind the {NEIGHBORS} pictures of training that are most like it, or alone. Chance: "
+            f"asks, behind the {NEIGHBORS} pictures of training that are most like it, or alone, or in the "
+            "words of instruction tuning; the likeliest token each time. Chance: "
             "the caption of a random training picture. Copy: that of the training picture nearest to it by "
             "the corpus's encoder. F1 of words, and CIDEr-D (0 to 10; a true caption of fewer than four "
             "words cannot reach 10)."
         ),
         measures=measures,
         tables=tables,
-        shown=[shown(bench, item, beside, copied_of[i], i, near[i]) for i, item in enumerate(short[:SHOWN])],
+        shown=[
+            shown(bench, item, beside, copied_of[i], i, [one.uid for one in near[i]])
+            for i, item in enumerate(short[:SHOWN])
+        ],
     )
 
 
@@ -115,7 +123,7 @@ def bleu_table(name: str, said: Answers, references: Sequence[Sequence[str]]) ->
     )
 
 
-def shown(  # who said it, and of what
+def shown(
     bench: Bench,
     item: Told | Item[Asked],
     answers: Answers,

@@ -43,6 +43,10 @@ class Shown:
             raise Refusal(404, "no such asset is shown to you", value=uid, fix="choose another picture")
         return row
 
+    def may_see(self, caller: Caller, uid: str) -> bool:
+        row = self.service.catalogue.uids.row(uid)
+        return row is not None and bool(self.admitted(caller).shown_N[row])
+
     def changed(self, caller: Caller, uid: str) -> int:
         """422 too, where no licence lets pictures be made of it, as ``pardalis instruct make`` makes none."""
         row = self.row(caller, uid)
@@ -76,8 +80,9 @@ class Shown:
         return self._neighbors(caller, self.studio.neighbors(words, k))
 
     def alike(self, caller: Caller, picture: bytes, k: int) -> list[dict[str, Any]]:
-        """What the model would be shown for a picture of ours."""
-        return self._neighbors(caller, self.studio.alike(self.studio.square(picture), k))
+        """What the model would be shown for a picture of ours: nothing that the caller may not see."""
+        found = self._neighbors(caller, self.studio.alike(self.studio.square(picture), k))
+        return [one for one in found if one["shown"]]
 
     def _neighbors(self, caller: Caller, found: Sequence[Found]) -> list[dict[str, Any]]:
         admitted = self.admitted(caller)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -170,7 +171,8 @@ class Door(doors.Door):
         wish = wishes.parsed(await self._document(request, caller, None))
         placed = wish.options(lambda name: self._picture(caller, name))
         try:
-            order = await self._in(self._searching, self.easel.order, wish, placed)
+            may_see = partial(self.shown.may_see, caller)
+            order = await self._in(self._searching, self.easel.order, wish, placed, may_see)
         except ValueError as error:
             raise of_error(error) from None
         job = self._job(caller, order)
@@ -199,11 +201,19 @@ class Door(doors.Door):
         return Job(caller=caller, work=work, tell=tell, progress=progress)
 
     def _state(self, caller: Caller, name: str) -> dict[str, Any]:
-        """Of a job, with its neighbors as this caller may see them now."""
+        """Of a job, with its neighbors as this caller may see them now; 404 for words that were written
+        behind those of one that the caller may not see any more.
+        """
         told = self.line.told(caller, name)
         answer = told.get("answer")
         if answer is not None:
             neighbors = self.shown.told(caller, answer.get("neighbors", []))
+            unseen = [one["uid"] for one in neighbors if not one["shown"]]
+            if "words" in answer and unseen:
+                fix = "ask for the caption again"
+                raise Refusal(
+                    404, "it was written beside what is not shown any more", value=unseen[0], fix=fix
+                )
             told["answer"] = {**answer, "neighbors": neighbors}
         return told
 

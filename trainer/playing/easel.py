@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,12 @@ class Easel:
     """As the run, and whoever serves it, have it."""
     corpus_version: int
 
-    def order(self, wish: Wish, placed: TaskOptions) -> Order:
-        """``placed``: the wish's options, with pictures where they lie. ``ValueError`` for what the words of
-        the task cannot say.
+    def order(
+        self, wish: Wish, placed: TaskOptions, may_see: Callable[[str], bool] = lambda _uid: True
+    ) -> Order:
+        """``placed``: the wish's options, with pictures where they lie; ``may_see``: whether an asset may be
+        shown to the caller, who gets no words that were written behind those of another. ``ValueError`` for
+        what the words of the task cannot say.
         """
         overrides = wish.settings.overrides(self.section)
         options = replace(self.options, overrides=(*self.options.overrides, *overrides))
@@ -69,6 +72,10 @@ class Easel:
         drawing, task = wish.drawing(), placed.task()
         if not doing.looks_for_neighbors(task):
             drawing = replace(drawing, neighbors=None, without=())
+        elif isinstance(task, Told):
+            found = self._neighbors(task, drawing, section)
+            unseen = [one.uid for one in found if not may_see(one.uid)]
+            drawing = replace(drawing, without=(*drawing.without, *unseen))
         if isinstance(task, Shown):
             drawing = replace(drawing, out=Path(f"{stem(wish, options)}.png"))
         return Order(
@@ -102,16 +109,16 @@ class Easel:
         return replace(found, told={**found.told, "command": order.command, "seconds": seconds})
 
     def _told(self, order: Order, task: Told) -> Made:
-        found = self._neighbors(order)
+        found = self._neighbors(task, order.drawing, order.section)
         words = doing.said(self.studio, task, found, order.section, seed=order.drawing.seed)
         return Made(pngs={}, told={"words": words, "neighbors": [asdict(one) for one in found]})
 
-    def _neighbors(self, order: Order) -> list[Found]:
-        options = order.drawing
-        return doing.neighbors(self.studio, order.task, options.num_neighbors, options.without)
+    def _neighbors(self, task: Task, options: DrawOptions, section: SamplerSection) -> list[Found]:
+        return doing.neighbors(self.studio, task, options.num_neighbors, options.without, section)
 
     def _shown(self, order: Order, task: Shown) -> Made:
-        options, found = order.drawing, self._neighbors(order)
+        options = order.drawing
+        found = self._neighbors(task, options, order.section)
         drawing = Drawing(section=order.section, seed=options.seed, samples=options.samples)
         pictures = doing.pictured(self.studio, task, found, drawing)
         facts = {**signing.told_of(self.studio, task, found, drawing), "command": order.command}

@@ -17,9 +17,11 @@ from infra.serving.refusal import Refusal
 from infra.settings import Section
 from trainer.instruct.scenes import GRID
 from trainer.sampler import SamplerSection
-from trainer.sampling import DrawOptions, TaskOptions
+from trainer.sampling import NEIGHBORS, DrawOptions, TaskOptions
 
-MAX_SAMPLES, MAX_NEIGHBORS, MAX_THINGS = 8, 2, 8
+MAX_SAMPLES, MAX_NEIGHBORS, MAX_THINGS = 8, NEIGHBORS, 8
+MAX_WITHOUT = 32
+"""Neighbors that were switched off, those of other words among them."""
 MAX_TEXT = 1000
 """Characters."""
 MAX_SEED = 2**53 - 1
@@ -85,7 +87,7 @@ class Near(Wish):
 
     neighbors: int = Field(default=MAX_NEIGHBORS, ge=0, le=MAX_NEIGHBORS)
     without: list[Annotated[str, StringConstraints(max_length=300), AfterValidator(_printable)]] = Field(
-        default=[], max_length=MAX_NEIGHBORS
+        default=[], max_length=MAX_WITHOUT
     )
 
     def drawing(self) -> DrawOptions:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pipeline.colors import Pixels
 from tokenizer_service import metrics
 from trainer.evaluation import pictures
-from trainer.evaluation.pictures import Marks
 from trainer.instruct.scenes import Box
+from trainer.marks import Marks, near_duplicates
 
 
 def noise(seed: int, side: int = 32) -> Pixels:
@@ -90,5 +90,5 @@ def disc(column: int, color: tuple[int, int, int]) -> Pixels:
 def test_a_picture_again_is_a_near_duplicate_and_another_is_not() -> None:
     known = [disc(32, (200, 30, 30)), noise(5, 64)]
     again = np.clip(known[0].astype(int) + 2, 0, 255).astype(np.uint8)
-    found = pictures.near_duplicates([again, noise(9, 64), disc(12, (30, 30, 200))], Marks.of(known))
+    found = near_duplicates([again, noise(9, 64), disc(12, (30, 30, 200))], Marks.of(known))
     assert found.tolist() == [True, False, False]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from infra.cli import run
 from infra.options import CorpusOptions
+from pipeline.refused import Barred
 from tests.played import World
 from trainer import playground
 from trainer.playing import wishes
@@ -85,11 +86,38 @@ def test_words_are_told_with_the_credits_of_the_neighbors_they_were_written_besi
 
 
 def test_a_picture_is_no_neighbor_of_itself(world: World) -> None:
-    studio = easel(world).studio
-    for uid in list(studio.tokens)[:5]:
+    """Whatever its score is: its words count as much there as its picture."""
+    studio = replace(easel(world).studio, max_score=1.0)
+    for uid in list(studio.tokens)[:8]:
         near = studio.alike(studio.picture(uid), 3)
         assert near
-        assert all(one.score <= studio.max_score for one in near)
+        assert uid not in {one.uid for one in near}
+
+
+def test_captions_are_written_behind_what_may_be_shown(world: World) -> None:
+    studio = easel(world).studio
+    (first, *_) = near = studio.alike(studio.picture(next(iter(studio.tokens))), 4)
+    assert all(studio.may_display(one.uid) for one in near)
+    later = replace(studio, barred=lambda: Barred(displayed=frozenset({first.uid})))
+    assert not later.may_display(first.uid)
+    assert first.uid not in {one.uid for one in later.alike(studio.picture(next(iter(studio.tokens))), 4)}
+
+
+def test_a_caption_has_the_neighbors_that_leave_room_for_it(world: World) -> None:
+    studio = easel(world).studio
+    picture = studio.picture(next(iter(studio.tokens)))
+    near = studio.alike(picture, 3)
+    room = studio.model.section.context
+    sizes = [len(studio.caption_prompt(picture, near[:number])) for number in range(4)]
+    assert [len(studio.fitting(picture, near, room - size)) for size in sizes] == [0, 1, 2, 3]
+    assert studio.fitting(picture, near, room) == []
+
+
+def test_the_encoder_is_shown_pictures_however_small(world: World) -> None:
+    studio = easel(world).studio
+    small = np.full((9, 9, 3), 200, np.uint8)
+    assert studio.alike(small, 1)
+    assert len(studio.rerank(RED, small[None])) == 1
 
 
 @pytest.mark.parametrize("corpus", ["s3://ana:pass1234@host/corpus", "s3://bucket/pass1234"])

@@ -149,6 +149,17 @@ def test_a_caption_is_written_beside_what_its_picture_is_like(http: httpx.Client
     assert "--neighbors" not in long["command"]
 
 
+def test_a_caption_is_written_beside_nothing_that_its_caller_may_not_see(http: httpx.Client) -> None:
+    red = http.post("/neighbors", json={"text": RED, "k": 2}).json()["neighbors"]
+    hidden = {one["uid"] for one in red if not one["shown"]}
+    assert hidden
+    for seed in range(6):
+        wish = {"task": "caption", "image": brought(http, drawing(seed)[1])}
+        near = answered(http, wish)["answer"]["neighbors"]
+        assert near
+        assert all(one["shown"] for one in near)
+
+
 def test_what_a_picture_is_like_is_asked_of_ones_own_pictures(http: httpx.Client) -> None:
     refused(http.post("/alike", json={"picture": "input-0.png", "k": 2}), 404, "no such picture")
     mine = brought(http, drawing(3)[1])

@@ -6,6 +6,7 @@ import { element } from "./elements.js";
 import { Pictures } from "./pictures.js";
 import { named, score } from "./words.js";
 
+const MOST_OFF = 32; // that the service takes
 const PAUSE_MS = 350; // in typing, before they are looked for
 
 /** Calls `near.changed()` once nothing more is typed. */
@@ -23,7 +24,6 @@ export class Neighbors {
   #told = element("p", { class: "note", role: "status" });
   #pictures = new Pictures();
   #look;
-  #found = [];
   #off = new Set(); // of uids: one that comes back stays as it was left
   #ending = new AbortController();
 
@@ -41,9 +41,9 @@ export class Neighbors {
     return [element("div", { class: "near" }, count, this.#told, this.#list)];
   }
 
+  /** All that were switched off: what the list shows may be of other words, or have failed. */
   read() {
-    const without = this.#found.map(({ uid }) => uid).filter((uid) => this.#off.has(uid));
-    return { neighbors: Number(this.#count.value), without };
+    return { neighbors: Number(this.#count.value), without: [...this.#off].slice(-MOST_OFF) };
   }
 
   /** Looks for them anew. */
@@ -68,7 +68,6 @@ export class Neighbors {
   #show(found) {
     this.#pictures.close();
     this.#pictures = new Pictures();
-    this.#found = found;
     this.#list.replaceChildren(...found.map((one) => this.#item(one)));
   }
 
