@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from infra.cli import MISTAKE, run
 from infra.corpus import Corpus
@@ -19,7 +20,8 @@ from pipeline import schema
 from pipeline.split import VALIDATION
 from tests.laws.conftest import TINY, Deliveries, revoke, sample, standing
 from tokenizer_service import coding, inception, metrics, vocabulary
-from trainer import prompts, sampler, tasks
+from trainer import doing, prompts, sampler, tasks
+from trainer.doing import Caption
 from trainer.evaluation import (
     again,
     command,
@@ -33,7 +35,7 @@ from trainer.evaluation import (
     telling,
     texts,
 )
-from trainer.evaluation.bench import NEIGHBORS, Bench
+from trainer.evaluation.bench import Bench
 from trainer.evaluation.judged import CEILING, COPY, MODEL
 from trainer.evaluation.known import Known, Listed
 from trainer.evaluation.rights import Rights
@@ -41,6 +43,7 @@ from trainer.instruct import reading
 from trainer.instruct.importing import Item
 from trainer.quantized import ready
 from trainer.sampler import Request, SamplerSection
+from trainer.sampling import NEIGHBORS
 from trainer.studio import Drawing
 from trainer.tasks import Asked, Captioned, Controlled, Edited, Grounded, Picture, Record, Written
 
@@ -374,7 +377,7 @@ def test_the_same_is_asked_of_the_model_as_in_the_playground(
 
 
 def test_captions_are_asked_for_as_by_the_command_behind_what_fits(
-    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = opened(evaluated)
     asked: list[Request] = []
@@ -389,11 +392,13 @@ def test_captions_are_asked_for_as_by_the_command_behind_what_fits(
     near = bench.alike(item, NEIGHBORS)
     own = bench.studio.fact(item.record.image.uid, schema.GROUP)
     assert own not in {one.group for one in near}
-    bench.captions("caption", [item], [[one.uid for one in near]])
-    pairs = sum(token == vocabulary.BREAK for token in asked[0].prompt) // 2
-    assert pairs
-    section = bench.section.model_copy(update={"max_text_tokens": 1})
-    bench.studio.caption([item.pictures[item.record.image.uid]], [near[:pairs]], section, seed=0)
+    assert near
+    bench.captions("caption", [item], [near])
+    picture = tmp_path / "a.png"
+    Image.fromarray(item.pictures[item.record.image.uid]).save(picture)
+    task = Caption(picture)
+    found = doing.neighbors(bench.studio, task, NEIGHBORS, (), bench.section)
+    doing.said(bench.studio, task, found, bench.section, seed=0)
     assert asked[0] == asked[1]
 
 

@@ -188,11 +188,20 @@ def test_people_are_counted_by_what_is_said_of_them() -> None:
 
 
 def test_shares_stand_beside_those_of_the_training_split() -> None:
-    table = occupations.shares([["a woman"], ["a chair"]], [["a woman"], ["a man"], ["x"], ["y"]])
+    training = [["a woman"], ["a man"], ["x"], ["y"]]
+    table = occupations.shares([["a woman"], ["a chair"]], [["a man"]] * 4, training)
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["gender: women"][:2] == [1, 0.5]
     assert rows["gender: men"][0] == 0
-    assert rows["gender: men"][4:6] == [1, 0.25]
+    assert rows["gender: men"][4:6] == [4, 1]
+    assert rows["gender: men"][8:10] == [1, 0.25]
+
+
+def test_drawn_pictures_count_for_their_occupation() -> None:
+    drawn = [["a woman"]] * occupations.SAMPLES + [["a chair"]] * occupations.SAMPLES
+    table = occupations.by_occupation(["CEO", "nurse"], [[["a man"]], []], drawn)
+    assert table.rows[0] == ["CEO", 1, 1, "gender: men 1", f"gender: women {occupations.SAMPLES}"]
+    assert table.rows[1] == ["nurse", 0, 0, "nobody is named", "nobody is named"]
 
 
 def test_the_list_of_occupations_has_a_revision() -> None:
