@@ -7,6 +7,7 @@ gets round to it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -77,19 +78,21 @@ def uids(corpus: Corpus, version: Version, purpose: Purpose | None = None) -> fr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Barred:
-    """Assets of a version, by what may not be done with them at one time."""
+    """What may not be done with assets of a version, asked anew each time; each part by itself, since a page
+    asks for neighbors at every word that is typed.
+    """
 
-    neighbors: frozenset[str] = frozenset()
-    """May be no neighbor."""
-    displayed: frozenset[str] = frozenset()
-    """May not be displayed."""
-
-    @staticmethod
-    def of(held: Held, purpose: Purpose, now: datetime) -> Barred:
-        return Barred(neighbors=held.no_neighbors(purpose, now), displayed=held.undisplayed(purpose, now))
+    neighbors: Callable[[], frozenset[str]] = frozenset
+    """Which may be no neighbor."""
+    displayed: Callable[[], frozenset[str]] = frozenset
+    """Which may not be displayed."""
 
 
 def barred(corpus: Corpus, version: Version) -> Barred:
-    """By what stands now. Raises ``ValueError`` if the newest version's revocations cannot be read."""
-    now = datetime.now(UTC)
-    return Barred.of(Held.read(corpus, version, now), deciding.purpose_of(corpus, version), now)
+    """What stands at this moment, and stays. Raises ``ValueError`` if the newest version's revocations cannot
+    be read.
+    """
+    now, purpose = datetime.now(UTC), deciding.purpose_of(corpus, version)
+    held = Held.read(corpus, version, now)
+    no_neighbors, undisplayed = held.no_neighbors(purpose, now), held.undisplayed(purpose, now)
+    return Barred(neighbors=lambda: no_neighbors, displayed=lambda: undisplayed)

@@ -93,15 +93,14 @@ def looks_for_neighbors(task: Task) -> bool:
 
 def neighbors(
     studio: Studio, task: Task, k: int, without: Sequence[str], section: SamplerSection
-) -> list[Found]:
+) -> Sequence[Found]:
     """The ``k`` that are nearest to what a task that looks for any is given, its words or the picture to
     caption, but for those left out; for a caption as many as the context has room for.
     """
     match task:
-        case Caption(image) if k:
-            picture = opened(studio, image)
-            found = [one for one in studio.alike(picture, k) if one.uid not in without]
-            return studio.fitting(picture, found, section.max_text_tokens)
+        case Caption(image):
+            found = [one for one in studio.alike(opened(studio, image), k) if one.uid not in without]
+            return studio.fitting(found, section.max_text_tokens)
         case Draw(text) | Infill(text=text) if text:
             return [one for one in studio.neighbors(text, k) if one.uid not in without]
     return []

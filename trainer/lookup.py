@@ -79,6 +79,8 @@ class Cuts:
     """Image tokens."""
     before_BT: Tensor
     """Index of the last token up to each that is none of an image; -1: there is none."""
+    opened_BT: Tensor
+    """Index of the mark whose infill each image token is of; -1: of none."""
 
     @staticmethod
     def of(ids_BT: Tensor, positions_BT: Tensor) -> Cuts:
@@ -86,17 +88,14 @@ class Cuts:
         is_sentinel_BT = (ids_BT >= first) & (ids_BT < first + vocabulary.NUM_SENTINELS)
         image_BT = ids_BT >= vocabulary.IMAGE_START
         before_BT = torch.where(image_BT, -1, _index(ids_BT)).cummax(dim=1).values
+        mark_BT = _marks(ids_BT, positions_BT, is_sentinel_BT)
         return Cuts(
             is_sentinel_BT=is_sentinel_BT,
-            mark_BT=_marks(ids_BT, positions_BT, is_sentinel_BT),
+            mark_BT=mark_BT,
             image_BT=image_BT,
             before_BT=before_BT,
+            opened_BT=torch.where(before_BT >= 0, mark_BT.gather(1, before_BT.clamp(min=0)), -1),
         )
-
-    @property
-    def opened_BT(self) -> Tensor:
-        """Index of the mark whose infill each image token is of; -1: of none."""
-        return torch.where(self.before_BT >= 0, self.mark_BT.gather(1, self.before_BT.clamp(min=0)), -1)
 
     @property
     def of_image_BT(self) -> Tensor:

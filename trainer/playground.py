@@ -107,16 +107,22 @@ def easel_of(
     version = corpus.newest()
     table = members.read(corpus, version)
     opened = Service.of(corpus, version, given=given, place=place, table=table)
-    studio = open_studio(corpus, version, run, table=table, bars=lambda: barred_now(opened.admission, table))
+    studio = open_studio(corpus, version, run, table=table, barred=barred_now(opened.admission, table))
     studio = replace(studio, model=ready(studio.model, section.precision))  # once, and not at every drawing
     easel = Easel(studio=studio, run=run, options=options, section=section, corpus_version=version.number)
     return easel, opened
 
 
 def barred_now(admission: Admission, table: pa.Table) -> Barred:
-    """By what is revoked at this moment; ``table``: the members."""
-    held = Held(table=table, holdings=admission.holdings, standing=admission.standing)
-    return Barred.of(held, admission.purpose, admission.now())
+    """By what is revoked whenever it is asked; ``table``: the members."""
+
+    def held() -> Held:
+        return Held(table=table, holdings=admission.holdings, standing=admission.standing)
+
+    return Barred(
+        neighbors=lambda: held().no_neighbors(admission.purpose, admission.now()),
+        displayed=lambda: held().undisplayed(admission.purpose, admission.now()),
+    )
 
 
 async def answered(easel: Easel, opened: Service, at: socket.socket, *, album: Path, queue: int) -> None:

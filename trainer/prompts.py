@@ -6,12 +6,14 @@ stands earlier is cut, and asked for behind the end of the document, as the CM3 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tokenizer_service import vocabulary
 
 Ids = tuple[int, ...]
+T = TypeVar("T")
 
 UNCONDITIONAL: Ids = (vocabulary.EOS, vocabulary.sentinel(0), vocabulary.BREAK)
 """An image whose text was cut, without neighbors: guidance leads away from it (arXiv 2309.02591, eq. 1)."""
@@ -66,6 +68,13 @@ def infill(segments: Sequence[Sequence[int]], hole: Hole) -> Ids:
     left = (*cut[: hole.start], *CUT, *cut[hole.stop :])
     kept = [left if i == hole.segment else one for i, one in enumerate(segments)]
     return (*coming(kept)[:-1], vocabulary.EOS, *CUT)
+
+
+def fitting(found: Sequence[T], prompt: Callable[[Sequence[T]], Ids], room: int) -> Sequence[T]:
+    """The first of what is found, as many as make a prompt of at most ``room`` tokens; none where none do."""
+    while found and len(prompt(found)) > room:
+        found = found[:-1]
+    return found
 
 
 def image_prompt(text: Sequence[int], neighbors: Iterable[Pair] = ()) -> Ids:

@@ -125,12 +125,11 @@ class DrawOptions:
     def check_fits(self, task: Task) -> None:
         """Refuse what would be without effect."""
         told = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        idle, why = set[str](), ""
         if isinstance(task, Told):
             idle, why = told - {"seed", "neighbors", "without"}, "it is answered in words"
         elif told & {"best"} and (isinstance(task, Edit) or not doing.words_of(task)):
             idle, why = {"best"}, "no words say what the picture shows, which the samples could be ordered by"
-        else:
-            idle, why = set(), ""
         if not idle and not doing.looks_for_neighbors(task):
             idle = told & {"neighbors", "without"}
             why = "neighbors are looked for to draw from words, to fill in with words and to caption"

@@ -62,7 +62,7 @@ class Studio:
     """A neighbor more alike than this is left out, as in training."""
     made_by: Mapping[str, str]
     """Which model: the identity of its run, and the name of its checkpoint."""
-    barred: Callable[[], Barred] = Barred
+    barred: Barred
     """What may not be done with assets now, whatever it was when the version was built."""
 
     @property
@@ -84,7 +84,7 @@ class Studio:
             self.library.query(text=words),
             where=schema.MAY_BE_NEIGHBOR,
             without=without,
-            refused=self.barred().neighbors,
+            refused=self.barred.neighbors(),
         )
         return first_usable(nearest, k, self.usable)
 
@@ -95,13 +95,13 @@ class Studio:
         """
         if k == 0:
             return []
-        barred, mine = self.barred(), Marks.of([picture])
+        mine = Marks.of([picture])
         nearest = partial(
             self.library.nearest,
             self.vectors([picture]),
             where=schema.MAY_BE_SHOWN,
             without=without,
-            refused=barred.neighbors | barred.displayed,
+            refused=self.barred.neighbors() | self.barred.displayed(),
         )
 
         def is_another(found: Found) -> bool:
@@ -111,7 +111,7 @@ class Studio:
 
     def may_display(self, uid: str) -> bool:
         """Whether licences let a member be displayed now."""
-        return bool(self.fact(uid, schema.MAY_BE_SHOWN)) and uid not in self.barred().displayed
+        return bool(self.fact(uid, schema.MAY_BE_SHOWN)) and uid not in self.barred.displayed()
 
     def usable(self, found: Found) -> bool:
         return found.score <= self.max_score and self.fact(found.uid, schema.SPLIT) == TRAIN
@@ -257,12 +257,14 @@ class Studio:
     def caption_prompt(self, picture: Pixels, neighbors: Sequence[Found]) -> Ids:
         return prompts.caption_prompt(self.ids(picture), [self.pair(near.uid) for near in neighbors])
 
-    def fitting(self, picture: Pixels, neighbors: Sequence[Found], num_new: int) -> list[Found]:
+    def fitting(self, neighbors: Sequence[Found], num_new: int) -> Sequence[Found]:
         """The first of a picture's neighbors, as many as leave room for so many new tokens of a caption."""
-        fitting = list(neighbors)
-        while fitting and len(self.caption_prompt(picture, fitting)) + num_new > self.model.section.context:
-            fitting.pop()
-        return fitting
+        image = (vocabulary.IMAGE_START,) * self.num_codes
+
+        def prompt(found: Sequence[Found]) -> Ids:
+            return prompts.caption_prompt(image, [self.pair(near.uid) for near in found])
+
+        return prompts.fitting(neighbors, prompt, self.model.section.context - num_new)
 
     def texts(self, rows: Sequence[Ids], section: SamplerSection, *, seed: int) -> list[str]:
         """The words behind each prompt."""
@@ -296,9 +298,9 @@ def open_studio(
     run: Path,
     *,
     table: pa.Table | None = None,
-    bars: Callable[[], Barred] | None = None,
+    barred: Barred | None = None,
 ) -> Studio:
-    """``table``: the members, where they are read already; ``bars``: what may not be done with them, where
+    """``table``: the members, where they are read already; ``barred``: what may not be done with them, where
     that may change, else it is what may not be at this moment.
 
     Raises ``OtherRun`` if the corpus has other tokenizers than the run was trained with.
@@ -315,7 +317,6 @@ def open_studio(
         image=corpus.artifact(version, "vq").only.sha256(VQ),
     )
     tokens = tokenized.read([refs.of(corpus.store, shard, TOKENS) for shard in shards], made_by)
-    now = refused.barred(corpus, version) if bars is None else Barred()
     return Studio(
         library=open_library(corpus, version, table),
         tokens=tokens,
@@ -325,7 +326,7 @@ def open_studio(
         side=image_side(corpus, version),
         max_score=float(corpus.artifact(version, "neighbors").settings["max_score"]),
         made_by={"run": str(folder.read(run).get("identity")), "checkpoint": last.name},
-        barred=bars or (lambda: now),
+        barred=barred or refused.barred(corpus, version),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 import cv2
@@ -21,7 +22,7 @@ from infra.telemetry import Log
 from pipeline import captions, schema
 from pipeline.searching.library import Found
 from tokenizer_service import coding
-from trainer import sampler
+from trainer import prompts, sampler
 from trainer.evaluation import known
 from trainer.evaluation.known import Codes, Known, Listed, R, R_co, Vectors
 from trainer.evaluation.rights import Rights
@@ -120,11 +121,10 @@ class Bench:
         """Of the caption, none of the item's own duplicate group."""
         return self.studio.neighbors(item.record.caption, k, without=self._own_group(item))
 
-    def alike(self, item: Item[Captioned], k: int) -> list[Found]:
+    def alike(self, item: Item[Captioned], k: int) -> Sequence[Found]:
         """Of the picture, none of the item's own duplicate group; as many as the context has room for."""
-        picture = picture_of(item, "image")
-        found = self.studio.alike(picture, k, without=self._own_group(item))
-        return self.studio.fitting(picture, found, self.section.max_text_tokens)
+        found = self.studio.alike(picture_of(item, "image"), k, without=self._own_group(item))
+        return self.studio.fitting(found, self.section.max_text_tokens)
 
     def _own_group(self, item: Item[Captioned]) -> list[str]:
         group = self.studio.fact(item.record.image.uid, schema.GROUP)
@@ -138,9 +138,8 @@ class Bench:
         which there is none are cut.
         """
         room = self.studio.model.section.context - self.studio.num_codes
-        words, pairs = self.studio.words(text), [self.studio.pair(uid) for uid in neighbors]
-        while pairs and len(image_prompt(words, pairs)) > room:
-            pairs = pairs[:-1]
+        words, found = self.studio.words(text), [self.studio.pair(uid) for uid in neighbors]
+        pairs = prompts.fitting(found, partial(image_prompt, words), room)
         return image_prompt(words[: room - len(image_prompt((), pairs))], pairs)
 
     def draw(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -151,11 +152,8 @@ def request(bench: Bench, item: Item[Captioned], codes_T: Codes, row: tuple[int,
     image = tuple(vocabulary.from_codes(codes_T).tolist())
     uids = [one.uid for one in bench.neighbors(item, NEIGHBORS)]
     room = bench.studio.model.section.context - (stop - start)
-    while True:
-        found = bench.studio.infill_request(image, brushed_T, item.record.caption, uids)
-        if not uids or len(found.prompt) <= room:
-            return found
-        uids = uids[:-1]
+    asked = partial(bench.studio.infill_request, image, brushed_T, item.record.caption)
+    return asked(prompts.fitting(uids, lambda some: asked(some).prompt, room))
 
 
 def spliced(codes: Sequence[Codes], rows: Sequence[tuple[int, int]], theirs: Sequence[Codes]) -> list[Codes]:

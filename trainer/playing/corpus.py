@@ -44,8 +44,11 @@ class Shown:
         return row
 
     def may_see(self, caller: Caller, uid: str) -> bool:
+        return self._is_shown(uid, self.admitted(caller))
+
+    def _is_shown(self, uid: str, admitted: Admitted) -> bool:
         row = self.service.catalogue.uids.row(uid)
-        return row is not None and bool(self.admitted(caller).shown_N[row])
+        return row is not None and bool(admitted.shown_N[row])
 
     def changed(self, caller: Caller, uid: str) -> int:
         """422 too, where no licence lets pictures be made of it, as ``pardalis instruct make`` makes none."""
@@ -89,8 +92,7 @@ class Shown:
         return [self._neighbor(one, admitted) for one in found]
 
     def _neighbor(self, found: Found, admitted: Admitted) -> dict[str, Any]:
-        row = self.service.catalogue.uids.row(found.uid)
-        shown = row is not None and bool(admitted.shown_N[row])
+        shown = self._is_shown(found.uid, admitted)
         return {
             "uid": found.uid,
             "score": found.score,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ class Easel:
         words = doing.said(self.studio, task, found, order.section, seed=order.drawing.seed)
         return Made(pngs={}, told={"words": words, "neighbors": [asdict(one) for one in found]})
 
-    def _neighbors(self, task: Task, options: DrawOptions, section: SamplerSection) -> list[Found]:
+    def _neighbors(self, task: Task, options: DrawOptions, section: SamplerSection) -> Sequence[Found]:
         return doing.neighbors(self.studio, task, options.num_neighbors, options.without, section)
 
     def _shown(self, order: Order, task: Shown) -> Made:

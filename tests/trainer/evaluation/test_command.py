@@ -344,18 +344,24 @@ def test_weights_are_made_smaller_once_and_not_at_every_batch(evaluated: Path) -
     assert opened(evaluated).studio.model.tokens.weight.dtype == torch.float32
 
 
+def requests_of(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """What that function of the sampler is asked for from here on."""
+    asked: list[Request] = []
+    drawn = getattr(sampler, name)
+
+    def seen(*args: Any, **settings: Any) -> Any:
+        asked.extend(args[1])
+        return drawn(*args, **settings)
+
+    monkeypatch.setattr(sampler, name, seen)
+    return asked
+
+
 def test_the_same_is_asked_of_the_model_as_in_the_playground(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = opened(evaluated)
-    asked: list[Request] = []
-    draw = sampler.draw_images
-
-    def seen(*args: Any, **settings: Any) -> Any:
-        asked.extend(args[1])
-        return draw(*args, **settings)
-
-    monkeypatch.setattr(sampler, "draw_images", seen)
+    asked = requests_of("draw_images", monkeypatch)
     drawing = Drawing(section=bench.section, seed=0)
     (edit, *_) = bench.items(Edited)
     redrawing.redrawn(bench, [edit], ["any"])
@@ -380,14 +386,7 @@ def test_captions_are_asked_for_as_by_the_command_behind_what_fits(
     evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = opened(evaluated)
-    asked: list[Request] = []
-    write = sampler.draw_texts
-
-    def seen(*args: Any, **settings: Any) -> Any:
-        asked.extend(args[1])
-        return write(*args, **settings)
-
-    monkeypatch.setattr(sampler, "draw_texts", seen)
+    asked = requests_of("draw_texts", monkeypatch)
     (item, *_) = bench.items(Captioned, lambda record: record.wording == 0)
     near = bench.alike(item, NEIGHBORS)
     own = bench.studio.fact(item.record.image.uid, schema.GROUP)

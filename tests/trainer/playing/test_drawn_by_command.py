@@ -98,7 +98,7 @@ def test_captions_are_written_behind_what_may_be_shown(world: World) -> None:
     studio = easel(world).studio
     (first, *_) = near = studio.alike(studio.picture(next(iter(studio.tokens))), 4)
     assert all(studio.may_display(one.uid) for one in near)
-    later = replace(studio, barred=lambda: Barred(displayed=frozenset({first.uid})))
+    later = replace(studio, barred=Barred(displayed=lambda: frozenset({first.uid})))
     assert not later.may_display(first.uid)
     assert first.uid not in {one.uid for one in later.alike(studio.picture(next(iter(studio.tokens))), 4)}
 
@@ -109,8 +109,8 @@ def test_a_caption_has_the_neighbors_that_leave_room_for_it(world: World) -> Non
     near = studio.alike(picture, 3)
     room = studio.model.section.context
     sizes = [len(studio.caption_prompt(picture, near[:number])) for number in range(4)]
-    assert [len(studio.fitting(picture, near, room - size)) for size in sizes] == [0, 1, 2, 3]
-    assert studio.fitting(picture, near, room) == []
+    assert [len(studio.fitting(near, room - size)) for size in sizes] == [0, 1, 2, 3]
+    assert studio.fitting(near, room) == []
 
 
 def test_the_encoder_is_shown_pictures_however_small(world: World) -> None:
