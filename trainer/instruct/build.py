@@ -70,7 +70,7 @@ class InstructSection(Section):
     each: Amounts = Amounts()
     """How many examples are made of one asset."""
     maps: tuple[str, ...] = Field(default=tuple(sorted(MAPS)), min_length=1)
-    """Kinds of maps that are made."""
+    """Kinds of maps that are made; of scenes one by lot, so what is named twice is made twice as often."""
     weights: dict[str, float] = Field(default_factory=dict)
     """By task, its share of the examples, in any unit; what is not named keeps the number that was made.
 
@@ -83,7 +83,7 @@ class InstructSection(Section):
     def _are_made(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := sorted(set(names) - set(MAPS)):
             raise ValueError(f"no maps are made of {', '.join(unknown)}; they are {', '.join(sorted(MAPS))}")
-        return tuple(sorted(set(names)))
+        return tuple(sorted(names))
 
 
 class InstructConfig(Section):

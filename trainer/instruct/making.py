@@ -153,7 +153,7 @@ def of_controls(world: World, asset: Asset, num: int) -> Iterator[Example]:
     if not asset.may_derive:
         return
     rng = world.rng(asset, "control")
-    for kind in (world.maps[i] for i in rng.permutation(len(world.maps))):
+    for kind in dict.fromkeys(world.maps[i] for i in rng.permutation(len(world.maps))):
         if num == 0:
             return
         found = maps.MAPS[kind](asset.pixels)

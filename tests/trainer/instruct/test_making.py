@@ -180,13 +180,15 @@ def test_one_thing_that_is_found_has_a_box_and_of_two_none_has(world: World) -> 
 
 
 def test_only_maps_that_are_asked_for_are_made() -> None:
-    section = InstructSection(maps=("depth", "canny edge", "depth"))
-    assert section.maps == ("canny edge", "depth")
+    section = InstructSection(maps=("depth", "canny edge", "depth", "depth"))
+    assert section.maps == ("canny edge", "depth", "depth", "depth")
     assets = [asset(*pair) for pair in enumerate(NAMES)]
     world = World(assets, split=TRAIN, side=SIDE, seed=0, maps=section.maps)
     found = made(world, controls=7, scene_controls=9)
     told = Counter(one.record.kind for one in found if isinstance(one.record, Controlled))
     assert set(told) == set(section.maps)
-    assert sum(told.values()) > 7 * (len(NAMES) - 1)
+    of_assets = [one for one in found if isinstance(one.record, Controlled) and one.words in one.sources]
+    assert len({(one.record.kind, one.words) for one in of_assets}) == len(of_assets)  # type: ignore[attr-defined]
+    assert told["depth"] > told["canny edge"]  # of scenes, three lots of four
     with pytest.raises(ValueError, match=r"no maps are made of poses; they are canny edge, depth"):
         InstructSection(maps=("poses",))
