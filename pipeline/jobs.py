@@ -13,11 +13,12 @@ from infra.artifact import pretty
 from infra.corpus import Corpus, Lease, Version
 from infra.options import CorpusOptions, EngineOptions
 from infra.telemetry import Log
+from pipeline import audit, checking, config, folding, indexing, plan, settings, weights
 from pipeline import build as building
-from pipeline import checking, config, folding, indexing, plan, settings, weights
 from pipeline.config import Config
 from pipeline.engine import Engine, Inline, OnRay
 from pipeline.reading import Told
+from pipeline.sealing import Seal
 from pipeline.settings import CONFIG, Asked
 from pipeline.step import Step
 
@@ -46,6 +47,7 @@ class Job:
     config: Config
     engine: Engine
     log: Log
+    seal: Seal
 
     def run(self, version: Version, steps: Sequence[Step]) -> Version:
         return building.run(self.corpus, version, steps, self.engine, self.log)
@@ -71,10 +73,11 @@ def job(
     """
     corpus, found, log = asked.corpus, config.of(asked.told), Log()
     check(found)
+    seal = Seal.of(found.pipeline.audit)
     with corpus.writing(purpose=f"pardalis {command}") as lease:
         try:
             with engine_of(engine_options) as engine:
-                yield Job(corpus=corpus, lease=lease, config=found, engine=engine, log=log)
+                yield Job(corpus=corpus, lease=lease, config=found, engine=engine, log=log, seal=seal)
         finally:
             log.save(corpus.store, command)
 
@@ -121,6 +124,7 @@ def ingest_all(work: Job, deliveries: Sequence[str], as_of: str | None) -> tuple
     version = replace(folding.fold(work.corpus, head, deliveries), as_of=judged.isoformat())
     steps = plan.ingest_steps(work.config, judged)
     version = work.publish(head, current(work.run(version, steps), head, steps))
+    audit.ingested(work.corpus, version, seal=work.seal)
     return version, balances(work.corpus, version, steps)
 
 
@@ -159,6 +163,7 @@ def build_all(work: Job, to: str | None = None) -> tuple[Version, Balances]:
             version = indexing.register(work.corpus, version)
         version = work.run(version, [step])
     version = work.publish(head, version)
+    audit.built(work.corpus, version, seal=work.seal)
     return version, balances(work.corpus, version, steps)
 
 

@@ -27,6 +27,7 @@ from pipeline.reading import Told
 from pipeline.rights import Purpose
 from pipeline.scores import ScoreConfig
 from pipeline.screening import ScreenRules, unscored
+from pipeline.sealing import AuditConfig
 from pipeline.split import SplitConfig
 from retrieval.exclude import NeighborConfig
 from retrieval.layouts import IndexConfig
@@ -45,6 +46,7 @@ class PipelineTable(Section):
     duplicates: DuplicateConfig = DuplicateConfig()
     split: SplitConfig = SplitConfig()
     examples: ExampleConfig = ExampleConfig()
+    audit: AuditConfig = AuditConfig()
 
 
 class RetrievalTable(Section):
