@@ -7,30 +7,23 @@ whatever was blanked as it was read counts as seen; the answer may name a model 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from infra import runs
-from infra.artifact import Corrupt, find_artifact
 from infra.corpus import Corpus
 from infra.options import ReadOptions, answer
-from infra.pieces import PiecesSection
 from infra.runs import Run
-from pipeline import packs
-from pipeline.blocks import Blocks, block_rows
 from pipeline.packed import Role
-from pipeline.split import TRAIN
+from trainer import passing
 from trainer.instruct import build as instruct
 from trainer.instruct import listing
-from trainer.order import MAIN, EpochOrder, Source, StreamSection
+from trainer.order import Source
+from trainer.passing import Packed, Reading
 from trainer.spans import Ints
-
-ONCE = PiecesSection(cache_mib=0, ahead_mib=64)
-"""Blocks are read once, and put no trainer's out of the machine's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +69,6 @@ class Holding:
     num_as_neighbor: int
     source: Source
 
-    def times(self, told: Mapping[str, Any], name: str, order: Mapping[str, Any]) -> Ints:
-        """How often a run passed each sequence."""
-        epoch, row = int(told["epoch"]), int(told["row"])
-        last = EpochOrder(self.source.block_rows, StreamSection(**order), epoch, name=name)
-        return epoch + (last.positions(self.sequences) < row)
-
 
 def models_affected(uid: str, *, options: ReadOptions | None = None) -> None:
     """List the runs whose packs hold an asset, how often each of them saw it, and as target or neighbor.
@@ -106,23 +93,14 @@ def affected(corpus: Corpus, uid: str) -> list[Affected]:
     """Each run on any version of the corpus whose packs hold the asset, whether it has passed it or not."""
     held: dict[tuple[str, str], Holding | None] = {}
     found = []
-    for run, name, source in sources(corpus):
-        made = source.get("step", packs.STEP), source["pack"]
-        if made not in held:
-            held[made] = holding(corpus, *made, uid)
-        facts = {
-            "identity": run.identity,
-            "folder": run.begun.get("folder"),
-            "source": name,
-            "version": source["version"],
-            "epoch": source["epoch"],
-            "row": source["row"],
-        }
-        holds = held[made]
+    for reading in passing.readings(corpus):
+        if reading.made not in held:
+            held[reading.made] = holding(corpus, *reading.made, uid)
+        holds = held[reading.made]
         if holds is None:
-            found.append(Affected(**facts, is_known=False))
+            found.append(Affected(**reading.facts, is_known=False))
         elif len(holds.sequences):
-            found.append(Affected(**facts, is_known=True, **passed(run, name, source, holds)))
+            found.append(Affected(**reading.facts, is_known=True, **passed(reading, holds)))
     return [*found, *tuned_from(corpus, found)]
 
 
@@ -148,62 +126,37 @@ def base_of(run: Run) -> str | None:
     return None if base is None else str(base["identity"])
 
 
-def sources(corpus: Corpus) -> Iterator[tuple[Run, str, Mapping[str, Any]]]:
-    """Of every run on packs of this corpus: its sources that are, by name, and how far it got in them."""
-    for run in runs.listed(corpus):
-        if "pack" not in run.begun:  # it fits a tokenizer, and saw pictures
-            continue
-        nowhere = {"version": run.begun["version"], "pack": run.begun["pack"], "epoch": 0, "row": 0}
-        of_run = run.reached.get("sources", {MAIN: nowhere})
-        for name, source in of_run.items():
-            made = source.get("step", packs.STEP), source["pack"]
-            if source["pack"] == run.begun["pack"] or find_artifact(corpus.store, *made):
-                yield run, name, source
-
-
 def holding(corpus: Corpus, step: str, key: str, uid: str) -> Holding | None:
     """The sequences of the packs for training that hold the asset, or what was derived of it; None if the
     packs are gone.
 
     One block is in memory at a time.
     """
-    artifact = find_artifact(corpus.store, step, key)
-    if artifact is None:
+    packed = Packed.find(corpus, step, key)
+    if packed is None:
         return None
-    uids = [uid]
-    if step == instruct.STEP:
-        uids += sorted(listing.derived_from(corpus.store, artifact, {uid}))
-    shards = packs.placed(corpus.store, packs.slots_of(artifact, TRAIN))
-    rows_N = block_rows(shard.info for shard in shards)
-    first_N = np.cumsum(rows_N) - rows_N
-    found, roles = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
-    with contextlib.closing(Blocks(shards, keep=1, pieces=ONCE)) as blocks:
-        blocks.expect(range(len(blocks)))
-        try:
-            for number, first in enumerate(first_N.tolist()):
-                row_H, role_H = blocks.block(number).holding(*uids)
-                found.append(first + row_H)
-                roles.append(role_H)
-        except FileNotFoundError:
-            return None
+    uids, found, roles = [uid], [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
+    try:
+        if step == instruct.STEP:
+            uids += sorted(listing.derived_from(corpus.store, packed.artifact, {uid}))
+        for first, block in packed.each():
+            row_H, role_H = block.holding(*uids)
+            found.append(first + row_H)
+            roles.append(role_H)
+    except FileNotFoundError:
+        return None
     sequence_H, role_H = np.concatenate(found), np.concatenate(roles)
     return Holding(
         sequences=np.unique(sequence_H),
         num_as_target=len(np.unique(sequence_H[role_H != Role.NEIGHBOR])),
         num_as_neighbor=len(np.unique(sequence_H[role_H == Role.NEIGHBOR])),
-        source=Source(block_rows=rows_N),
+        source=packed.source,
     )
 
 
-def passed(run: Run, name: str, source: Mapping[str, Any], holds: Holding) -> dict[str, Any]:
+def passed(reading: Reading, holds: Holding) -> dict[str, Any]:
     """What a run has passed of the sequences."""
-    blocks = source.get("blocks", holds.source.blocks())
-    if blocks != holds.source.blocks():
-        raise Corrupt(
-            f"run {run.identity} read packs {source['pack']} with blocks {blocks}, and the artifact of that "
-            f"key has {holds.source.blocks()}; restore it from a copy"
-        )
-    times_S = holds.times(source, name, run.reached.get("order", {}))
+    times_S = reading.times(reading.order(holds.source), holds.sequences)
     return {
         "num_sequences": len(holds.sequences),
         "num_as_target": holds.num_as_target,

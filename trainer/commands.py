@@ -26,6 +26,9 @@ def register(app: App) -> None:
         name="models-affected",
         help="Which runs saw an asset, and how often.",
     )
+    app.command(
+        "trainer.ledger:ledger", name="ledger", help="What each contributor and licence has, and its use."
+    )
     app.command("trainer.sampling:sample", name="sample", help="Draw from words, or caption a picture.")
     app.command(
         "trainer.playground:playground", name="playground", help="A page to play with a trained model."

@@ -92,3 +92,17 @@ def derived_from(store: Store, artifact: Artifact, gone: AbstractSet[str]) -> fr
             if not gone.isdisjoint(row[SOURCES.name]):
                 found.update(row[DERIVED.name])
     return frozenset(found)
+
+
+def sources_of(store: Store, artifact: Artifact) -> dict[str, frozenset[str]]:
+    """Of everything that was derived, by uid, the assets of the examples that it is in; none for what was
+    made of no asset.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for shard in artifact.shards.values():
+        table = tables.read_parquet(refs.of(store, shard, RECORDS), [SOURCES, DERIVED])
+        for row in table.to_pylist():
+            sources = frozenset(row[SOURCES.name])
+            for uid in row[DERIVED.name]:
+                found[uid] = found.get(uid, frozenset()) | sources
+    return found
