@@ -12,6 +12,12 @@ def register(app: App) -> None:
     app.command("pipeline.writing:build", name="build", help="Make whatever is missing, up to token shards.")
     app.command("pipeline.status:status", name="status", help="What the newest version holds.")
     app.command("pipeline.explaining:explain", name="explain", help="Why an asset is in or out.")
+    app.command(
+        "pipeline.card.command:card", name="card", help="What is in a version, and what is not known."
+    )
+    app.command("pipeline.revoking.command:revoke", name="revoke", help="Take assets back, everywhere.")
+    app.command("pipeline.revoking.command:gc", name="gc", help="Erase what no version lists.")
+    app.command("pipeline.verify.command:verify", name="verify", help="Prove that what was revoked is gone.")
     contract = App(name="contract", help="The input contract.")
     contract.command("pipeline.contracts:schema", name="schema", help="As JSON Schema.")
     contract.command("pipeline.contracts:template", name="template", help="A filled example of each record.")

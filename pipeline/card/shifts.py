@@ -1,0 +1,132 @@
+"""Whom each step takes out: of the rows that come to it, the share of each group that it removes.
+
+The groups are those of the identity list in caption and keywords, the kind of image, and whether people are
+pictured. The intervals and the flags are those of the curation report. ``decide`` is here only with refusals
+about what is pictured; of its others no word is read.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import schema
+from pipeline.card.associations import Axis
+from pipeline.card.figures import Figure, few
+from pipeline.card.matching import Ints
+from pipeline.card.parts import STEPS, Bools, Part
+from pipeline.reviewing import meanings
+from pipeline.reviewing.composition import ENOUGH, flag, wilson
+
+Value = tuple[str, str]
+"""Dimension and value."""
+UNMARKED = "(nobody named)"
+SINGLE = (schema.IMAGE_TYPE, schema.PEOPLE)
+
+
+def counter() -> collections.Counter[Any]:
+    return collections.Counter()
+
+
+@dataclass(slots=True)
+class Shifts:
+    """Counts over the shards seen so far."""
+
+    axes: tuple[Axis, ...]
+    came: collections.Counter[tuple[str, str, str]] = field(default_factory=counter)
+    """Rows that came to a step, by step, dimension and value."""
+    gone: collections.Counter[tuple[str, str, str, str]] = field(default_factory=counter)
+    """Rows that it removed, by step, code, dimension and value."""
+    entered: collections.Counter[str] = field(default_factory=counter)
+    removed: collections.Counter[tuple[str, str]] = field(default_factory=counter)
+
+    def add(self, part: Part, masks: Ints) -> None:
+        """``masks``: a bit for each group that a row names."""
+        settled = np.asarray(part.settled_by.to_pylist(), dtype=object)
+        codes = np.asarray(part.codes.to_pylist(), dtype=object)
+        alive = part.readable.copy()
+        values = list(self._values(part, masks))
+        for step in STEPS:
+            here = alive & (settled == step)
+            self.entered[step] += int(alive.sum())
+            rules = collections.Counter(codes[here].tolist())
+            for dimension, value, mask in values:
+                self.came[step, dimension, value] += int((alive & mask).sum())
+                for rule in rules:
+                    count = int((here & mask & (codes == rule)).sum())
+                    self.gone[step, rule, dimension, value] += count
+            for rule, count in rules.items():
+                self.removed[step, rule] += count
+            alive &= ~here
+
+    def _values(self, part: Part, masks: Ints) -> Iterator[tuple[str, str, Bools]]:
+        for axis in self.axes:
+            for label, bit in zip(axis.groups, axis.bits.tolist(), strict=True):
+                yield axis.name, label.name, (masks >> bit & 1) != 0
+            yield axis.name, UNMARKED, (masks & axis.mask) == 0
+        for column in SINGLE:
+            texts = part.column(column)
+            for value in pc.unique(texts).to_pylist():
+                yield column.name.replace("_", " "), value, np.asarray(pc.equal(texts, pa.scalar(value)))
+
+    def cuts(self) -> list[dict[str, Any]]:
+        """Every step and code that removed something, with the groups that come often enough."""
+        order = {name: place for place, name in enumerate(STEPS)}
+        found = sorted(self.removed.items(), key=lambda one: (order[one[0][0]], -one[1], one[0]))
+        return [self._cut(step, rule, count) for (step, rule), count in found]
+
+    def _cut(self, step: str, rule: str, count: int) -> dict[str, Any]:
+        entered = self.entered[step]
+        values = sorted(key[1:] for key in self.came if key[0] == step)
+        often = [
+            value
+            for value in values
+            if self.came[step, *value] >= ENOUGH and not few(self.came[step, *value], entered)
+        ]
+        return {
+            "step": step,
+            "rule": rule,
+            "setting": meanings.of(rule).setting,
+            "entered": entered,
+            "removed": count,
+            "rate": count / entered,
+            "groups": [self._row(step, rule, value) for value in often],
+        }
+
+    def _row(self, step: str, rule: str, value: Value) -> dict[str, Any]:
+        came, gone = self.came[step, *value], self.gone[step, rule, *value]
+        count = self.removed[step, rule]
+        overall = count / self.entered[step]
+        low, high = wilson(gone, came)
+        hidden = few(gone, count)
+        return {
+            "dimension": value[0],
+            "group": value[1],
+            "entered": came,
+            "removed": None if hidden else gone,
+            "rate": None if hidden else gone / came,
+            "low": None if hidden else low,
+            "high": None if hidden else high,
+            "ratio": None if hidden else gone / came / overall,
+            "flag": flag(low, high, overall),
+        }
+
+    def figure(self, step: str) -> Figure:
+        return Figure(
+            name="shift.cuts",
+            title="Whom each step takes out",
+            step=step,
+            file="rows.parquet",
+            counted="of the rows that no earlier step settled (in the order decide, images, filter, screen, "
+            "dedup; of those settled by decide only with the codes release, adult, minors and editorial): "
+            "rows with that settled_by and code, by the groups whose terms stand in description or keywords "
+            "of the record JSON (records.parquet of records), by image_type and by people; groups of at "
+            f"least {ENOUGH} rows, 95 % Wilson intervals",
+            values=self.cuts(),
+        )
