@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import xxhash
@@ -22,6 +22,8 @@ from infra.storage import Missing, Store
 
 FORMAT = 1
 """Version of the manifests; written into each, so that a reader can tell."""
+MOVED = "moved"
+"""In a manifest that stands for one that was erased: the key of what is left of it."""
 
 
 class Corrupt(ValueError):
@@ -46,12 +48,20 @@ class Made:
     """Outcome of every row: ``kept``, ``rejected:RULE``, ``quarantined:REASON``, ``failed:ERROR``."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON values worth reading without opening the files."""
+    kept: Mapping[str, File] = field(default_factory=dict)
+    """Files that are another shard's already, byte for byte: listed, and not written again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     sha256: str
     size: int
+    at: str | None = None
+    """Folder of the shard that wrote it, where that is another one."""
+
+    def json(self) -> dict[str, Any]:
+        facts = {"sha256": self.sha256, "bytes": self.size}
+        return facts if self.at is None else {**facts, "at": self.at}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +79,17 @@ class Shard:
         return f"shards/{self.step}/{self.key}"
 
     def name(self, file: str) -> str:
-        return f"{self.folder}/{file}"
+        return f"{self.files[file].at or self.folder}/{file}"
+
+    def lent(self, *names: str) -> dict[str, File]:
+        """Files of this shard for another one to list."""
+        return {name: replace(self.files[name], at=self.files[name].at or self.folder) for name in names}
 
     def sha256(self, file: str) -> str:
         return self.files[file].sha256
 
     def json(self) -> dict[str, Any]:
-        files = {name: {"sha256": file.sha256, "bytes": file.size} for name, file in self.files.items()}
+        files = {name: file.json() for name, file in self.files.items()}
         return {
             "format": FORMAT,
             "step": self.step,
@@ -87,7 +101,10 @@ class Shard:
 
     @staticmethod
     def of(value: Mapping[str, Any]) -> Shard:
-        files = {k: File(sha256=v["sha256"], size=v["bytes"]) for k, v in value["files"].items()}
+        files = {
+            name: File(sha256=file["sha256"], size=file["bytes"], at=file.get("at"))
+            for name, file in value["files"].items()
+        }
         return Shard(
             step=value["step"],
             key=value["key"],
@@ -109,8 +126,9 @@ def publish_shard(store: Store, step: str, key: str, made: Made) -> Shard:
     """Write the files, then the manifest that makes them a shard. Publishing twice changes nothing."""
     files = {
         name: File(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-        for name, data in sorted(made.files.items())
+        for name, data in made.files.items()
     }
+    files = dict(sorted({**files, **made.kept}.items()))
     shard = Shard(
         step=step, key=key, files=files, counts=dict(sorted(made.counts.items())), facts=dict(made.facts)
     )
@@ -192,10 +210,15 @@ def artifact_name(step: str, key: str) -> str:
 
 
 def find_artifact(store: Store, step: str, key: str) -> Artifact | None:
+    """The artifact; where it was compacted, what is left of it, under its own key."""
     try:
         value = json.loads(store.read(artifact_name(step, key)))
     except Missing:
         return None
+    if MOVED in value:
+        left = find_artifact(store, step, value[MOVED])
+        shards = None if left is None else {s: left.shards[s] for s in value["slots"] if s in left.shards}
+        return None if left is None else replace(left, key=key, shards=shards)
     return Artifact(
         step=value["step"],
         key=value["key"],
@@ -210,6 +233,12 @@ def load_artifact(store: Store, step: str, key: str) -> Artifact:
     if found is None:
         raise Missing(f"{store.where(artifact_name(step, key))} is gone; build the corpus again")
     return found
+
+
+def forward_artifact(store: Store, old: Artifact, key: str) -> None:
+    """In place of an artifact whose shards are erased: where what is left of its slots is listed."""
+    told = {"format": FORMAT, "step": old.step, "key": old.key, MOVED: key, "slots": sorted(old.shards)}
+    store.write(artifact_name(old.step, old.key), pretty(told))
 
 
 def publish_artifact(store: Store, artifact: Artifact) -> None:

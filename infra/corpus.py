@@ -65,9 +65,14 @@ class Version:
     """Step to artifact key: fitted once, then reused until somebody refits."""
     artifacts: Mapping[str, str] = field(default_factory=dict)
     """Step to artifact key."""
+    floor: int = 0
+    """Versions below it were compacted: of what they list, there is what this one left of it."""
 
     def json(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self)}
+        told = {"format": FORMAT, **asdict(self)}
+        if not self.floor:
+            del told["floor"]  # parents are known by their bytes, and those of old have none
+        return told
 
     @staticmethod
     def of(value: Mapping[str, Any]) -> Version:

@@ -138,6 +138,13 @@ class Store(ABC):
     def delete(self, names: Sequence[str]) -> None:
         """Remove objects; one that is gone already is no error."""
 
+    def erase(self, names: Sequence[str]) -> None:
+        """Remove objects with all that is left of them: older versions, and copies in this machine's cache.
+
+        Raises what the store says where it holds on to a version, as an object lock does.
+        """
+        self.delete(names)
+
     @abstractmethod
     def local(self, name: str) -> Path:
         """A file to memory-map. From S3 it is kept in the cache folder, so the object must be immutable."""
@@ -339,8 +346,26 @@ class S3Store(Store):
         for name in names:
             s3.client().delete_object(**self._at(name))
 
+    def erase(self, names: Sequence[str]) -> None:
+        for name in names:
+            where = self._at(name)
+            for page in (
+                s3.client()
+                .get_paginator("list_object_versions")
+                .paginate(Bucket=where["Bucket"], Prefix=where["Key"])
+            ):
+                for kind in ("Versions", "DeleteMarkers"):
+                    for item in page.get(kind, ()):
+                        if item["Key"] == where["Key"]:
+                            s3.client().delete_object(**where, VersionId=item["VersionId"])
+            self._cached(name).unlink(missing_ok=True)
+        self.delete(names)  # a bucket without versions lists none
+
+    def _cached(self, name: str) -> Path:
+        return cache_folder() / "objects" / hashlib.sha256(self.where(name).encode()).hexdigest()
+
     def local(self, name: str) -> Path:
-        path = cache_folder() / "objects" / hashlib.sha256(self.where(name).encode()).hexdigest()
+        path = self._cached(name)
         if not path.exists():
             LocalStore(str(path.parent)).write(path.name, self.read(name))
         return path

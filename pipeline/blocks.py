@@ -111,12 +111,12 @@ class Blocks:
         if self._pieces is not None and not shard.is_local:
             self._expected.discard(number)
             data = self._pieces.get(_piece(shard, block, place))
-            return shards.opened(data, shard.info).without(shard.revoked)
+            return shards.opened(data, shard.info, place).without(shard.revoked)
         data = self._mapped(int(self._shard_of[number])).slice(place["offset"], place["bytes"])
         if not self._verified[number]:
             check_part(data, place["bytes"], place["xxh3"], f"block {block} of {shard.where}")
             self._verified[number] = True
-        return shards.opened(data, shard.info).without(shard.revoked)
+        return shards.opened(data, shard.info, place).without(shard.revoked)
 
     def _mapped(self, number: int) -> pa.Buffer:
         """A shard's file. None stays open: a mapping lives as long as an array that views it."""

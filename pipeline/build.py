@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from infra.artifact import Artifact, Shard, find_artifact, find_shard, fingerprint, publish_artifact
 from infra.corpus import Corpus, Version
@@ -35,14 +35,31 @@ class Built:
         return self.corpus.artifact(self.version, step)
 
 
-def run(corpus: Corpus, version: Version, steps: Sequence[Step], engine: Engine, log: Log) -> Version:
+class Shortcut(Protocol):
+    """A cheaper way to the same bytes."""
+
+    def ways(self, step: Step, tasks: Sequence[Task]) -> list[tuple[Step, list[Task]]]:
+        """The tasks, each in exactly one of the ways in which the step may make it."""
+
+    def made(self, step: Step, shards: Mapping[str, Shard]) -> None:
+        """Told once of all the shards of a step, by slot."""
+
+
+def run(
+    corpus: Corpus,
+    version: Version,
+    steps: Sequence[Step],
+    engine: Engine,
+    log: Log,
+    shortcut: Shortcut | None = None,
+) -> Version:
     """The version with every step's artifact listed; not yet published."""
     for step in steps:
-        if step.fitted and step.name in version.models:
+        if step.fitted and step.stays is None and step.name in version.models:
             check_pinned(corpus.artifact(version, step.name), step)
             log.event("pinned", step=step.name, key=version.models[step.name])
             continue
-        artifact = run_step(Built(corpus=corpus, version=version), step, engine, log)
+        artifact = run_step(Built(corpus=corpus, version=version), step, engine, log, shortcut)
         version = listing(version, step, artifact)
     return version
 
@@ -64,14 +81,16 @@ def listing(version: Version, step: Step, artifact: Artifact) -> Version:
     return replace(version, artifacts={**version.artifacts, step.name: artifact.key})
 
 
-def run_step(source: Built, step: Step, engine: Engine, log: Log) -> Artifact:
+def run_step(
+    source: Built, step: Step, engine: Engine, log: Log, shortcut: Shortcut | None = None
+) -> Artifact:
     """The step's artifact; where a device's memory ran out, in smaller batches.
 
     All of its shards are then made in these, since the batch decides the last bits of what is made in it.
     """
     for tried in batches(source, step):
         try:
-            return artifact_of(source, tried, engine, log)
+            return artifact_of(source, tried, engine, log, shortcut)
         except OutOfMemory as error:
             log.event("out_of_memory", step=step.name, settings=settings(tried), error=str(error))
             if tried.smaller is None:
@@ -93,16 +112,24 @@ def settings(step: Step) -> dict[str, Any]:
     return step.settings.model_dump(mode="json")
 
 
-def artifact_of(source: Built, step: Step, engine: Engine, log: Log) -> Artifact:
+def artifact_of(
+    source: Built, step: Step, engine: Engine, log: Log, shortcut: Shortcut | None = None
+) -> Artifact:
     tasks = step.tasks(source)
-    keys = {task.slot: step.key(task) for task in tasks}
+    pinned = staying(source, step)
+    keys = {task.slot: pinned[task.slot].key if task.slot in pinned else step.key(task) for task in tasks}
     key = fingerprint(step.identity(), keys)
     artifact = find_artifact(source.store, step.name, key)
     if artifact is not None:
         log.event("found", step=step.name, key=key, shards=len(artifact.shards))
+        if shortcut is not None:
+            shortcut.made(step, artifact.shards)
         return artifact
     inputs = {name: source.artifact(name).key for name in step.inputs}
-    shards = make_shards(source.store, step, tasks, engine, log)
+    shards = make_shards(
+        source.store, step, [one for one in tasks if one.slot not in pinned], engine, log, shortcut
+    )
+    shards |= {task.slot: pinned[task.slot] for task in tasks if task.slot in pinned}
     artifact = Artifact(
         step=step.name,
         key=key,
@@ -115,18 +142,34 @@ def artifact_of(source: Built, step: Step, engine: Engine, log: Log) -> Artifact
     return artifact
 
 
+def staying(source: Built, step: Step) -> dict[str, Shard]:
+    """Of a model with a slot a generation, what was fitted before and is taken as it is."""
+    key = source.version.models.get(step.name) if step.stays is not None else None
+    fitted = None if key is None else find_artifact(source.store, step.name, key)
+    if fitted is None or step.stays is None or fitted.settings != settings(step):
+        return {}
+    return {slot: shard for slot, shard in fitted.shards.items() if step.stays(source, slot, shard)}
+
+
 def make_shards(
-    store: Store, step: Step, tasks: Sequence[Task], engine: Engine, log: Log
+    store: Store,
+    step: Step,
+    tasks: Sequence[Task],
+    engine: Engine,
+    log: Log,
+    shortcut: Shortcut | None = None,
 ) -> dict[str, Shard]:
     found = {task.slot: find_shard(store, step.name, step.key(task)) for task in tasks}
     missing = [task for task in tasks if found[task.slot] is None]
+    ways = [(step, missing)] if shortcut is None else shortcut.ways(step, missing)
     rows = 0
     with log.bar(step.name, total=len(missing), unit="steps" if step.fitted else "shards") as bar:
-        for slot, shard in engine.run(step, missing, store, bar):
-            found[slot] = shard
-            if not step.fitted:
-                rows += sum(shard.counts.values())
-                bar.advance(1, f"{rows} rows")
+        for way, mine in ways:
+            for slot, shard in engine.run(way, mine, store, bar):
+                found[slot] = shard
+                if not step.fitted:
+                    rows += sum(shard.counts.values())
+                    bar.advance(1, f"{rows} rows")
         if step.fitted:
             bar.done = bar.total
         bar.note = bar.note or (f"{rows} rows" if rows else "")
@@ -140,7 +183,10 @@ def make_shards(
         seconds=round(seconds, 3),
         rows_per_s=round(rows / seconds, 1) if rows else None,
     )
-    return {slot: shard for slot, shard in found.items() if shard is not None}
+    made = {slot: shard for slot, shard in found.items() if shard is not None}
+    if shortcut is not None:
+        shortcut.made(step, made)
+    return made
 
 
 def told(name: str, counts: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ def register(app: App) -> None:
     app.command("pipeline.revoking.command:revoke", name="revoke", help="Take assets back, everywhere.")
     app.command("pipeline.revoking.command:gc", name="gc", help="Erase what no version lists.")
     app.command("pipeline.verify.command:verify", name="verify", help="Prove that what was revoked is gone.")
+    app.command("pipeline.locating:where_is", name="where-is", help="Every place that names an asset.")
     contract = App(name="contract", help="The input contract.")
     contract.command("pipeline.contracts:schema", name="schema", help="As JSON Schema.")
     contract.command("pipeline.contracts:template", name="template", help="A filled example of each record.")

@@ -1,9 +1,9 @@
 """Decide the rights of every record: kept, rejected, or left to a person, with the reasons.
 
 The instant ``as_of`` and the revocation register enter here and nowhere else. What decides is put into the
-task's facts: the licences that the shard names, whether each is in force, the revocations in effect, and the
-rows that other deliveries put out of date. So another ``as_of`` that changes none of these finds the shards
-that are there.
+task's facts: the licences that the shard names, whether each is in force, the revocations in effect that name
+something of it, and the rows that other deliveries put out of date. So another ``as_of``, or a revocation
+elsewhere, that changes none of these finds the shards that are there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pipeline.step import ROWS, Report, Source, Step, Task, generation, slot_nam
 def step(purpose: Purpose, as_of: datetime) -> Step:
     return Step(
         name="decide",
-        revision=6,
+        revision=7,
         inputs=("records",),
         settings=purpose,
         tasks=functools.partial(list_tasks, as_of=as_of),
@@ -59,21 +59,22 @@ def list_tasks(source: Source, *, as_of: datetime) -> Sequence[Task]:
     outdated = revisions.outdated(came, corrections(delivered))
     due = [line for line in register if line.effective_at <= as_of]
     due += copies(due, came)
-    in_effect = [line.model_dump_json(by_alias=True) for line in due]
+    concerned = concerning(due, source.version, came, records)
     providers = {folded.provider for folded in source.version.deliveries}
     licenses = {name: folding.licenses(source.store, source.version, name) for name in providers}
     tasks = []
     for slot, shard in sorted(records.items()):
         known = licenses[source.version.deliveries[int(generation(slot))].provider]
         named = [known[name] for name in shard.facts["licenses"] if name in known]
+        in_effect = [line.model_dump_json(by_alias=True) for line in concerned[slot]]
         tasks.append(
             Task(
                 slot=slot,
                 reads={"records": (refs.of(source.store, shard, RECORDS),)},
                 facts={
                     "licenses": [standing(license_, as_of) for license_ in named],
-                    "revocations": fingerprint(in_effect),
-                    # Only where there are any: a correction leaves the keys of other shards alone.
+                    # Only where there are any: a revocation, or a correction, leaves the other shards alone.
+                    **({"revocations": fingerprint(in_effect)} if in_effect else {}),
                     **({"outdated": outdated[slot]} if slot in outdated else {}),
                 },
                 hints={
@@ -84,6 +85,22 @@ def list_tasks(source: Source, *, as_of: datetime) -> Sequence[Task]:
             )
         )
     return tasks
+
+
+def concerning(
+    due: Sequence[Revocation], version: Version, came: Mapping[str, pa.Table], records: Mapping[str, Shard]
+) -> dict[str, list[Revocation]]:
+    """Of each slot, the revocations that name something of it, with those of their targets that do."""
+    found: dict[str, list[Revocation]] = {}
+    for slot, table in came.items():
+        folded = version.deliveries[int(generation(slot))]
+        here = revisions.Named.of(table, folded, records[slot].facts["licenses"])
+        found[slot] = [
+            record if len(targets) == len(record.targets) else record.model_copy(update={"targets": targets})
+            for record in due
+            if (targets := here.targets(record))
+        ]
+    return found
 
 
 def corrections(delivered: Sequence[Delivery]) -> frozenset[str]:

@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.artifact import Made
-from pipeline import embed, numerics, outcomes, refs, schema, tables
+from pipeline import embed, erasing, numerics, outcomes, refs, schema, tables
 from pipeline.duplicates import DuplicateConfig
 from pipeline.embed import FEATURES
 from pipeline.likeness import linking, semantic
 from pipeline.likeness.linking import Seen
 from pipeline.outcomes import KEPT
-from pipeline.step import ROWS, Report, Source, Step, Task, generation
+from pipeline.step import ROWS, Before, Report, Source, Step, Task, generation
 from retrieval.encoders import normalised
 
 LINKS = "links.parquet"
@@ -43,6 +43,8 @@ def step(config: DuplicateConfig, *, few: int = semantic.FEW) -> Step:
         numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy")) if by_features else {},
         tasks=functools.partial(list_tasks, by_features=by_features),
         open=lambda: functools.partial(judge, config=config, few=few),
+        erase=alone,
+        erasable=are_alone,
     )
 
 
@@ -96,6 +98,28 @@ def judge(task: Task, _report: Report, *, config: DuplicateConfig, few: int) -> 
     counts = Counter({KEPT: judged.num_rows - links.num_rows})
     counts.update(f"rejected:{code}" for code in links[schema.FOUND_BY.name].to_pylist())
     return Made(files=files, counts=counts, facts={"comparisons": dict(sorted(seen.counts.items()))})
+
+
+def are_alone(before: Before) -> bool:
+    """Whether nothing that is gone was like another picture of the shard: groups are told of none then."""
+    links = erasing.table_of(LINKS, before.read(LINKS))
+    named = {
+        uid for name in (schema.UID, schema.KEEPER, schema.GROUP) for uid in links[name.name].to_pylist()
+    }
+    also = {uid for some in links[schema.ALSO_LIKE.name].to_pylist() for uid in some}
+    return before.gone.isdisjoint(named | also)
+
+
+def alone(_task: Task, before: Before) -> Made:
+    """Pictures that repeat none, and that none repeats, are dropped; the other slots' files stay."""
+    names = [name for name in before.shard.files if name != LINKS]
+    tables_ = {name: erasing.table_of(name, before.read(name)) for name in names}
+    left = {name: erasing.dropped(table, before.gone) for name, table in tables_.items()}
+    files = {name: tables.to_parquet(left[name]) for name in names if len(left[name]) < len(tables_[name])}
+    num_gone = sum(len(tables_[name]) - len(left[name]) for name in names)
+    counts = {**before.shard.counts, KEPT: before.shard.counts[KEPT] - num_gone}
+    kept = before.shard.lent(*(name for name in before.shard.files if name not in files))
+    return Made(files=files, kept=kept, counts=counts, facts=before.shard.facts)
 
 
 def features(task: Task, table: pa.Table) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from pydantic import Field
 from infra.artifact import Made
 from infra.settings import Section
 from infra.storage import cache_folder
-from pipeline import measuring, numerics, refs, rows, schema, tables
+from pipeline import erasing, measuring, numerics, refs, rows, schema, tables
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
@@ -82,6 +82,7 @@ def features_step(config: EncoderConfig) -> Step:
         tasks=lambda source: aligned(source, rows=("filter", ROWS), images=("images", IMAGES)),
         open=lambda: functools.partial(features, config=config),
         workers=numerics.workers(cpus=1, gpus=0.25),
+        erase=erasing.rows,
     )
 
 
@@ -184,6 +185,7 @@ def step() -> Step:
             source, rows=("split", ROWS), features=("features", FEATURES), align=("align", PROJECTION)
         ),
         open=lambda: embed,
+        erase=erasing.rows,
     )
 
 

@@ -77,7 +77,7 @@ class Worker:
 
     def run(self, step: Step, task: Task, store: Store) -> Shard:
         numerics.use_threads(step.workers.cpus)  # here: OpenMP keeps the number by thread, and Ray picks one
-        identity = step.identity()
+        identity = [*step.identity(), step.erasing]
         if self._opened is None or self._opened[0] != identity:
             self._opened = (identity, step.open())
         return make(step, self._opened[1], task, store, self._report)

@@ -97,7 +97,7 @@ def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
     from pipeline.tokens import BPE, TOKENS, VQ  # noqa: PLC0415  # settings are read without torch
 
     neighbors, tokens = source.artifact("neighbors").shards, source.artifact("tokenize").shards
-    delivered = source.artifact("decide").shards
+    delivered = source.artifact("records").shards
     tasks = []
     for name in sorted({generation(slot) for slot in neighbors}):
         # From the rows delivered, not from those kept: a revocation must not move the others' groups.

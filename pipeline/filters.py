@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from infra.artifact import Made
 from infra.settings import Section
-from pipeline import outcomes, schema, tables
+from pipeline import erasing, outcomes, schema, tables
 from pipeline.filtering import language, moderation, personal, wording
 from pipeline.filtering.rules import Rule, first_verdicts
 from pipeline.stage import Stage, opened
@@ -233,6 +233,7 @@ def step(rules: FilterRules) -> Step:
         numerics={} if rules.languages is None else numerics_of_language(),
         tasks=lambda source: aligned(source, rows=("images", ROWS)),
         open=lambda: functools.partial(filter_shard, rules=rules),
+        erase=erasing.rows,
     )
 
 

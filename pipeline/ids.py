@@ -15,6 +15,8 @@ from infra.storage import Store
 from pipeline import refs, schema, tables
 
 REGISTER = "ids"
+ERASED = ""
+"""In place of a uid."""
 
 
 def segments(store: Store, version: Version) -> list[refs.Ref]:
@@ -23,8 +25,11 @@ def segments(store: Store, version: Version) -> list[refs.Ref]:
 
 
 def read(segment: refs.Ref) -> dict[str, int]:
+    """By uid. The id of an asset that was erased stays taken, and has no name."""
     rows = tables.read_parquet(segment)
-    return dict(zip(rows["uid"].to_pylist(), rows["id"].to_pylist(), strict=True))
+    found = dict(zip(rows["uid"].to_pylist(), rows["id"].to_pylist(), strict=True))
+    found.pop(ERASED, None)
+    return found
 
 
 def table(store: Store, version: Version) -> dict[str, int]:
@@ -38,6 +43,7 @@ def extend(corpus: Corpus, version: Version, uids: Sequence[str]) -> Version:
     new = [uid for uid in dict.fromkeys(uids) if uid not in known]
     if not new:
         return version
-    ids = range(len(known), len(known) + len(new))
+    first = sum(tables.read_parquet(ref).num_rows for ref in segments(corpus.store, version))
+    ids = range(first, first + len(new))
     segment = tables.typed({"uid": new, "id": pa.array(ids)}, schema.IDS)
     return corpus.append(version, REGISTER, tables.to_parquet(segment))

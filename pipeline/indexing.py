@@ -1,13 +1,14 @@
 """The index artifact: segments for each generation, and beside their vectors who their members are.
 
-Three steps make it. ``lists`` fits a generation's centroids and codes on a sample, ``codes`` fills them slot
-by slot, wherever there is a worker, and ``index`` merges what they made, into one segment or as many as fit
-a machine's memory each, and measures its recall. A delivery that arrives later adds its own and leaves the
-others alone. Every kept asset is a member, with its id and its duplicate group; a vector has only one whose
-licences grant ``retrieval_index``. What may be shown is a column that the searcher checks.
+Four steps make it. ``lists`` fits a generation's centroids and codes on a sample, once; ``codes`` fills them
+slot by slot, wherever there is a worker; ``probes`` are the queries by which ``index``, which merges what was
+coded into one segment or as many as fit a machine's memory each, measures its recall. A delivery that arrives
+later adds its own and leaves the others alone. Every kept asset is a member, with its id and its duplicate
+group; a vector has only one whose licences grant ``retrieval_index``. What may be shown is a column that the
+searcher checks.
 
-The surprising rule: the sample is the members whose hashes are smallest. An asset that is taken back later is
-seldom one of them, and then no other slot of its generation has to be coded again.
+The surprising rule: centroids outlive the assets that they were fitted on. Who is taken back leaves vectors,
+codes and probes, and means of hundreds stay, as the residue that a receipt names.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.artifact import Made, Shard
+from infra.artifact import Made, Shard, fingerprint
 from infra.corpus import Corpus, Version
+from infra.settings import Section
 from infra.storage import Store
 from pipeline import captions, embed, ids, numerics, refs, rows, schema, tables, withdrawn
 from pipeline.embed import EMBEDDINGS
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
-from pipeline.step import ROWS, Report, Source, Step, Task, generation
+from pipeline.step import ROWS, Before, Report, Source, Step, Task, generation, nothing_told
 from retrieval import align, building, layouts, segments, tuning
 from retrieval.layouts import IndexConfig
 from retrieval.segments import Floats
@@ -41,37 +43,53 @@ MEMBERS = "members.parquet"
 LIBRARIES = ("faiss-gpu", "numpy")
 
 
-def steps(config: IndexConfig) -> tuple[Step, Step, Step]:
+STRETCHED = 2.0
+"""Centroids are fitted anew for a generation that has twice or half the members they were fitted for."""
+
+
+def steps(config: IndexConfig) -> tuple[Step, ...]:
     on_device = numerics.profile(threads=1, libraries=LIBRARIES, device=numerics.device())
     on_cpu = numerics.profile(threads=1, libraries=LIBRARIES)
     return (
         Step(
             name="lists",
-            revision=2,
+            revision=3,
             inputs=("split", "embed"),
             settings=config,
             numerics=on_device,
             tasks=by_generation,
             open=lambda: functools.partial(fit_lists, config=config),
             workers=numerics.workers(cpus=1, gpus=1.0),
+            fitted=True,
+            stays=still_fits,
         ),
         Step(
             name="codes",
-            revision=2,
+            revision=3,
             inputs=("split", "embed", "lists"),
             settings=config,
             numerics=on_cpu,
             tasks=slots_with_members,
             open=lambda: functools.partial(code, config=config),
+            erase=functools.partial(code_again, config=config),
+        ),
+        Step(
+            name="probes",
+            inputs=("split", "embed"),
+            settings=Section(),
+            tasks=by_generation,
+            open=lambda: probe,
         ),
         Step(
             name="index",
-            revision=4,
-            inputs=("codes", "lists"),
+            revision=5,
+            inputs=("codes", "lists", "probes"),
             settings=config,
             numerics=on_cpu,
             tasks=parts_of_segments,
             open=lambda: functools.partial(merge, config=config),
+            erase=functools.partial(merge_again, config=config),
+            alike=same_probes,
         ),
     )
 
@@ -111,29 +129,41 @@ def generations(slots: Iterable[str]) -> list[tuple[str, list[str]]]:
     return [(name, sorted(slot for slot in slots if generation(slot) == name)) for name in names]
 
 
+def still_fits(source: Source, generation_: str, fitted: Shard) -> bool:
+    """Whether a generation has about as many members as its centroids were fitted for."""
+    split = source.artifact("split").shards
+    members = sum(split[slot].counts.get(KEPT, 0) for slot in split if generation(slot) == generation_)
+    kept = fitted.facts["kept"]
+    return bool(kept <= STRETCHED * members and members <= STRETCHED * kept)
+
+
 def fit_lists(task: Task, _report: Report, *, config: IndexConfig) -> Made:
-    """The layout that so many members call for, trained on some of them; and queries to measure it by."""
+    """The layout that so many members call for, trained on some of them."""
     slots = list(zip(task.reads["rows"], task.reads["embeddings"], strict=True))
     tables_ = [rows.kept(ref) for ref, _ in slots]
     num = sum(pc.sum(table[schema.MAY_BE_NEIGHBOR.name]).as_py() or 0 for table in tables_)
     width = next(sides[0].shape[1] for sides in map(sides_of, (ref for _, ref in slots)) if len(sides[0]))
     layout = layouts.chosen(num, width, config)
-    wanted = max(tuning.QUERIES, building.points(layout))
-    masks = smallest(tables_, wanted)
-    images_ND, texts_ND = (
-        np.concatenate(side)
-        for side in zip(
-            *(masked(ref, mask) for (_, ref), mask in zip(slots, masks, strict=True)), strict=True
-        )
-    )
-    trained = building.train(align.document_vectors(images_ND, texts_ND), config, num=num)
+    sample = sampled(task, tables_, max(1, building.points(layout)))
+    trained = building.train(align.document_vectors(*sample), config, num=num)
+    kept = sum(table.num_rows for table in tables_)
+    return Made(files={LISTS: trained}, facts={"members": num, "segments": layout.segments, "kept": kept})
+
+
+def probe(task: Task, _report: Report) -> Made:
+    """Queries by which a generation's segments are measured."""
+    tables_ = [rows.kept(ref) for ref in task.reads["rows"]]
     queries = io.BytesIO()
-    np.save(queries, tuning.sampled(images_ND, texts_ND), allow_pickle=False)
-    return Made(
-        files={LISTS: trained, QUERIES: queries.getvalue()},
-        counts={KEPT: sum(table.num_rows for table in tables_)},
-        facts={"members": num, "segments": layout.segments},
-    )
+    np.save(queries, tuning.sampled(*sampled(task, tables_, tuning.QUERIES)), allow_pickle=False)
+    return Made(files={QUERIES: queries.getvalue()}, counts={KEPT: sum(one.num_rows for one in tables_)})
+
+
+def sampled(task: Task, tables_: Sequence[pa.Table], wanted: int) -> tuple[Floats, Floats]:
+    """Pictures' and captions' vectors of at most so many members."""
+    masks = smallest(tables_, wanted)
+    parts = [masked(ref, mask) for ref, mask in zip(task.reads["embeddings"], masks, strict=True)]
+    images_ND, texts_ND = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return images_ND, texts_ND
 
 
 def sides_of(ref: refs.Ref) -> tuple[Floats, Floats]:
@@ -170,28 +200,28 @@ def smallest(tables_: Sequence[pa.Table], wanted: int) -> list[segments.Mask]:
 def slots_with_members(source: Source) -> Sequence[Task]:
     """One task a slot of which anything was kept."""
     split, embedded, lists = (source.artifact(name).shards for name in ("split", "embed", "lists"))
-    known = [(ref, ids.read(ref).keys()) for ref in ids.segments(source.store, source.version)]
+    known = ids.table(source.store, source.version)
     gone = withdrawn.uids(source.store, source.version)
     tasks = []
     for slot, shard in split.items():
-        uids = set(kept_uids(source.store, [shard]))
+        uids = kept_uids(source.store, [shard])
         if uids:
             reads = {
                 "rows": (refs.of(source.store, shard, ROWS),),
                 "embeddings": (refs.of(source.store, embedded[slot], EMBEDDINGS),),
                 "lists": (refs.of(source.store, lists[generation(slot)], LISTS),),
-                # Only the segments of the id table that know a member: later ones must not change the key.
-                "ids": tuple(ref for ref, named in known if not uids.isdisjoint(named)),
             }
-            facts = {"withdrawn": sorted(uids & gone)} if uids & gone else {}
-            tasks.append(Task(slot=slot, reads=reads, facts=facts))
+            # Of the id table its members' rows alone: what is given or erased elsewhere moves no key.
+            numbers = [known[uid] for uid in uids]
+            out = sorted(gone.intersection(uids))
+            facts = {"ids": fingerprint(numbers), **({"withdrawn": out} if out else {})}
+            tasks.append(Task(slot=slot, reads=reads, facts=facts, hints={"ids": numbers}))
     return tasks
 
 
 def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     table = rows.kept(task.only("rows"))
-    known = {uid: number for ref in task.reads["ids"] for uid, number in ids.read(ref).items()}
-    table = table.add_column(0, schema.ID, pa.array([known[uid] for uid in table[UID].to_pylist()]))
+    table = table.add_column(0, schema.ID, pa.array(task.hints["ids"], schema.ID.type))
     members = table.select(schema.MEMBERS.names)
     gone = set(task.facts.get("withdrawn", ()))
     stays_N = np.array([uid not in gone for uid in members[UID].to_pylist()], np.bool_)
@@ -208,9 +238,24 @@ def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     )
 
 
+def code_again(task: Task, _before: Before, *, config: IndexConfig) -> Made:
+    """A slot is coded in a second: by the same centroids, what is left has the codes that it had."""
+    return code(task, nothing_told, config=config)
+
+
+def merge_again(task: Task, _before: Before, *, config: IndexConfig) -> Made:
+    """Of the same parts, less some vectors."""
+    return merge(task, nothing_told, config=config)
+
+
+def same_probes(before: Shard, after: Shard) -> bool:
+    """Whether a query visits as many lists as it did: how many reach the recall is measured anew."""
+    return before.facts["kind"] == after.facts["kind"] and before.facts["probes"] == after.facts["probes"]
+
+
 def parts_of_segments(source: Source) -> Sequence[Task]:
     """One task a segment, of slots that follow each other."""
-    codes, lists = source.artifact("codes").shards, source.artifact("lists").shards
+    codes, lists, probes = (source.artifact(name).shards for name in ("codes", "lists", "probes"))
     tasks = []
     for name, slots in generations(codes):
         sizes = [codes[slot].facts["vectors"] for slot in slots]
@@ -220,7 +265,7 @@ def parts_of_segments(source: Source) -> Sequence[Task]:
             reads = {
                 "parts": refs.each(source.store, (codes[slot] for slot in mine), PART),
                 "members": refs.each(source.store, (codes[slot] for slot in mine), MEMBERS),
-                "queries": (refs.of(source.store, lists[name], QUERIES),),
+                "queries": (refs.of(source.store, probes[name], QUERIES),),
             }
             tasks.append(Task(slot=name if len(pieces) == 1 else f"{name}-{number:04}", reads=reads))
     return tasks

@@ -23,6 +23,7 @@ from infra.guarded.isolated import Died, Isolated
 from infra.settings import Section
 from pipeline import (
     archive,
+    erasing,
     extract,
     looking,
     measuring,
@@ -72,6 +73,7 @@ def step(config: IngestConfig) -> Step:
         numerics=numerics.profile(threads=1, libraries=LIBRARIES),
         tasks=list_tasks,
         open=lambda: functools.partial(ingest, config=config, decoder=looking.decoder(config.max_side)),
+        erase=erasing.rows,
     )
 
 

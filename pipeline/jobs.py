@@ -49,8 +49,10 @@ class Job:
     log: Log
     seal: Seal
 
-    def run(self, version: Version, steps: Sequence[Step]) -> Version:
-        return building.run(self.corpus, version, steps, self.engine, self.log)
+    def run(
+        self, version: Version, steps: Sequence[Step], shortcut: building.Shortcut | None = None
+    ) -> Version:
+        return building.run(self.corpus, version, steps, self.engine, self.log, shortcut)
 
     def publish(self, head: Version, version: Version) -> Version:
         """Make the version the newest, and its configuration the corpus's: of work that failed, neither."""

@@ -19,30 +19,36 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.artifact import Made
-from pipeline import embed, numerics, refs, rows, schema, tables
+from pipeline import embed, erasing, numerics, refs, rows, schema, tables
 from pipeline.embed import EMBEDDINGS
 from pipeline.indexing import MEMBERS, SEGMENT
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
-from pipeline.step import ROWS, Report, Source, Step, Task, generation
-from retrieval import exclude
+from pipeline.step import ROWS, Before, Report, Source, Step, Task, generation
+from retrieval import align, exclude
 from retrieval.exclude import NeighborConfig
 from retrieval.index import Index
+from retrieval.segments import Floats
 
 NEIGHBORS = "neighbors.parquet"
+REACH = "reach.arrow"
+NEARLY = 1e-4
+"""Of cosines: sums of 512 products in another order differ by 1e-6."""
 
 
 def step(config: NeighborConfig) -> Step:
     device = numerics.device()
     return Step(
         name="neighbors",
-        revision=3,
+        revision=4,
         inputs=("split", "embed", "queries", "index"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy"), device=device),
         tasks=list_tasks,
         open=lambda: functools.partial(choose, config=config, gpus=device == "cuda"),
         workers=numerics.workers(cpus=1, gpus=1.0),
+        erase=functools.partial(chosen_again, config=config, gpus=device == "cuda"),
+        erasable=lambda _: config.max_citations is None and config.max_contributor_share is None,
     )
 
 
@@ -74,21 +80,91 @@ def list_tasks(source: Source) -> Sequence[Task]:
 def choose(task: Task, _report: Report, *, config: NeighborConfig, gpus: bool = False) -> Made:
     table = rows.kept(task.only("rows"))
     if table.num_rows == 0:  # duplicates alone: their vectors have no width
-        return Made(files={NEIGHBORS: tables.to_parquet(schema.NEIGHBORS.empty_table())}, counts={KEPT: 0})
+        return written(schema.NEIGHBORS.empty_table(), np.zeros((0, 2), np.float32))
     whole, dropped = (
         exclude.Sides(*embed.vectors(tables.read_ipc(task.only(role)))) for role in ("embeddings", "queries")
     )
     memory = open_memory(task.reads["segments"], task.reads["members"], gpus=gpus)
-    targets = exclude.Targets(
-        ids=np.array([memory.id_of[uid] for uid in table["uid"].to_pylist()], np.int64),
-        whole=whole,
-        queries=dropped,
-    )
-    found = exclude.choose(targets, memory.index, memory.members, config)
     columns = {name: table[name].to_pylist() for name in ("uid", "revision", "split")}
-    columns["candidates"] = list(listed(found, memory))
-    neighbors = pa.table(columns, schema=schema.NEIGHBORS)
-    return Made(files={NEIGHBORS: tables.to_parquet(neighbors)}, counts={KEPT: neighbors.num_rows})
+    columns["candidates"], reach = candidates(columns["uid"], whole, dropped, memory, config)
+    return written(pa.table(columns, schema=schema.NEIGHBORS), reach)
+
+
+def candidates(
+    uids: Sequence[str],
+    whole: exclude.Sides,
+    dropped: exclude.Sides,
+    memory: Memory,
+    config: NeighborConfig,
+) -> tuple[list[list[dict[str, Any]]], Floats]:
+    """Of each target, as the column has them; and how far its searches reached [B, 2]."""
+    ids = np.array([memory.id_of[uid] for uid in uids], np.int64)
+    targets = exclude.Targets(ids=ids, whole=whole, queries=dropped)
+    found = exclude.choose(targets, memory.index, memory.members, config)
+    return list(listed(found, memory)), found.reach_B2
+
+
+def written(neighbors: pa.Table, reach_B2: Floats) -> Made:
+    reach = {name: pa.array(reach_B2[:, side]) for side, name in enumerate(exclude.VIA)}
+    files = {
+        NEIGHBORS: tables.to_parquet(neighbors),
+        REACH: tables.to_ipc(pa.table({schema.UID.name: neighbors[schema.UID.name], **reach})),
+    }
+    return Made(files=files, counts={KEPT: neighbors.num_rows})
+
+
+def chosen_again(task: Task, before: Before, *, config: NeighborConfig, gpus: bool) -> Made:
+    """Without what is gone; lists that its going may move are chosen anew.
+
+    Only what a search fetched can have moved a list, though it stands in none: it may have been refused, and
+    others taken its place in turn. The rest stay as they are, unread.
+    """
+    table, reach = (erasing.table_of(name, before.read(name)) for name in (NEIGHBORS, REACH))
+    left, reach = (erasing.dropped(one, before.gone) for one in (table, reach))
+    wanted = left[schema.UID.name]
+    whole, dropped = (
+        exclude.Sides(*embed.vectors(found.take(pc.index_in(wanted, found[schema.UID.name]))))
+        for found in (tables.read_ipc(task.only(role)) for role in ("embeddings", "queries"))
+    )
+    reach_B2 = np.stack([np.asarray(reach[name]) for name in exclude.VIA], axis=1)
+    memory = open_memory(task.reads["segments"], task.reads["members"], gpus=gpus)
+    moved_B = reached(dropped, reach_B2, gone_vectors(before.embedded, before.gone))
+    # Product codes are ranked before they are judged: what ranked well may have kept others from being judged.
+    moved_B |= any(segment.kind == "ivf_pq" for segment in memory.index.segments)
+    (asked,) = np.nonzero(moved_B)
+    if not len(asked):
+        if left.num_rows == table.num_rows:
+            return Made(files={}, kept=before.shard.lent(NEIGHBORS, REACH), counts=before.shard.counts)
+        return written(left, reach_B2)
+    uids: list[str] = wanted.take(pa.array(asked)).to_pylist()
+    found, reach_B2[asked] = candidates(uids, whole[asked], dropped[asked], memory, config)
+    lists = left[schema.CANDIDATES.name].to_pylist()
+    for row, one in zip(asked.tolist(), found, strict=True):
+        lists[row] = one
+    at = left.schema.get_field_index(schema.CANDIDATES.name)
+    return written(left.set_column(at, schema.CANDIDATES, pa.array(lists, schema.CANDIDATES.type)), reach_B2)
+
+
+def reached(queries: exclude.Sides, reach_B2: Floats, vectors_GD: Floats) -> NDArray[np.bool_]:
+    """[B]: whether a search of the target fetched one of these vectors, or may have: sums differ in their
+    last bits.
+    """
+    if not len(vectors_GD):
+        return np.zeros(len(reach_B2), np.bool_)
+    best_B2 = np.stack([(side_BD @ vectors_GD.T).max(axis=1) for side_BD in queries.both], axis=1)
+    return np.asarray((best_B2 >= reach_B2 - NEARLY).any(axis=1))
+
+
+@functools.lru_cache(maxsize=1)
+def gone_vectors(embedded: tuple[refs.Ref, ...], gone: frozenset[str]) -> Floats:
+    """[G, D] of the documents of what is gone, as the index had them."""
+    held = []
+    for ref in embedded:
+        table = tables.read_ipc(ref)
+        named = pc.is_in(table[schema.UID.name], value_set=pa.array(sorted(gone), pa.string()))
+        if (mine := table.filter(named)).num_rows:
+            held.append(align.document_vectors(*embed.vectors(mine)))
+    return np.concatenate(held) if held else np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from infra.artifact import Made
 from infra.settings import Section
-from pipeline import captions, embed, numerics, rows, schema, tables
+from pipeline import captions, embed, erasing, numerics, rows, schema, tables
 from pipeline.embed import EMBEDDINGS, PROJECTION, EncoderConfig
 from pipeline.outcomes import KEPT
 from pipeline.stage import Stage, Transform, opened
@@ -39,6 +39,7 @@ def step(config: QueryConfig, encoder: EncoderConfig) -> Step:
         ),
         open=lambda: functools.partial(asked, config=config, encoder=encoder),
         workers=numerics.workers(cpus=1, gpus=0.25),
+        erase=erasing.rows,
     )
 
 

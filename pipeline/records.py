@@ -1,12 +1,14 @@
 """The first step over samples: each is read once into a record, with what its image file says of its use.
 
 The surprising rule: words alone are kept here. Who needs the images later reads the delivery again through
-:func:`samples`, and finds the same samples in the same order.
+:func:`samples`, and finds the same samples in the same order. Of what was erased not even a word is kept,
+however often the delivery is read again: its uid stands, hashed, in a register of the corpus.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,14 +19,26 @@ from infra.guarded.refused import Refused
 from infra.redaction import masked
 from infra.settings import Section
 from infra.storage import Store
-from pipeline import c2pa, credentials, embedded, extract, folding, refs, revisions, schema, tables
+from pipeline import (
+    c2pa,
+    credentials,
+    embedded,
+    erased,
+    erasing,
+    extract,
+    folding,
+    refs,
+    revisions,
+    schema,
+    tables,
+)
 from pipeline.contract import Asset, Delivery
 from pipeline.deliveries import fetched, forms, kept
 from pipeline.deliveries.batch import Batch
 from pipeline.deliveries.fetched import Answers
 from pipeline.deliveries.sample import Delivered, Fault, Sample
 from pipeline.outcomes import KEPT
-from pipeline.step import Report, Source, Step, Task, by_slot, slot_name
+from pipeline.step import Before, Report, Source, Step, Task, by_slot, slot_name
 
 MAX_RECORDS = 64 * 1024 * 1024
 """Characters of a task's records, with what the delivery states of every asset: 6,700 each of 10,000."""
@@ -45,12 +59,14 @@ def step() -> Step:
         open=lambda: functools.partial(
             read_records, manifests=functools.partial(c2pa.entries, reader=c2pa.reader())
         ),
+        erase=without,
     )
 
 
 def list_tasks(source: Source) -> Sequence[Task]:
     """A task for each batch of each delivery, with all that was found at its addresses."""
     answers = tries(source)
+    gone = erased.by_slot(source.store, source.version)
     tasks = []
     for number, folded in enumerate(source.version.deliveries):
         manifest = folding.manifest_ref(source.store, folded)
@@ -68,7 +84,8 @@ def list_tasks(source: Source) -> Sequence[Task]:
             # Workers need not read a list of all the files to learn of their own.
             mine = delivery.model_copy(update={"files": batch.files})
             hints = {"store": store, "delivery": mine, "addresses": batch.addresses}
-            tasks.append(Task(slot=slot, reads=reads, facts=batch.facts, hints=hints))
+            facts = {**batch.facts, **({erased.FACT: gone[slot]} if slot in gone else {})}
+            tasks.append(Task(slot=slot, reads=reads, facts=facts, hints=hints))
     return tasks
 
 
@@ -84,7 +101,7 @@ def samples(task: Task) -> Iterator[Sample]:
         files=delivery.files,
         rows=b"".join(ref.read() for ref in task.reads["table"]),
         addresses=task.hints["addresses"],
-        facts=task.facts,
+        facts={name: value for name, value in task.facts.items() if name != erased.FACT},
         answers=Answers(
             archives=tuple(ref.read for ref in task.reads["fetched"]),
             missed={
@@ -99,11 +116,22 @@ def samples(task: Task) -> Iterator[Sample]:
 
 def read_records(task: Task, _report: Report, *, manifests: c2pa.Read) -> Made:
     records, read, named = gathered(task, manifests)
+    gone = len(task.facts.get(erased.FACT, ()))
     return Made(
         files={RECORDS: tables.to_parquet(records), REVISIONS: tables.to_parquet(read)},
         counts={KEPT: records.num_rows},
-        facts={"rows": records.num_rows, "licenses": sorted(named)},
+        facts={"rows": records.num_rows + gone, "licenses": sorted(named)},
     )
+
+
+def without(_task: Task, before: Before) -> Made:
+    """The records without those of the assets that are gone, and the licences that are still named."""
+    files = {name: erasing.without(name, before.read(name), before.gone) for name in before.shard.files}
+    table = erasing.table_of(RECORDS, files[RECORDS])
+    told = (json.loads(line) for line in table[schema.RECORD.name].to_pylist() if line is not None)
+    named = {name for one in told for name in one["license_ids"]}
+    facts = {**before.shard.facts, "licenses": sorted(named)}
+    return Made(files=files, counts={KEPT: table.num_rows}, facts=facts)
 
 
 def gathered(task: Task, manifests: c2pa.Read) -> tuple[pa.Table, pa.Table, set[str]]:
@@ -111,7 +139,10 @@ def gathered(task: Task, manifests: c2pa.Read) -> tuple[pa.Table, pa.Table, set[
     provider = task.hints["delivery"].provider
     records, read = tables.Growing(schema.RECORDS), tables.Growing(revisions.REVISIONS)
     named: set[str] = set()
+    gone = frozenset(task.facts.get(erased.FACT, ()))
     for sample in samples(task):
+        if gone and erased.hashed(f"{provider}:{sample.key}") in gone:
+            continue
         judged = sample.asset
         asset = None if isinstance(judged, Fault) else judged
         records.add(row := record(sample, judged, provider, manifests))

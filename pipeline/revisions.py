@@ -17,9 +17,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.corpus import Folded
 from pipeline import schema
-from pipeline.contract import Asset
-from pipeline.revoked import Target
+from pipeline.contract import Asset, Revocation
+from pipeline.naming import asset_id
+from pipeline.revoked import OF_RIGHTS, Target
 from pipeline.step import generation
 
 SUPERSEDED = "superseded"
@@ -43,6 +45,60 @@ RELEASES = pa.field("model_releases", pa.list_(pa.string()), nullable=False)
 REVISIONS = pa.schema(
     [schema.UID, NUMBER, CONTENT, IMAGE, WITHDRAWN, schema.CONTRIBUTOR.with_metadata(None), RELEASES]
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What revocations may name of a slot."""
+
+    provider: str
+    delivery: str
+    licenses: frozenset[str]
+    assets: frozenset[str]
+    contributors: frozenset[str]
+    releases: frozenset[str]
+    hashes: frozenset[str]
+
+    @staticmethod
+    def of(table: pa.Table, folded: Folded, licenses: Collection[str]) -> Named:
+        def values(column: str) -> frozenset[Any]:
+            return frozenset(pc.unique(table[column]).to_pylist())
+
+        releases = pc.unique(pc.list_flatten(table[RELEASES.name])).to_pylist()
+        return Named(
+            provider=folded.provider,
+            delivery=folded.delivery_id,
+            licenses=frozenset(licenses),
+            assets=frozenset(uid.partition(":")[2] for uid in values(schema.UID.name)),
+            contributors=values(schema.CONTRIBUTOR.name),
+            releases=frozenset(releases),
+            hashes=frozenset(image.hex() for image in values(IMAGE.name) if image is not None),
+        )
+
+    def targets(self, record: Revocation) -> tuple[str, ...]:
+        """Those of a record's targets that may be of the slot. Who resembles a picture is told row by row."""
+        if record.target_type == "content_pdq":
+            return record.targets
+        if record.target_type == "content_sha256" and record.reason not in OF_RIGHTS:
+            return tuple(target for target in record.targets if target in self.hashes)
+        if record.provider != self.provider:
+            return ()
+        known = {
+            "asset": self.assets,
+            "contributor": self.contributors,
+            "license": self.licenses,
+            "delivery": {self.delivery},
+            "content_sha256": self.hashes,
+            "model_release": self.releases,
+        }[record.target_type]
+        return tuple(target for target in record.targets if bare(record, target) in known)
+
+
+def bare(record: Revocation, target: str) -> str:
+    """What a record names, as the catalog has it."""
+    if record.target_type == "asset":
+        return asset_id(target.removeprefix(f"{record.provider}:"))
+    return target
 
 
 def of(uid: str, asset: Asset | None, sha256: str | None) -> dict[str, Any]:

@@ -14,7 +14,11 @@ from pipeline.contract import Asset, Revocation, Use
 from pipeline.naming import asset_id
 
 Target = tuple[str, str, str]
-"""(target type, provider, id). Contents belong to no provider: a hash is revoked whoever delivers it."""
+"""(target type, provider, id). Contents belong to no provider where the reason lies in them: then a hash is
+revoked whoever delivers it."""
+OF_RIGHTS = frozenset({"contributor_opt_out", "license_expired", "license_terminated"})
+"""Reasons that concern what a provider may license. Another one may have the same picture from its maker
+under a licence of its own; a takedown, or a person's privacy, asks nobody's licence."""
 PDQ_BITS = 31
 """At this Hamming distance and below, two PDQ fingerprints (256 bits) are taken for the same picture."""
 
@@ -78,8 +82,8 @@ class Revoked:
 
 
 def _targets(record: Revocation) -> Iterator[Target]:
-    anybody = record.target_type in ("content_sha256", "content_pdq")
-    provider = "" if anybody else record.provider
+    contents = record.target_type in ("content_sha256", "content_pdq")
+    provider = "" if contents and record.reason not in OF_RIGHTS else record.provider
     for target in record.targets:
         if record.target_type == "asset":
             yield "asset", provider, asset_id(target.removeprefix(f"{provider}:"))
@@ -101,6 +105,7 @@ def _named(asset: Asset) -> Iterator[Target]:
     yield "asset", asset.provider, asset.asset_id
     yield "contributor", asset.provider, asset.contributor.id
     yield "content_sha256", "", asset.file.sha256
+    yield "content_sha256", asset.provider, asset.file.sha256
     if asset.delivery_id is not None:
         yield "delivery", asset.provider, asset.delivery_id
     for release in asset.releases.model_release_ids:

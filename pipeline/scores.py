@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infra.artifact import Made
 from infra.settings import Section
-from pipeline import numerics, rows, schema, tables
+from pipeline import erasing, numerics, rows, schema, tables
 from pipeline.embed import FEATURES, EncoderConfig, matrix
 from pipeline.outcomes import KEPT
 from pipeline.scorers import aesthetic, alignment, faces, nsfw, watermark
@@ -159,6 +159,7 @@ def step(config: ScoreConfig) -> Step:
         numerics=computing(config) if config != ScoreConfig() else {},
         tasks=functools.partial(list_tasks, config=config),
         open=lambda: functools.partial(score, config=config),
+        erase=erasing.rows,
     )
 
 

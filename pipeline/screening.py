@@ -15,7 +15,7 @@ from pydantic import Field
 
 from infra.artifact import Made
 from infra.settings import Section
-from pipeline import outcomes, schema, tables
+from pipeline import erasing, outcomes, schema, tables
 from pipeline.embed import FEATURES
 from pipeline.filtering.rules import Rule, verdicts
 from pipeline.scores import SCORES, ScoreConfig
@@ -106,6 +106,7 @@ def step(rules: ScreenRules) -> Step:
             source, rows=("filter", ROWS), features=("features", FEATURES), scores=("scores", SCORES)
         ),
         open=lambda: functools.partial(screen_shard, rules=rules),
+        erase=erasing.rows,
     )
 
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property, lru_cache
 from itertools import accumulate, islice
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,8 @@ from tokenizer_service import vocabulary
 from tokenizer_service.vocabulary import Ids
 
 FORMAT = 1
+NOBODY = ""
+"""In place of the name of what was taken back."""
 
 
 class BlockInfo(TypedDict):
@@ -36,6 +38,8 @@ class BlockInfo(TypedDict):
     bytes: int
     rows: int
     xxh3: str
+    blanked: NotRequired[bool]
+    """Whether tokens were taken out since it was written."""
 
 
 class _Facts(TypedDict):
@@ -227,12 +231,14 @@ def _block_info(data: bytes, block: pa.RecordBatch, end: int) -> BlockInfo:
 class Block:
     """The rows of a block; the arrays are views of the file where the types allow it."""
 
-    def __init__(self, record: pa.RecordBatch, tokens_RT: Ids | None = None) -> None:
+    def __init__(
+        self, record: pa.RecordBatch, tokens_RT: Ids | None = None, *, is_blanked: bool = False
+    ) -> None:
         self.record = record
         """All columns, as the schema says."""
         flat = numbers(record.column(0).values, np.uint16) if tokens_RT is None else tokens_RT
         self.tokens_RT: Ids = flat.reshape(record.num_rows, -1)
-        self.is_blanked = tokens_RT is not None
+        self.is_blanked = is_blanked or tokens_RT is not None
         """Whether tokens were taken out since it was written."""
 
     @cached_property
@@ -294,6 +300,30 @@ class Block:
             tokens_RT[row, start : start + length] = vocabulary.PAD
         return Block(self.record, tokens_RT)
 
+    def blanked(self, uids: Collection[str]) -> pa.RecordBatch:
+        """The columns with these assets' tokens blanked and their names gone: of a span its uid and revision,
+        of a document of which nothing is left the name of its example.
+        """
+        tokens, num_tokens, documents, spans = self.record.schema.types
+        left = self.without(uids)
+        told = self.record.column(2).to_pylist()
+        cited = self.record.column(3).to_pylist()
+        for row, (row_documents, row_spans) in enumerate(zip(told, cited, strict=True)):
+            for span in row_spans:
+                if span["uid"] in uids:
+                    span["uid"], span["revision"] = NOBODY, 0
+            for document in row_documents:
+                start, length = document["start"], document["length"]
+                if not left.tokens_RT[row, start : start + length].any():
+                    document["example_id"] = NOBODY
+        columns = [
+            pa.FixedSizeListArray.from_arrays(pa.array(left.tokens_RT.reshape(-1)), type=tokens),
+            self.record.column(1).cast(num_tokens),
+            pa.array(told, documents),
+            pa.array(cited, spans),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self.record.schema)
+
 
 def numbers(column: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
     """A view of a column without nulls. Not ``to_numpy``, whose first call imports pandas: 0.3 s."""
@@ -301,10 +331,35 @@ def numbers(column: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
     return flat[column.offset : column.offset + len(column)]
 
 
-def opened(data: pa.Buffer, info: ShardInfo) -> Block:
+def opened(data: pa.Buffer, info: ShardInfo, block: BlockInfo) -> Block:
     """A block from its bytes, which :func:`infra.artifact.check_part` has seen."""
     layout = schema(context=info["context"], fingerprint=info["vocabulary"])
-    return Block(pa.ipc.read_record_batch(pa.ipc.read_message(data), layout))
+    record = pa.ipc.read_record_batch(pa.ipc.read_message(data), layout)
+    return Block(record, is_blanked=block.get("blanked", False))
+
+
+def blocks_of(data: bytes, info: ShardInfo) -> list[Block]:
+    """Of a whole shard that was checked."""
+    whole = pa.py_buffer(data)
+    return [opened(whole.slice(one["offset"], one["bytes"]), info, one) for one in info["blocks"]]
+
+
+def rewritten(data: bytes, info: ShardInfo, uids: Collection[str]) -> tuple[bytes, ShardInfo] | None:
+    """The shard with what :meth:`Block.without` blanks written down, and without the names; None if it holds
+    none of these assets. Rows, documents, spans and blocks stay where they are in the order.
+    """
+    layout = schema(context=info["context"], fingerprint=info["vocabulary"])
+    parts = blocks_of(data, info)
+    held = [bool(len(part.holding(*uids)[0])) for part in parts]
+    if not any(held):
+        return None
+    records = [part.blanked(uids) if here else part.record for part, here in zip(parts, held, strict=True)]
+    facts = _Facts(context=info["context"], max_spans=info["max_spans"], vocabulary=info["vocabulary"])
+    written, told = _shard(records, layout, facts)
+    for one, part, here in zip(told["blocks"], parts, held, strict=True):
+        if here or part.is_blanked:
+            one["blanked"] = True
+    return written, told
 
 
 def check_format(info: ShardInfo, where: str) -> None:

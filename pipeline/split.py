@@ -15,7 +15,7 @@ from pydantic import Field
 
 from infra.artifact import Made
 from infra.settings import Section
-from pipeline import outcomes, refs, schema, tables
+from pipeline import erasing, outcomes, refs, schema, tables
 from pipeline.step import ROWS, Report, Source, Step, Task, generation
 
 TRAIN = "train"
@@ -41,6 +41,7 @@ def step(config: SplitConfig) -> Step:
         settings=config,
         tasks=list_tasks,
         open=lambda: functools.partial(join, config=config),
+        erase=erasing.rows,
     )
 
 

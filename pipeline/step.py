@@ -26,6 +26,10 @@ Report = Callable[[int, int, str], None]
 """Told by long work: (done, total, note)."""
 
 
+def nothing_told(_done: int, _total: int, _note: str, /) -> None:
+    """A :data:`Report` for work that is short."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One shard to make."""
@@ -45,6 +49,27 @@ class Task:
 
 
 Do = Callable[[Task, Report], Made]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What a slot held until some assets were taken back."""
+
+    store: Store
+    shard: Shard
+    gone: frozenset[str]
+    """Their uids."""
+    embedded: tuple[refs.Ref, ...] = ()
+    """The embeddings among which theirs were."""
+
+    def read(self, file: str) -> bytes:
+        return refs.of(self.store, self.shard, file).read()
+
+
+Erase = Callable[[Task, Before], Made]
+"""What a task makes, of what was made before some assets were taken back: asked only where all that it reads
+is what was read then, less their rows. Byte for byte what :data:`Do` makes.
+"""
 
 
 class OutOfMemory(RuntimeError):
@@ -70,6 +95,9 @@ class Source(Protocol):
     def artifact(self, step: str) -> Artifact: ...
 
 
+Stays = Callable[[Source, str, Shard], bool]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     name: str
@@ -84,8 +112,20 @@ class Step:
     open: Callable[[], Do]
     """Called once a worker; must pickle."""
     workers: Workers = field(default_factory=Workers)
+    erase: Erase | None = None
+    """None: the work is done again."""
+    erasable: Callable[[Before], bool] | None = None
+    """Whether that may be asked of a shard, beyond what is true of every step."""
+    alike: Callable[[Shard, Shard], bool] | None = None
+    """Whether a shard that was made of fewer rows, by the work itself, still gives the others what the one
+    before gave them."""
+    erasing: bool = False
+    """Whether ``open`` gives a way to erase, and not the work itself."""
     fitted: bool = False
     """A model: fitted once, then pinned by the version."""
+    stays: Stays | None = None
+    """Of a model that has a slot a generation: whether the one that was fitted is still to be taken, as long
+    as the settings are the same. Without it, a model is pinned whole, and other settings are refused."""
     smaller: Callable[[], Step] | None = None
     """The same step in smaller batches; none where it has no batches, or they are of one row."""
 

@@ -21,7 +21,7 @@ PIECE_ROWS, PIECE_CHARACTERS = 1000, 4 * 1024 * 1024
 def to_parquet(table: pa.Table) -> bytes:
     """A row group for each 64 Ki rows, zstd, no dictionary surprises: the bytes depend on the rows alone."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=65_536, store_schema=True)
+    pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=65_536, store_schema=True)
     return sink.getvalue()
 
 

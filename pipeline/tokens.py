@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from infra.artifact import Made
 from infra.settings import Section
 from infra.storage import cache_folder
-from pipeline import captions, encoding, given, numerics, refs, rows, schema, tables, tokenized
+from pipeline import captions, encoding, erasing, given, numerics, refs, rows, schema, tables, tokenized
 from pipeline.captions import CaptionConfig
 from pipeline.encoding import square
 from pipeline.outcomes import KEPT
@@ -217,6 +217,7 @@ def step_of(config: TokensConfig) -> Step:
             source, rows=("split", ROWS), images=("images", IMAGES), bpe=("bpe", BPE), vq=("vq", VQ)
         ),
         open=lambda: functools.partial(tokenize, config=config, threads=workers.cpus),
+        erase=erasing.rows,
         smaller=functools.partial(step_of, half) if half.batch_images else None,
     )
 

@@ -10,7 +10,7 @@ Legend: B targets, K neighbors of one search, C = 2 K candidates, D embedding, M
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -75,7 +75,7 @@ class Sides:
     images: Floats
     texts: Floats
 
-    def __getitem__(self, rows: slice) -> Sides:
+    def __getitem__(self, rows: slice | Ids) -> Sides:
         return Sides(self.images[rows], self.texts[rows])
 
     @property
@@ -107,6 +107,9 @@ class Candidates:
     """Cosine of the candidate's document to the query that found it."""
     via: NDArray[np.uint8]
     """Which side that was: an index into VIA."""
+    reach_B2: Floats
+    """Score of the last that each search fetched, -inf where it fetched all there is. What is less like the
+    query cannot have moved anything: neither it nor its going."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +120,17 @@ class _Ranked:
     scores: Floats
     keep: NDArray[np.bool_]
     """Whether nothing speaks against the candidate so far."""
+    reach: Floats
+    """[B, 1] of one search, [B, 2] of both."""
 
 
 def choose(targets: Targets, index: Index, members: Members, config: NeighborConfig) -> Candidates:
     """At most ``config.candidates`` for each target; fewer when nothing else is left in what was fetched."""
-    starts = range(0, max(1, len(targets.ids)), _BLOCK_ROWS)
-    ranked = [_rank(targets[at : at + _BLOCK_ROWS], index, members, config) for at in starts]
-    ids_BC = np.concatenate([one.ids for one in ranked])
-    keep_BC = np.concatenate([one.keep for one in ranked])
+    num = len(targets.ids)
+    starts = range(0, max(1, num), _BLOCK_ROWS)
+    ranked = [_rank(_whole(targets[at : at + _BLOCK_ROWS]), index, members, config) for at in starts]
+    ids_BC = np.concatenate([one.ids for one in ranked])[:num]
+    keep_BC = np.concatenate([one.keep for one in ranked])[:num]
     if config.max_citations is not None:
         keep_BC &= citations_before(ids_BC, keep_BC) < config.max_citations
     if config.max_contributor_share is not None:
@@ -136,9 +142,22 @@ def choose(targets: Targets, index: Index, members: Members, config: NeighborCon
     return Candidates(
         starts=np.concatenate([[0], np.cumsum(keep_BC.sum(axis=1))]).astype(np.int64),
         ids=ids_BC[keep_BC],
-        scores=np.concatenate([one.scores for one in ranked])[keep_BC],
+        scores=np.concatenate([one.scores for one in ranked])[:num][keep_BC],
         via=via_BC[keep_BC].astype(np.uint8),
+        reach_B2=np.concatenate([one.reach for one in ranked])[:num],
     )
+
+
+def _whole(targets: Targets) -> Targets:
+    """A block of always so many, its last one repeated: sums depend on the shape, and what a target finds
+    must not depend on how many others ask.
+    """
+    num = len(targets.ids)
+    if num in (0, _BLOCK_ROWS):
+        return targets
+    rows = np.minimum(np.arange(_BLOCK_ROWS), num - 1)
+    sides = (Sides(one.images[rows], one.texts[rows]) for one in (targets.whole, targets.queries))
+    return Targets(ids=targets.ids[rows], whole=next(sides), queries=next(sides))
 
 
 def _rank(targets: Targets, index: Index, members: Members, config: NeighborConfig) -> _Ranked:
@@ -148,9 +167,15 @@ def _rank(targets: Targets, index: Index, members: Members, config: NeighborConf
         vectors_BKD = index.vectors(found.ids.ravel()).reshape(*found.ids.shape, index.width)
         likest_BK = np.maximum(*(inner_products(side_BD, vectors_BKD) for side_BD in targets.whole.both))
         keep_BK = _allowed(targets.ids, found.ids, members) & (likest_BK <= config.max_score)
-        lists.append(_moved_up(_Ranked(ids=found.ids, scores=found.scores, keep=keep_BK)))
+        reach_B1 = found.scores[:, -1:] if found.ids.shape[1] == config.fetch else _everything(found.ids)
+        ranked = _Ranked(ids=found.ids, scores=found.scores, keep=keep_BK, reach=reach_B1)
+        lists.append(_moved_up(ranked))
     mixed = _alternating(*lists)
-    return _Ranked(ids=mixed.ids, scores=mixed.scores, keep=_distinct(mixed, index, config))
+    return replace(mixed, keep=_distinct(mixed, index, config))
+
+
+def _everything(ids_BK: Ids) -> Floats:
+    return np.full((len(ids_BK), 1), -np.inf, np.float32)
 
 
 def _allowed(targets_B: Ids, ids_BK: Ids, members: Members) -> NDArray[np.bool_]:
@@ -163,7 +188,8 @@ def _allowed(targets_B: Ids, ids_BK: Ids, members: Members) -> NDArray[np.bool_]
 def _moved_up(ranked: _Ranked) -> _Ranked:
     """Kept ones first, in their order, so that the two lists alternate among what is left of them."""
     order_BK = np.argsort(~ranked.keep, axis=1, kind="stable")
-    return _Ranked(
+    return replace(
+        ranked,
         ids=np.take_along_axis(ranked.ids, order_BK, axis=1),
         scores=np.take_along_axis(ranked.scores, order_BK, axis=1),
         keep=np.take_along_axis(ranked.keep, order_BK, axis=1),
@@ -175,6 +201,7 @@ def _alternating(by_image: _Ranked, by_text: _Ranked) -> _Ranked:
         ids=_zipped(by_image.ids, by_text.ids),
         scores=_zipped(by_image.scores, by_text.scores),
         keep=_zipped(by_image.keep, by_text.keep),
+        reach=np.concatenate((by_image.reach, by_text.reach), axis=1),
     )
 
 

@@ -118,10 +118,12 @@ class Rows:
 
     def read(self, at: Delivered, batch: Batch) -> Iterator[Sample]:
         """First what was found at addresses, archive by archive, then the other rows in their order."""
-        left = dict(enumerate(json.loads(line) for line in batch.rows.splitlines()))
+        every = enumerate(json.loads(line) for line in batch.rows.splitlines())
+        left = {number: row for number, row in every if row is not None}  # null: it was erased
         images = {file.path: file for file in batch.files}
         for number, image in batch.answers.images():
-            yield self._sample(left.pop(number), at.delivery, image, "")
+            if (row := left.pop(number, None)) is not None:
+                yield self._sample(row, at.delivery, image, "")
         for number, row in left.items():
             file = images.get(row["image"])
             data = None if file is None else listing.verified(at.store, file)

@@ -172,16 +172,22 @@ def targets(members: pa.Table, table: pa.Table) -> dict[str, Named]:
     single = {
         "asset": whole(members[schema.UID.name]),
         "contributor": pc.binary_join_element_wise(provider, contributor, ":"),
-        "content_sha256": whole(members[schema.SHA256.name]),
         "delivery": pc.binary_join_element_wise(provider, whole(table["delivery_id"]), ":"),
     }
     released = pc.struct_field(whole(table["releases"]), "model_release_ids")
     rows_F = np.asarray(pc.list_parent_indices(released), np.int64)
     releases = pc.binary_join_element_wise(provider.take(pa.array(rows_F)), pc.list_flatten(released), ":")
+    # Of anybody's, and of the provider's alone.
+    contents = whole(members[schema.SHA256.name])
+    scoped = pa.concat_arrays([contents, pc.binary_join_element_wise(provider, contents, ":")])
     found = {kind: Named(rows_F=rows_N, texts=texts, num_rows=num) for kind, texts in single.items()}
-    return {**found, "model_release": Named(rows_F=rows_F, texts=releases, num_rows=num)}
+    return {
+        **found,
+        "content_sha256": Named(rows_F=np.concatenate((rows_N, rows_N)), texts=scoped, num_rows=num),
+        "model_release": Named(rows_F=rows_F, texts=releases, num_rows=num),
+    }
 
 
 def spelled(kind: str, provider: str, name: str) -> str:
-    """A target of a revocation as one text; contents belong to no provider."""
-    return name if kind == "content_sha256" else f"{provider}:{name}"
+    """A target of a revocation as one text; contents may be anybody's."""
+    return name if kind == "content_sha256" and not provider else f"{provider}:{name}"

@@ -70,12 +70,18 @@ def test_a_revocation_takes_out_what_it_names_from_its_instant_on(kind: str, act
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_a_revocation_names_only_its_own_providers_records_but_anybodys_bytes(kind: str) -> None:
+@pytest.mark.parametrize("reason", ["contributor_opt_out", "copyright_takedown"])
+def test_a_revocation_names_only_its_own_providers_records_but_for_a_takedown_anybodys_bytes(
+    kind: str, reason: str
+) -> None:
     item = asset(
         delivery_id="d-1", releases={"model": "none", "property": "none", "model_release_ids": ["m-1"]}
     )
-    foreign = revocation(provider="other", target_type=kind, targets=[TARGETS[kind]])
-    assert (judged(item, license_(), revocations=[foreign]).outcome == "kept") == (kind != "content_sha256")
+    foreign = revocation(provider="other", target_type=kind, targets=[TARGETS[kind]], reason=reason)
+    goes = kind == "content_sha256" and reason == "copyright_takedown"
+    assert (judged(item, license_(), revocations=[foreign]).outcome == "kept") == (not goes)
+    own = revocation(target_type=kind, targets=[TARGETS[kind]], reason=reason)
+    assert judged(item, license_(), revocations=[own]).outcome == "rejected"
 
 
 def test_an_asset_may_be_named_with_its_provider() -> None:

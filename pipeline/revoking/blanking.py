@@ -1,0 +1,110 @@
+"""Packs with ``<pad>`` in place of what was taken back, written down: what a loader that refuses it reads.
+
+The surprising rule: nothing is packed anew. Rows, documents and blocks keep their places, so a run that reads
+the packs goes on in the same order, and only files that held a token of it are written. The next ``build``
+packs without the holes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from infra.artifact import Artifact, File, Made, Shard, find_shard, fingerprint, publish_shard
+from infra.storage import Store
+from infra.telemetry import Log
+from pipeline import erased, refs, shards
+from pipeline.examples import Holders
+from pipeline.packed import Modality
+
+Counts = dict[str, dict[str, dict[str, int]]]
+
+
+def blanked(
+    store: Store, packs: Artifact, gone: frozenset[str], holders: Holders, inputs: Mapping[str, str], log: Log
+) -> Artifact:
+    """The packs without the assets; themselves, if they hold none. ``holders``: of what is gone, at least."""
+    told = sorted(map(erased.hashed, gone))
+    found: dict[str, Shard] = {}
+    with log.bar(packs.step, total=len(packs.shards), unit="shards") as bar:
+        for slot, shard in packs.shards.items():
+            found[slot] = of_slot(store, shard, gone, holders, key=fingerprint("blanked", shard.key, told))
+            bar.advance(1)
+    if all(found[slot] is shard for slot, shard in packs.shards.items()):
+        return packs
+    return Artifact(
+        step=packs.step,
+        key=fingerprint("blanked", packs.key, told),
+        settings=packs.settings,
+        inputs={**packs.inputs, **inputs},
+        shards=found,
+    )
+
+
+def of_slot(store: Store, shard: Shard, gone: frozenset[str], holders: Holders, *, key: str) -> Shard:
+    """One slot of packs; itself, if it holds none of the assets."""
+    made = find_shard(store, shard.step, key)
+    if made is not None:
+        return made
+    files: dict[str, bytes] = {}
+    infos: dict[str, Any] = {}
+    less: Counter[tuple[str, str, str]] = Counter()
+    for name, info in shard.facts["packs"].items():
+        data = refs.of(store, shard, name).read()
+        found = shards.rewritten(data, info, gone)
+        if found is not None:
+            less.update(taken(data, info, gone, holders))
+            files[name], infos[name] = found
+    dropped = shard.facts.get("dropped_neighbors", [])
+    stay = [one for one in dropped if gone.isdisjoint(named(one))]
+    if not files and len(stay) == len(dropped):
+        return shard
+    facts = {**shard.facts, "packs": {**shard.facts["packs"], **infos}, **without(shard.facts, less)}
+    if dropped:
+        facts["dropped_neighbors"] = stay
+    kept: dict[str, File] = shard.lent(*(name for name in shard.files if name not in files))
+    return publish_shard(
+        store, shard.step, key, Made(files=files, kept=kept, counts=shard.counts, facts=facts)
+    )
+
+
+def named(dropped: Mapping[str, str]) -> set[str]:
+    """The assets that a dropped neighbor's record names."""
+    return {dropped["uid"], dropped["example_id"].partition("#")[0]}
+
+
+def taken(
+    data: bytes, info: shards.ShardInfo, gone: frozenset[str], holders: Holders
+) -> Counter[tuple[str, str, str]]:
+    """(of licences or contributors, whose, pairs or tokens): what is blanked, neighbors of what goes too."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for block in shards.blocks_of(data, info):
+        left = block.without(gone).tokens_RT
+        for row, spans in enumerate(block.record.column(3).to_pylist()):
+            for span in spans:
+                here = slice(span["start"], span["start"] + span["length"])
+                if not span["uid"] or not span["length"] or left[row, here].any():
+                    continue
+                if not block.tokens_RT[row, here].any():
+                    continue
+                licenses, contributor = holders[span["uid"]]
+                pair = span["modality"] == Modality.TEXT
+                for of, names in (("licenses", licenses), ("contributors", [contributor])):
+                    for name in names:
+                        found[of, name, "pairs"] += pair
+                        found[of, name, "tokens"] += span["length"]
+    return found
+
+
+def without(facts: Mapping[str, Any], less: Mapping[tuple[str, str, str], int]) -> Counts:
+    """Pairs and tokens by licence and contributor, less what is blanked; nobody who has none left."""
+    found: Counts = {}
+    for of in ("licenses", "contributors"):
+        if of in facts:
+            left = {
+                name: {what: number - less.get((of, name, what), 0) for what, number in amounts.items()}
+                for name, amounts in facts[of].items()
+            }
+            found[of] = {name: amounts for name, amounts in left.items() if any(amounts.values())}
+    return found

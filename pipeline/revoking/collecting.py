@@ -1,0 +1,89 @@
+"""Erase what no version lists: shards, manifests, segments of registers, rows of deliveries.
+
+The surprising rule: a version that was compacted is not kept as it was. Its manifests are replaced by a word
+on where what is left of them stands, and then its shards go; a run that was begun on it goes on with what is
+left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from infra.artifact import Artifact, artifact_name, find_artifact, forward_artifact
+from infra.corpus import Corpus, Version
+from infra.storage import Store
+from pipeline.deliveries import kept, listing
+
+SWEPT = ("shards/", "artifacts/", "registers/", "deliveries/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    files: int
+    bytes: int
+    forwarded: int
+    """Manifests of compacted versions that now say where what is left of them stands."""
+
+    def facts(self) -> dict[str, Any]:
+        told = asdict(self)
+        return {"erased_files": told["files"], "erased_bytes": told["bytes"], "forwarded": told["forwarded"]}
+
+
+def collect(corpus: Corpus, head: Version, *, dry_run: bool = False) -> Erased:
+    """From within the corpus's lease: a build that is under way has shards that no version lists yet."""
+    store = corpus.store
+    versions = [corpus.version(number) for number in corpus.numbers()]
+    standing = [one for one in versions if one.number >= head.floor]
+    keep = {name for version in standing for name in names_of(corpus, version)}
+    forwarded = 0
+    for version in (one for one in versions if one.number < head.floor):
+        for step, key in manifests(version):
+            name = artifact_name(step, key)
+            if name in keep:
+                continue
+            left = head.artifacts.get(step) or head.models.get(step)
+            old = find_artifact(store, step, key)
+            if old is not None and left is not None:
+                keep.add(name)
+                if not dry_run and old.shards:
+                    forward(store, old, left)
+                    forwarded += 1
+    sizes = {name: size for prefix in SWEPT for name, size in store.sizes(prefix).items()}
+    gone = sorted(name for name in sizes if name not in keep)
+    if not dry_run:
+        store.erase(gone)
+    return Erased(files=len(gone), bytes=sum(sizes[name] for name in gone), forwarded=forwarded)
+
+
+def forward(store: Store, old: Artifact, key: str) -> None:
+    """Said again where it was said before: what it leads to may itself have been compacted since."""
+    forward_artifact(store, old, key)
+
+
+def manifests(version: Version) -> Iterator[tuple[str, str]]:
+    yield from version.artifacts.items()
+    yield from version.models.items()
+
+
+def names_of(corpus: Corpus, version: Version) -> Iterator[str]:
+    """Everything that a version lists."""
+    for step, key in manifests(version):
+        artifact = find_artifact(corpus.store, step, key)
+        if artifact is None:
+            continue
+        yield artifact_name(step, key)
+        for shard in artifact.shards.values():
+            yield f"{shard.folder}/shard.json"
+            for file in shard.files:
+                yield shard.name(file)
+    for segments in version.registers.values():
+        yield from segments
+    for folded in version.deliveries:
+        here = kept.folder(folded.sha256)
+        yield from (f"{here}/{name}" for name in (listing.MANIFEST, listing.LICENSES))
+        yield kept.list_ref(corpus.store, here, folded.batches).name
+        for batch in kept.batches(corpus.store, folded.sha256, folded.batches):
+            if batch.rows is not None:
+                yield batch.rows.name

@@ -1,0 +1,195 @@
+"""Take assets back: at once nobody serves them, and then a version holds nothing of them.
+
+Two versions are published. The first only knows the revocations: from then on loaders blank what they name,
+no search finds it and no neighbor list is read with it. The second is what is left, in every artifact. The
+surprising rule: a crash between, or anywhere, needs no mending. Who revokes again, or revokes nothing new,
+goes on with whatever the register says and the newest version still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from infra.artifact import Artifact, publish_artifact
+from infra.corpus import Corpus, Version
+from infra.options import EngineOptions
+from infra.storage import LocalStore, Store
+from pipeline import audit, erased, folding, plan, refs
+from pipeline.contract import Revocation
+from pipeline.deliveries import listing
+from pipeline.examples import load_holders
+from pipeline.jobs import Answer, Job, instant, job
+from pipeline.revoking import blanking, collecting, derived, proving, scrubbing, targets
+from pipeline.revoking.compaction import Compaction
+from pipeline.revoking.targets import Gone
+from pipeline.settings import Asked
+from pipeline.step import ROWS, Step
+
+PACK = "pack"
+FETCH = "fetch"
+MAX_BYTES = listing.MAX_BYTES["revocations"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a corpus holds of what is to be taken back."""
+
+    head: Version
+    register: tuple[Revocation, ...]
+    new: tuple[Revocation, ...]
+    """Of the register, what the newest version does not know yet."""
+    gone: Gone
+    as_of: datetime
+
+
+def read(path: Path) -> list[Revocation]:
+    """Records of ``revocations.jsonl``; ValueError names each line, field and fix."""
+    store = LocalStore(str(path.absolute().parent))
+    raw = store.read(path.name, at_most=MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise ValueError(f"{path} has over {MAX_BYTES} bytes; split it into several files")
+    return listing.read_revocations(raw, str(path))
+
+
+def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None) -> Answer:
+    """What :func:`revoke` would touch: slots, shards and bytes of each step that reads rows."""
+    corpus = asked.corpus
+    found = look(corpus, told, instant(as_of))
+    steps: dict[str, dict[str, int]] = {}
+    for name, key in found.head.artifacts.items():
+        shards_ = corpus.artifact(found.head, name).shards
+        mine = [shard for slot, shard in shards_.items() if slot in found.gone.uids]
+        if mine:
+            size = sum(file.size for shard in mine for file in shard.files.values())
+            steps[name] = {"shards": len(mine), "of": len(shards_), "bytes": size}
+        del key
+    facts: dict[str, Any] = {
+        "version": found.head.number,
+        "revocations": len(found.new),
+        "assets": len(found.gone.every),
+        "uids": sorted(found.gone.every),
+        "steps": steps,
+        "duplicates_listed": list(found.gone.others),
+    }
+    lines = [f"{facts['assets']} assets of version {found.head.number} would be taken back"]
+    for name, one in steps.items():
+        lines.append(f"  {name:<10} {one['shards']} of {one['of']} shards, {one['bytes'] / 1e6:.1f} MB")
+    return facts, "\n".join(lines)
+
+
+def look(corpus: Corpus, told: Sequence[Revocation], as_of: datetime) -> Found:
+    head = corpus.newest()
+    known = folding.revocations(corpus.store, head)
+    held = {line.model_dump_json(by_alias=True) for line in known}
+    new = [line for line in told if line.model_dump_json(by_alias=True) not in held]
+    records = corpus.artifact(head, "records").shards
+    gone = targets.found(corpus.store, head, records, [*known, *new], as_of)
+    return Found(head=head, register=(*known, *new), new=tuple(dict.fromkeys(new)), gone=gone, as_of=as_of)
+
+
+def loaded(corpus: Corpus, version: Version, lines: Sequence[Revocation]) -> Version:
+    """The version with more in its register."""
+    if not lines:
+        return version
+    data = "".join(line.model_dump_json(by_alias=True) + "\n" for line in lines).encode()
+    return corpus.append(version, folding.REVOCATIONS, data)
+
+
+def revoke(
+    asked: Asked, told: Sequence[Revocation], as_of: str | None, engine: EngineOptions, *, packs: str
+) -> Answer:
+    with job("revoke", asked, engine) as work:
+        found = look(work.corpus, told, instant(as_of))
+        began = proving.now()
+        head = work.publish(found.head, loaded(work.corpus, found.head, found.new))
+        if found.new:
+            facts = {
+                "version": head.number,
+                "revocations": [line.revocation_id for line in found.new],
+                "assets": len(found.gone.every),
+            }
+            audit.append(work.corpus.store, "revocation_loaded", facts, seal=work.seal)
+        version, compaction = compacted(work, head, found, packs=packs)
+        if version is not head:
+            proving.told(work, found, version, compaction, loaded_at=began)
+        erased_ = collecting.collect(work.corpus, work.corpus.newest())
+        if erased_.files:
+            audit.append(work.corpus.store, "gc_done", erased_.facts(), seal=work.seal)
+        return answer(found, version, compaction, erased_)
+
+
+def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Version, Compaction]:
+    """What is left of the newest version; itself, where nothing of it is to go."""
+    corpus, gone = work.corpus, found.gone
+    compaction = Compaction(store=corpus.store, version=head, slots=gone.uids)
+    known = {line.model_dump_json(by_alias=True) for line in found.register}
+    copies = [line for line in gone.copies if line.model_dump_json(by_alias=True) not in known]
+    # What is known of the bytes goes into the register: when their rows are gone nobody can tell any more.
+    version = loaded(corpus, head, copies)
+    version = erased.add(corpus, version, gone.uids)
+    version = scrubbing.scrubbed(corpus, version, gone.uids)
+    version = replace(version, as_of=found.as_of.isoformat())
+    version = work.run(version, steps_of(work, head, found.as_of), compaction)
+    if PACK in head.artifacts:
+        if packs == "rebuild":
+            steps = [step for step in plan.build_steps(work.config) if step.name == PACK]
+            version = work.run(version, steps, compaction)
+        else:
+            version = with_blanked(work, head, version, gone)
+    version = derived.without(work, head, version, gone.every)
+    same = replace(version, as_of=head.as_of) == head
+    if same:
+        return head, compaction
+    return work.publish(head, replace(version, floor=head.number + 1)), compaction
+
+
+def steps_of(work: Job, head: Version, as_of: datetime) -> list[Step]:
+    """Those that made what the version holds, but for packs. No address is followed again."""
+    every = (*plan.ingest_steps(work.config, as_of), *plan.build_steps(work.config))
+    made = {*head.artifacts, *head.models}
+    return [step for step in every if step.name in made and step.name not in (PACK, FETCH)]
+
+
+def with_blanked(work: Job, head: Version, version: Version, gone: Gone) -> Version:
+    store, corpus = work.corpus.store, work.corpus
+    packs = corpus.artifact(head, PACK)
+    split = corpus.artifact(head, "split").shards
+    holders = load_holders(refs.each(store, split.values(), ROWS))
+    inputs = {name: corpus.artifact(version, name).key for name in packs.inputs if name != PACK}
+    left = blanking.blanked(store, packs, gone.every, holders, inputs, work.log)
+    return listed(store, version, left)
+
+
+def listed(store: Store, version: Version, artifact: Artifact) -> Version:
+    publish_artifact(store, artifact)
+    return replace(version, artifacts={**version.artifacts, artifact.step: artifact.key})
+
+
+def answer(found: Found, version: Version, compaction: Compaction, erased_: collecting.Erased) -> Answer:
+    facts: dict[str, Any] = {
+        "version": version.number,
+        "as_of": version.as_of,
+        "revocations": len(found.new),
+        "assets": len(found.gone.every),
+        "shards_written": {},
+        "duplicates_listed": list(found.gone.others),
+        **erased_.facts(),
+    }
+    for change in compaction.changed:
+        facts["shards_written"][change.step] = facts["shards_written"].get(change.step, 0) + 1
+    written = f"{facts['assets']} assets taken back, {len(compaction.changed)} shards written"
+    lines = [
+        f"version {version.number}: {written}",
+        f"erased {erased_.files} files, {erased_.bytes / 1e6:.1f} MB",
+    ]
+    if found.gone.others:
+        shown = ", ".join(found.gone.others[:5])
+        lines.append(
+            f"{len(found.gone.others)} assets of other providers have the same bytes and stay: {shown}; "
+            "decide about them"
+        )
+    return facts, "\n".join(lines)

@@ -1,0 +1,174 @@
+"""What is left of a corpus without some assets is what a corpus would be that had never seen them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infra.artifact import find_artifact
+from infra.corpus import Corpus, Version
+from infra.storage import Store
+from infra.telemetry import Log
+from pipeline import blocks, contract, erasing, packs, refs, tables
+from pipeline.config import Config
+from pipeline.contract import Revocation
+from pipeline.engine import Inline
+from pipeline.examples import KINDS
+from pipeline.jobs import Job
+from pipeline.records import RECORDS
+from pipeline.revoking import collecting, taking
+from pipeline.sealing import Seal
+from pipeline.shards import Block
+from tests.laws.conftest import AS_OF, Build, Deliveries, Samples, sample
+
+GONE = ("a0003", "a0012", "a0020")
+NUMBERS = range(28)
+
+
+def revocation(*targets: str, **changes: Any) -> Revocation:
+    template = contract.template()["revocation"]
+    named = {"revocation_id": "taken-back", "effective_at": "2026-05-01T00:00:00Z", "target_type": "asset"}
+    return Revocation.model_validate(
+        {**template, **named, **({"targets": list(targets)} if targets else {}), **changes}
+    )
+
+
+def revoked(corpus: Corpus, config: Config, lines: Iterable[Revocation], *, packs: str = "blank") -> Version:
+    with corpus.writing(purpose="test") as lease:
+        work = Job(corpus=corpus, lease=lease, config=config, engine=Inline(), log=Log(), seal=Seal())
+        found = taking.look(corpus, list(lines), AS_OF)
+        head = work.publish(found.head, taking.loaded(corpus, found.head, found.new))
+        version, _ = taking.compacted(work, head, found, packs=packs)
+        collecting.collect(corpus, version)
+        return version
+
+
+def stripped(uri: str, keys: set[str]) -> str:
+    """The delivery as it would be if those samples had never been in its tars."""
+    store, manifest = Store.at(uri), json.loads(Store.at(uri).read("delivery.json"))
+    for file in manifest["files"]:
+        if file["path"].endswith(".tar"):
+            data = erasing.members_dropped(store.read(file["path"]), keys)
+            store.write(file["path"], data)
+            file |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            file.pop("samples", None)
+    manifest.pop("counts", None)
+    store.write("delivery.json", json.dumps(manifest).encode())
+    return uri
+
+
+def pinned(corpus: Corpus, version: Version, fresh: Corpus) -> None:
+    """Give a new corpus the fitted models and the id table of another one."""
+    for step, key in version.models.items():
+        artifact = find_artifact(corpus.store, step, key)
+        assert artifact is not None
+        names = [f"artifacts/{step}/{key}.json"]
+        for shard in artifact.shards.values():
+            names += [f"{shard.folder}/shard.json", *map(shard.name, shard.files)]
+        for name in names:
+            fresh.store.write(name, corpus.store.read(name))
+    for name in version.registers["ids"]:
+        fresh.store.write(name, corpus.store.read(name))
+    with fresh.writing(purpose="test") as lease:
+        registers = {"ids": version.registers["ids"]}
+        fresh.publish(lease, fresh.head(), Version(number=1, models=version.models, registers=registers))
+
+
+def files_of(corpus: Corpus, version: Version) -> dict[tuple[str, str, str], str]:
+    found = {}
+    for step in version.artifacts:
+        for slot, shard in corpus.artifact(version, step).shards.items():
+            found |= {(step, slot, file): shard.sha256(file) for file in shard.files}
+    return found
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return Corpus(Store.at(tmp_path / "corpus"))
+
+
+def samples() -> Samples:
+    return [sample(number, contributor={"id": f"c{number % 5}"}) for number in NUMBERS]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"targets": list(GONE)},
+        {"target_type": "contributor", "targets": ["c3"]},
+        {"target_type": "content_sha256", "targets": [sample(5)[0].file.sha256]},
+    ],
+    ids=["assets", "a contributor", "bytes"],
+)
+def test_compacting_is_building_without(
+    tmp_path: Path, corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config, named: dict[str, Any]
+) -> None:
+    uri = deliveries.write(samples())
+    fresh = Corpus(Store.at(tmp_path / "fresh"))
+    held = uids(corpus, built(corpus, [uri], Inline()))
+    version = revoked(corpus, tiny, [revocation(**named)], packs="rebuild")
+    gone = held - uids(corpus, version)
+    assert len(gone) in (1, 3, 5)
+    pinned(corpus, version, fresh)
+    left = built(fresh, [stripped(uri, {uid.partition(":")[2] for uid in gone})], Inline())
+    one, other = files_of(corpus, version), files_of(fresh, left)
+    assert {name: sha for name, sha in one.items() if other.get(name) != sha} == {}
+    assert one.keys() == other.keys()
+
+
+@pytest.mark.long
+def test_blanked_packs_show_what_a_loader_that_refuses_shows(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    before = built(corpus, [deliveries.write(samples())], Inline())
+    named = frozenset(f"acme:{name}" for name in GONE)
+    refusing = {kind: shown(packs.listed(corpus, before, kind, revoked=named)) for kind in KINDS}
+    assert any(block.is_blanked for some in refusing.values() for block in some)
+    version = revoked(corpus, tiny, [revocation(*GONE)])
+    for kind, expected in refusing.items():
+        for one, other in zip(shown(packs.listed(corpus, version, kind)), expected, strict=True):
+            assert one.is_blanked == other.is_blanked
+            assert np.array_equal(one.tokens_RT, other.tokens_RT)
+            for row in range(len(one.tokens_RT)):
+                assert all(map(np.array_equal, one.layout(row), other.layout(row)))
+    # A run that began on the version before reads what is left of its packs.
+    assert [one.info for one in packs.listed(corpus, corpus.version(before.number), "train")] == [
+        one.info for one in packs.listed(corpus, version, "train")
+    ]
+
+
+def shown(listed: Sequence[blocks.Shard]) -> list[Block]:
+    opened = blocks.Blocks(listed, keep=99)
+    return [opened.block(number) for number in range(len(opened))]
+
+
+@pytest.mark.long
+def test_nothing_of_them_is_left_and_the_next_build_makes_packs_alone(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    built(corpus, [uri := deliveries.write(samples())], Inline())
+    version = revoked(corpus, tiny, [revocation(*GONE)])
+    needles = [name.encode() for name in GONE] + [
+        text.encode() for number in (3, 12, 20) for text in (sample(number)[0].file.sha256,)
+    ]
+    for name in corpus.store.names():
+        if not name.startswith("registers/revocations/"):
+            data = corpus.store.read(name)
+            assert not [needle for needle in needles if needle in data], name
+    again = built(corpus, [uri], Inline())
+    changed = {step for step, key in again.artifacts.items() if version.artifacts[step] != key}
+    assert changed == {"pack"}
+    assert revoked(corpus, tiny, [revocation(*GONE)]) == again
+
+
+def uids(corpus: Corpus, version: Version) -> set[str]:
+    shards = corpus.artifact(version, "records").shards
+    tables_ = (tables.read_parquet(refs.of(corpus.store, one, RECORDS)) for one in shards.values())
+    return {uid for table in tables_ for uid in table["uid"].to_pylist()}
