@@ -1,0 +1,234 @@
+"""The command ``pardalis verify``.
+
+Exit codes: 0 nothing was found, 2 the user's mistake, 3 a leak was found or a file could not be read.
+"""
+
+from __future__ import annotations
+
+import json as json_lines
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.verify import chain, collect, evidence, files, judging, revocations
+from pipeline.verify.evidence import Item
+from pipeline.verify.judging import Verdict
+from pipeline.verify.revocations import Revocations
+
+LEAKED = 3
+SHOWN = 50
+"""Leaks and files that are told on a terminal; ``--json`` tells all."""
+WITHOUT_EVIDENCE = (
+    "captions and titles",
+    "pictures",
+    "image codes",
+    "text ids",
+    "vectors",
+    "ids of the index",
+    "perceptual hashes",
+    "assets that are named by their contributor, licence, delivery, release or content",
+)
+
+
+def verify(  # noqa: PLR0913  # options of a command
+    *,
+    revocations: Path,
+    corpus: Path | None = None,
+    evidence: Path | None = None,
+    collect: Path | None = None,
+    also: Sequence[Path] = (),
+    as_of: str = "",
+    public_key: Sequence[Path] = (),
+    workers: int | None = None,
+    json: bool = False,
+) -> int:
+    """Read every file of a corpus and say whether anything of what was revoked is left.
+
+    Trusts no manifest, and imports nothing of pardalis. What captions, pictures, codes and vectors to look
+    for is gathered before they are erased; the file that holds them is as confidential as they are.
+
+    Example: pardalis verify --revocations taken-back.jsonl --evidence evidence.parquet --also reports/
+
+    Parameters
+    ----------
+    revocations
+        Records of revocations, one JSON object a line.
+    corpus
+        A folder; default $PARDALIS_CORPUS.
+    evidence
+        What --collect wrote before the erasing. Without it only ids, hashes and fields are looked for.
+    collect
+        Write the evidence to this new file, and look for nothing.
+    also
+        More folders and files to read: reports, caches, folders of runs, pages of evaluations.
+    as_of
+        Revocations that are in force at this instant; default now.
+    public_key
+        Ed25519 public keys (PEM or hex) by which the audit log and the receipts may be signed.
+    workers
+        Processes that read; default one a CPU.
+    json
+        One JSON document on stdout, with Merkle roots and proofs of absence.
+    """
+    root = _corpus(corpus)
+    if workers is not None and workers < 0:
+        raise ValueError(f"--workers {workers}: name 1 or more, or 0 to read in this process")
+    if collect is not None and evidence is not None:
+        raise ValueError(
+            "--collect and --evidence: give --collect before the erasing and --evidence after it"
+        )
+    told = revocations_of(revocations, as_of)
+    crew = (os.cpu_count() or 1) if workers is None else workers
+    asked = Asked(root=root, also=tuple(also), told=told, workers=crew, json=json)
+    if collect is not None:
+        return _collect(asked, collect)
+    return _verify(asked, evidence, public_key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """By the command line."""
+
+    root: Path
+    also: tuple[Path, ...]
+    told: Revocations
+    workers: int
+    json: bool
+
+
+def _corpus(corpus: Path | None) -> Path:
+    told = corpus if corpus is not None else os.environ.get("PARDALIS_CORPUS")
+    if told is None:
+        raise ValueError("--corpus is not given, and $PARDALIS_CORPUS is not set; name the folder to read")
+    if str(told).startswith("s3:/"):
+        raise ValueError(f"--corpus {told}: only folders of this machine are read; copy or mount the bucket")
+    root = Path(told)
+    if not root.is_dir():
+        raise ValueError(f"--corpus {root} is no folder; give the folder of a corpus")
+    return root
+
+
+def revocations_of(path: Path, as_of: str) -> Revocations:
+    try:
+        instant = datetime.fromisoformat(as_of) if as_of else datetime.now(UTC)
+    except ValueError:
+        raise ValueError(f"--as-of {as_of}: write YYYY-MM-DDTHH:MM:SSZ") from None
+    return revocations.read(path, instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+
+
+def _collect(asked: Asked, out: Path) -> int:
+    told = asked.told
+    where = out.resolve()
+    for folder in (asked.root, *asked.also):
+        if where.is_relative_to(folder.resolve()):
+            fix = "which is read; keep the content outside of it"
+            raise ValueError(f"--collect {out} lies in {folder}, {fix}")
+    if out.exists():
+        raise ValueError(f"--collect {out} exists; name another file, or delete it")
+    found = collect.collect(asked.root, asked.also, told.targets, workers=asked.workers)
+    evidence.write(out, found.items)
+    kinds: dict[str, int] = {}
+    for item in found.items:
+        kinds[item.kind] = kinds.get(item.kind, 0) + 1
+    unseen = [item.value.decode() for item in found.items if item.kind == "unseen" and not item.uid]
+    missing = [*unseen, *told.unjudged]
+    answer = {
+        "evidence": str(out),
+        "assets": list(found.assets),
+        "items": kinds,
+        "shared": found.shared,
+        "not_looked_for": missing,
+        "unread": [{"file": file, "why": why} for file, why in found.unread],
+    }
+    lines = [
+        f"{out}: evidence of {len(found.assets)} assets, for its owner's eyes alone (mode 0600)",
+        "It holds the very content that is to be erased: keep it apart, and delete it after the proof.",
+        *(f"cannot be looked for: {one}" for one in missing),
+        *(f"unread: {file}: {why}" for file, why in found.unread[:SHOWN]),
+    ]
+    _say(answer, lines, json=asked.json)
+    return LEAKED if found.unread else 0
+
+
+def _verify(asked: Asked, given: Path | None, keys: Sequence[Path]) -> int:
+    root, told = asked.root, asked.told
+    gathered = [] if given is None else evidence.read(given)
+    items = list(dict.fromkeys([*collect.of_targets(told.targets), *gathered]))
+    publics = [chain.public_key(key) for key in keys]
+    verdict = judging.judge(files.listed(root, asked.also), items, workers=asked.workers)
+    logs = {name: chain.check_log(root / name, publics) for name in LOGS if (root / name).exists()}
+    passed = verdict.passed and all(log.is_sound for log in logs.values())
+    missing = not_looked_for(told, gathered if given is not None else None)
+    revoked = sorted({item.uid for item in items if item.kind == "id" and ":" in item.uid})
+    answer = {
+        "passed": passed,
+        "revoked": revoked,
+        "files": verdict.num_files,
+        "bytes": verdict.num_bytes,
+        "leaks": [
+            {"file": one.file, "place": one.place, "uid": one.uid, "kind": one.kind, "what": one.what}
+            for one in verdict.leaks
+        ],
+        "more_of_the_same": verdict.untold,
+        "unread": [{"file": file, "why": why} for file, why in verdict.unread],
+        "allowed": verdict.allowed,
+        "shared_with_newer_assets": {uid: sorted(owners) for uid, owners in verdict.shared_with.items()},
+        "not_looked_for": missing,
+        "logs": {
+            name: {"entries": log.entries, "faults": list(log.faults), "signatures": log.signatures}
+            for name, log in logs.items()
+        },
+        "artifacts": judging.proofs(verdict, revoked),
+    }
+    _say(answer, _lines(verdict, answer), json=asked.json)
+    return 0 if passed else LEAKED
+
+
+LOGS = ("audit", "audit.jsonl", "receipts", "receipts.jsonl")
+
+
+def not_looked_for(told: Revocations, gathered: Sequence[Item] | None) -> list[str]:
+    if gathered is None:
+        return [f"{one}: no evidence was given" for one in WITHOUT_EVIDENCE] + list(told.unjudged)
+    known = {item.value.hex() for item in gathered if item.kind == "target"}
+    late = sum(target.sha256 not in known for target in told.targets)
+    found = [item.value.decode() for item in gathered if item.kind == "unseen" and not item.uid]
+    if late:
+        found.append(f"content of {late} targets, which the evidence was not gathered for")
+    return [*found, *told.unjudged]
+
+
+def _lines(verdict: Verdict, answer: dict[str, Any]) -> list[str]:
+    lines = [
+        f"LEAK {one.file}: {one.place}: {one.what}{f' of {one.uid}' if one.uid else ''}"
+        for one in verdict.leaks[:SHOWN]
+    ]
+    rest = len(verdict.leaks) - SHOWN
+    if rest > 0 or verdict.untold:
+        lines.append(f"… and {max(rest, 0)} more, {verdict.untold} of them like those that are told")
+    lines += [f"UNREAD {file}: {why}" for file, why in verdict.unread[:SHOWN]]
+    for name, log in answer["logs"].items():
+        lines += [f"BROKEN {fault}" for fault in log["faults"]]
+        lines.append(f"{name}: {log['entries']} entries, signatures: {log['signatures']}")
+    lines += [f"allowed: {count} finds in {folder}" for folder, count in verdict.allowed.items()]
+    for uid, owners in sorted(verdict.shared_with.items()):
+        named = ", ".join(sorted(owners)[:5])
+        lines.append(f"shared: {uid} has something in common with {named}, which came later")
+    lines += [f"not looked for: {one}" for one in answer["not_looked_for"]]
+    size = f"{verdict.num_files} files, {verdict.num_bytes / 1e6:.1f} MB"
+    if answer["passed"]:
+        lines.append(f"passed: nothing of {len(answer['revoked'])} revoked assets in {size}")
+    else:
+        broken = sum(len(log["faults"]) for log in answer["logs"].values())
+        counts = f"{len(verdict.leaks)} leaks, {len(verdict.unread)} files unread, {broken} faults of logs"
+        lines.append(f"failed: {counts}, in {size}")
+    return lines
+
+
+def _say(answer: dict[str, Any], lines: Sequence[str], *, json: bool) -> None:
+    text = json_lines.dumps(answer, indent=1, ensure_ascii=False) if json else "\n".join(lines)
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,397 @@
+"""The witness by itself: what it imports, how it ends, and what it does with bytes that are out to get it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.cli import MISTAKE, run
+from infra.ending import REFUSED
+from pipeline import contract
+from pipeline.verify import chain, files, judging, merkle, needles, numbers, revocations, texts
+from pipeline.verify.evidence import Item
+from pipeline.verify.judging import Verdict
+
+ROOT = Path(__file__).parents[2] / "pipeline" / "verify"
+MAY = {"numpy", "pyarrow", "faiss", "cyclopts"} | sys.stdlib_module_names
+UID = "acme:asset-000017"
+ITEMS = [Item("id", UID, "uid", UID.encode()), Item("id", UID, "key", b"acme_asset-000017")]
+
+
+def judged(folder: Path, items: list[Item] | None = None, **options: Any) -> Verdict:
+    options = {"workers": 0, **options}
+    return judging.judge(files.listed(folder, []), ITEMS if items is None else items, **options)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda path: path.name)
+def test_it_imports_nothing_of_ours(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            names = [f"{node.module}"]
+        for name in names:
+            assert name.partition(".")[0] in MAY or f"{name}.".startswith("pipeline.verify."), name
+
+
+@pytest.mark.long
+def test_it_loads_nothing_of_ours() -> None:
+    code = (
+        "import sys, pipeline.verify.command\n"
+        "ours = ('infra', 'tokenizer_service', 'retrieval', 'trainer', 'pipeline')\n"
+        "found = [m for m in sys.modules if m.partition('.')[0] in ours and m != 'pipeline'"
+        " and not f'{m}.'.startswith('pipeline.verify.')]\n"
+        "assert not found, found\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parents[1], timeout=100)
+
+
+def revocation(path: Path, **changes: Any) -> Path:
+    example = {
+        **contract.template()["revocation"],
+        "effective_at": "2026-05-01T00:00:00Z",
+        "action": "remove",
+    }
+    path.write_text(json.dumps({**example, **changes}) + "\n")
+    return path
+
+
+def test_a_wrong_record_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "corpus").mkdir()
+    for changes, told in (
+        ({"target_type": "colour"}, "target_type is 'colour'; write one of asset, contributor"),
+        ({"targets": []}, "targets is []; list one id or more"),
+        ({"effective_at": "soon"}, "effective_at is 'soon'; write YYYY-MM-DDTHH:MM:SSZ"),
+        ({"schema": "x"}, "schema is not 'revocation/1.0'"),
+        ({"target_type": "content_sha256", "targets": ["ab"]}, "64 lower-case hex digits"),
+    ):
+        path = revocation(tmp_path / "r.jsonl", **changes)
+        words = ["verify", "--revocations", str(path), "--corpus", str(tmp_path / "corpus")]
+        assert run(words) == MISTAKE
+        assert f"line 1: {told}" in capsys.readouterr().err.replace(
+            "targets holds what is no hash; write ", ""
+        )
+
+
+def test_what_is_not_there_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(revocation(tmp_path / "r.jsonl"))
+    (tmp_path / "c").mkdir()
+    for words, told in (
+        (["--corpus", str(tmp_path / "none")], "is no folder"),
+        (["--corpus", "s3://bucket/x"], "only folders of this machine"),
+        (["--corpus", str(tmp_path / "c"), "--also", str(tmp_path / "none")], "--also"),
+        (["--corpus", str(tmp_path / "c"), "--evidence", path], "--evidence"),
+        (["--corpus", str(tmp_path / "c"), "--evidence", path, "--collect", "e"], "--collect and --evidence"),
+        (["--corpus", str(tmp_path / "c"), "--workers", "-1"], "--workers -1"),
+        (["--corpus", str(tmp_path / "c"), "--as-of", "now"], "--as-of now"),
+    ):
+        assert run(["verify", "--revocations", path, *words]) == MISTAKE, words
+        assert told in capsys.readouterr().err
+
+
+def test_an_asset_named_by_a_name_that_is_no_id_is_known_by_the_derived_one() -> None:
+    assert revocations.asset_id("IMG 0001.final") == "v4j7rttkmyljkomllcptwudlrh"
+
+
+# Bytes that are out to get it.
+
+
+def bomb(size: int) -> bytes:
+    engine = zlib.compressobj(9, zlib.DEFLATED, 31)
+    piece = bytes(1 << 20)
+    return b"".join(engine.compress(piece) for _ in range(size >> 20)) + engine.flush()
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def a_parquet() -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"n": list(range(1000))}), sink)
+    return sink.getvalue()
+
+
+def a_tar() -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:") as tar:
+        head = tarfile.TarInfo("a.jpg")
+        head.size = 4000
+        tar.addfile(head, io.BytesIO(bytes(4000)))
+    return sink.getvalue()
+
+
+def a_png_that_inflates() -> bytes:
+    text = zlib.compress(bytes(64 << 20), 9)
+    chunk = struct.pack(">I", len(text) + 3) + b"zTXt" + b"k\0\0" + text + bytes(4)
+    return b"\x89PNG\r\n\x1a\n" + chunk
+
+
+HOSTILE = {
+    "bomb.gz": bomb(64 << 20),
+    "picture.png": a_png_that_inflates(),
+    "cut.parquet": cut(a_parquet()),
+    "cut.tar": a_tar()[:3000],
+    "noise.parquet": bytes(range(256)),
+    "text.tar": b"no tar at all",
+    "cut.npy": b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (99,), }",
+    "wrong.faiss": b"IxFI" + bytes(4) + b"\xff" * 40,
+    "cut.zip": b"PK\3\4" + bytes(30),
+    "cut.json.gz": cut(bomb(1 << 20)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_cannot_be_read_is_told_and_fails(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(HOSTILE[name])
+    verdict = judged(tmp_path, budget=16 << 20)
+    assert [file for file, _ in verdict.unread] == [name], verdict
+    assert not verdict.passed
+
+
+def test_what_cannot_be_read_is_searched_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 " + UID.encode() + b" and no more")
+    verdict = judged(tmp_path)
+    assert [leak.place for leak in verdict.leaks] == ["offset 5"]
+    assert len(verdict.unread) == 1
+
+
+def test_archives_in_archives_end_somewhere(tmp_path: Path) -> None:
+    data = b"words"
+    for _ in range(12):
+        data = bomb_of(data)
+    (tmp_path / "a.gz").write_bytes(data)
+    ((_, why),) = judged(tmp_path).unread
+    assert "packed 9 deep" in why
+
+
+def bomb_of(data: bytes) -> bytes:
+    engine = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return engine.compress(data) + engine.flush()
+
+
+def test_bytes_of_no_known_kind_are_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(np.random.default_rng(0).bytes(100_000))
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "empty.tar").write_bytes(b"")
+    assert judged(tmp_path).passed
+
+
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert judged(tmp_path).unread == [("pipe", "no regular file; take it out of there")]
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text(UID)
+    (tmp_path / "corpus" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "corpus" / "loop").symlink_to(tmp_path / "corpus")
+    (tmp_path / "corpus" / "dangling").symlink_to(tmp_path / "gone")
+    verdict = judged(tmp_path / "corpus")
+    assert [leak.file for leak in verdict.leaks] == ["link/a.txt"]
+    assert [file for file, _ in verdict.unread] == ["dangling"]
+
+
+class Dies:
+    """A sight whose process is killed by what it reads."""
+
+    def __init__(self, word: bytes) -> None:
+        self._word = word
+
+    def begin(self) -> list[str]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+    def raw(self, data: memoryview, _place: str, _parts: Any) -> None:
+        if self._word in bytes(data):
+            os.kill(os.getpid(), 9)
+
+
+@pytest.mark.long
+def test_a_reader_that_dies_costs_its_file_alone(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.txt").write_text("deadly" if number == 2 else "harmless")
+    listed = files.listed(tmp_path, [])
+    reads = list(files.read_all(listed, Dies, b"deadly", workers=2, title="test"))
+    assert sorted(read.file.name for read in reads) == [f"{number}.txt" for number in range(5)]
+    assert [(read.file.name, read.unread) for read in reads if read.unread] == [
+        ("2.txt", "its reader died of it (exit code -9)")
+    ]
+
+
+# Needles and runs.
+
+
+@given(
+    st.lists(st.binary(min_size=6, max_size=20), min_size=1, max_size=8), st.binary(max_size=300), st.data()
+)
+def test_the_matcher_finds_what_find_finds(words: list[bytes], noise: bytes, data: st.DataObject) -> None:
+    planted = data.draw(st.lists(st.sampled_from(words), max_size=4))
+    text = noise.join([b"", *planted, b""])
+    matcher = needles.Matcher([needles.Needle(word, n, 0, "") for n, word in enumerate(words)])
+    expected = {
+        (at, number)
+        for number, word in enumerate(words)
+        for at in range(len(text) - len(word) + 1)
+        if text.startswith(word, at)
+    }
+    assert set(matcher.found(text)) == expected
+
+
+def test_the_matcher_finds_across_the_pieces_that_it_reads() -> None:
+    word = b"across-the-edge"
+    for edge in (needles.CHUNK, 2 * needles.CHUNK):
+        for shift in range(-len(word), 2):
+            data = bytes(edge + shift) + word + bytes(50)
+            matcher = needles.Matcher([needles.Needle(word, 0, 0, "")])
+            assert list(matcher.found(data)) == [(edge + shift, 0)]
+
+
+@given(st.lists(st.integers(0, 8191), min_size=16, max_size=40), st.integers(0, 60_000), st.integers(2, 16))
+def test_a_run_hashes_the_same_whatever_is_added_to_it(values: list[int], offset: int, width: int) -> None:
+    plain, moved = np.array(values), np.array(values) + offset
+    assert (numbers.hashes(plain, width) == numbers.hashes(moved.astype(np.uint32), width)).all()
+    assert len(numbers.hashes(plain, width)) == len(values) - width + 1
+    other = plain.copy()
+    other[len(values) // 2] += 1
+    differs = numbers.hashes(plain, width) != numbers.hashes(other, width)
+    touched = [start <= len(values) // 2 < start + width for start in range(len(differs))]
+    assert differs.tolist() == touched
+
+
+def test_plain_grounds_are_no_evidence() -> None:
+    assert len(numbers.telling(np.full(100, 7), numbers.CODES)) == 0
+    assert len(numbers.telling(np.arange(100) % 3, numbers.CODES)) == 0
+    assert len(numbers.telling(np.arange(100), numbers.CODES)) == 1  # all its runs are one, but for an offset
+
+
+def test_escapes_within_escapes_are_undone() -> None:
+    told = list(texts.unescaped(b'{"a": "\\u0025C3\\u0025A9t\\u00e9 &amp; <b>x</b>"}'))
+    assert told[-1][1] == '{"a": "été & x"}'.encode()
+
+
+# Proofs.
+
+
+@given(st.sets(st.text("abcd", min_size=1, max_size=3), max_size=40), st.text("abcd", min_size=1, max_size=3))
+def test_a_proof_of_absence_holds_and_no_other_does(uids: set[str], uid: str) -> None:
+    tree = merkle.Tree(uids)
+    proof = tree.absence(uid)
+    if uid in uids:
+        assert proof is None
+        return
+    assert proof is not None
+    proof = json.loads(json.dumps(proof))
+    assert merkle.is_absent(proof, uid, tree.root)
+    assert not merkle.is_absent(proof, uid, merkle.Tree({*uids, uid}).root)
+    for member in uids:
+        assert not merkle.is_absent(proof, member, tree.root)
+
+
+def test_the_tree_is_that_of_rfc_6962() -> None:
+    def leaf(text: str) -> bytes:
+        return hashlib.sha256(b"\0" + text.encode()).digest()
+
+    def node(left: bytes, right: bytes) -> bytes:
+        return hashlib.sha256(b"\1" + left + right).digest()
+
+    a, b, c, d, e = map(leaf, "abcde")
+    whole = node(node(node(a, b), node(c, d)), e)
+    assert merkle.Tree(set("edcba")).root == whole.hex()
+    assert merkle.Tree(set()).root == hashlib.sha256(b"").hexdigest()
+
+
+# The log.
+
+
+def logged(path: Path, bodies: list[dict[str, Any]], key: Any = None) -> Path:
+    prev, lines = "0" * 64, []
+    for body in bodies:
+        told = {**body, "prev": prev}
+        if key is not None:
+            told["signature"] = key.sign(chain.canonical(told)).hex()
+        line = json.dumps(told, sort_keys=True).encode()
+        lines.append(line)
+        prev = hashlib.sha256(line).hexdigest()
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def test_a_chain_that_was_changed_is_found(tmp_path: Path) -> None:
+    path = logged(tmp_path / "audit.jsonl", [{"n": number} for number in range(5)])
+    assert chain.check_log(path) == chain.Checked(entries=5, faults=(), signatures="none")
+    lines = path.read_bytes().splitlines(keepends=True)
+    for wrong in (
+        [*lines[:1], lines[1].replace(b'"n": 1', b'"n": 7'), *lines[2:]],
+        [*lines[:2], *lines[3:]],
+        lines[1:],
+        [lines[1], lines[0], *lines[2:]],
+        [*lines[:3], b"{\n", *lines[3:]],
+    ):
+        path.write_bytes(b"".join(wrong))
+        assert not chain.check_log(path).is_sound
+
+
+def test_a_folder_of_entries_is_a_chain_too(tmp_path: Path) -> None:
+    prev = "0" * 64
+    for number in range(1, 4):
+        data = json.dumps({"n": number, "prev": prev}).encode() + b"\n"
+        (tmp_path / f"{number:06d}.json").write_bytes(data)
+        prev = hashlib.sha256(data).hexdigest()
+    assert chain.check_log(tmp_path).is_sound
+    (tmp_path / "000002.json").unlink()
+    assert "number 2 is gone" in " ".join(chain.check_log(tmp_path).faults)
+
+
+def test_a_broken_log_fails_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    path = logged(corpus / "audit.jsonl", [{"n": number} for number in range(3)])
+    words = ["verify", "--revocations", str(revocation(tmp_path / "r.jsonl")), "--corpus", str(corpus)]
+    assert run([*words, "--workers", "0"]) == 0
+    path.write_bytes(path.read_bytes().replace(b'"n": 1', b'"n": 2'))
+    assert run([*words, "--workers", "0"]) == REFUSED
+    assert "BROKEN audit.jsonl, line 3" in capsys.readouterr().out
+
+
+def test_signatures_are_checked_by_the_keys_that_are_given(tmp_path: Path) -> None:
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    key, other = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
+    path = logged(tmp_path / "audit.jsonl", [{"n": 1}, {"n": 2, "said": "é"}], key)
+    public = [one.public_key().public_bytes_raw() for one in (key, other)]
+    assert chain.check_log(path).signatures == "unverified: no public key was given"
+    assert chain.check_log(path, public).signatures == "verified"
+    wrong = chain.check_log(path, public[1:])
+    assert (wrong.signatures, len(wrong.faults), wrong.is_sound) == ("wrong", 2, False)
+    (tmp_path / "key").write_text(public[0].hex())
+    assert chain.public_key(tmp_path / "key") == public[0]
+
+
+def test_instants_decide_what_is_in_force(tmp_path: Path) -> None:
+    path = revocation(tmp_path / "r.jsonl", effective_at="2026-05-01T00:00:00Z")
+    assert revocations.read(path, datetime(2026, 4, 30, tzinfo=UTC)).targets == ()
+    assert len(revocations.read(path, datetime(2026, 5, 1, tzinfo=UTC)).targets) >= 1
