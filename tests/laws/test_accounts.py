@@ -1,18 +1,33 @@
-"""What a corpus keeps account of, by command: the audit log of what was done to it."""
+"""What a corpus keeps account of, by command: what was done to it, and where everything of an asset is."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from infra.cli import run
+from infra.cli import MISTAKE, run
 from infra.corpus import Corpus, version_name
 from infra.storage import Store
-from pipeline import audit
+from pipeline import audit, contract, ids, packs, shards, tables
+from pipeline.blocks import Blocks
+from pipeline.examples import kind_of
+from pipeline.finding import WORDS
+from pipeline.locating import Location, locations
+from pipeline.pack import Document, PackConfig, Pair, lay_out
+from pipeline.packed import Role, Via
 
 from .conftest import TINY, Deliveries, license_, sample
 
@@ -25,6 +40,10 @@ AS_OF = ["--as-of", "2026-06-01T00:00:00Z"]
 class World:
     corpus: Corpus
     options: list[str]
+
+    @property
+    def root(self) -> Path:
+        return Path(self.corpus.store.root)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +87,195 @@ def test_a_version_that_was_not_logged_is_logged_by_the_next_command(world: Worl
     assert run(["build", *world.options]) == 0
     assert [one.type for one in audit.entries(store)][2:] == ["dataset_built"]
     assert audit.check(store) == 3
+
+
+ROLES = {Role.TARGET: "as target", Role.NEIGHBOR: "as neighbor", Role.GIVEN: "as given"}
+
+
+def named(value: Any, uid: str) -> bool:
+    """Whether a value holds the uid anywhere, or the id of a document of it."""
+    if isinstance(value, dict):
+        return any(named(one, uid) for one in value.values())
+    if isinstance(value, list):
+        return any(named(one, uid) for one in value)
+    return isinstance(value, str) and re.fullmatch(re.escape(uid) + "(#[0-9]+)?", value) is not None
+
+
+def literal(path: Path, uid: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """As what, and in which rows, a table names an asset, read whole and as Python objects."""
+    data = path.read_bytes()
+    if data[:4] == b"PAR1":
+        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+    elif path.suffix == ".arrow":
+        rows = pa.ipc.open_file(data).read_all().to_pylist()
+    else:
+        return
+    found: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        what = [name for name, value in row.items() if name not in {*WORDS, "spans"} and named(value, uid)]
+        what += {ROLES[span["role"]] for span in row.get("spans", ()) if span["uid"] == uid}
+        for one in what:
+            found.setdefault(one, []).append(number)
+    yield from ((what, tuple(numbers)) for what, numbers in found.items())
+
+
+def tabled(found: list[Location]) -> set[tuple[str, str, tuple[int | str, ...]]]:
+    """Those in tables."""
+    kinds = {"members", "vectors by id", "text, at byte"}
+    return {
+        (one.path, one.what, one.at)
+        for one in found
+        if one.what not in kinds and "/" in one.path[1:] and one.at
+    }
+
+
+def uids(world: World) -> list[str]:
+    """An asset of each split, and the one that is a neighbor most often."""
+    split = {}
+    for shard in world.corpus.artifact(world.corpus.newest(), "split").shards.values():
+        rows = pq.read_table(io.BytesIO(world.corpus.store.read(shard.name("rows.parquet"))))
+        split |= dict(zip(rows["uid"].to_pylist(), rows["split"].to_pylist(), strict=True))
+    lists = world.corpus.artifact(world.corpus.newest(), "neighbors").shards.values()
+    cited = [
+        one["uid"]
+        for shard in lists
+        for row in pq.read_table(
+            io.BytesIO(world.corpus.store.read(shard.name("neighbors.parquet")))
+        ).to_pylist()
+        for one in row["candidates"]
+    ]
+    first = {kind: uid for uid, kind in sorted(split.items(), reverse=True)}
+    return [*first.values(), max(cited, key=cited.count)]
+
+
+def test_every_row_that_names_an_asset_is_found(world: World) -> None:
+    """Against all files of the corpus, read whole."""
+    files = [
+        path for path in world.root.rglob("*") if path.is_file() and not path.name.startswith(".partial")
+    ]
+    for uid in uids(world):
+        found = [*locations(world.corpus, uid)]
+        theirs = {
+            (str(path.relative_to(world.root)), what, rows)
+            for path in files
+            for what, rows in literal(path, uid)
+        }
+        assert tabled(found) == theirs
+        steps = {one.step for one in found}
+        assert {
+            "records",
+            "decide",
+            "images",
+            "split",
+            "tokenize",
+            "embed",
+            "index",
+            "neighbors",
+            "pack",
+        } <= steps
+        assert all(one.count == len(one.at) for one in found if one.at)
+
+
+def test_members_vectors_and_registers_are_found(world: World) -> None:
+    (uid, *_), store = uids(world), world.corpus.store
+    found = [*locations(world.corpus, uid)]
+    (images,) = (one for one in found if one.path.endswith("images.tar"))
+    with tarfile.open(world.root / images.path) as tar:
+        mine = [name for name in tar.getnames() if name.startswith(uid.replace(":", "_") + ".")]
+    assert [*images.at] == mine
+    assert len(mine) == 3
+    number = ids.table(store, world.corpus.newest())[uid]
+    vectors = {one.path.split("/")[1]: one.at for one in found if one.what == "vectors by id"}
+    assert vectors == {"codes": (number,), "index": (number,)}
+    (register,) = (one for one in found if one.path.startswith("registers/"))
+    assert (register.what, register.versions) == ("uid", (2,))
+    (records,) = (one for one in found if one.path.endswith("records.parquet"))
+    assert (records.versions, len(records.slots)) == ((1, 2), 1)
+    delivered = [one.path for one in found if one.what.startswith("delivered, in this")]
+    assert delivered
+    assert all(Path(path).is_file() for path in delivered)
+
+
+def test_sequences_are_those_that_packs_have(world: World) -> None:
+    version = world.corpus.newest()
+    for uid in uids(world):
+        told = [one for one in locations(world.corpus, uid) if one.sequences]
+        for kind in {kind_of(slot) for one in told for slot in one.slots}:
+            blocks, held, sequence = Blocks(packs.listed(world.corpus, version, kind), keep=1), set(), 0
+            for number in range(len(blocks)):
+                for spans in blocks.block(number).record["spans"].to_pylist():
+                    held |= {(sequence, ROLES[span["role"]]) for span in spans if span["uid"] == uid}
+                    sequence += 1
+            mine = {(at, one.what) for one in told if kind_of(one.slots[0]) == kind for at in one.sequences}
+            assert mine == held
+
+
+def test_what_no_version_lists_and_what_was_derived_is_found(world: World) -> None:
+    """In a shard that nobody lists, and in reports, logs and whatever else lies there."""
+    (uid, *_), store = uids(world), world.corpus.store
+
+    def pair(uid: str) -> Pair:
+        ids_T = np.arange(3, dtype=np.uint16)
+        return Pair(uid=uid, revision=0, text_ids=ids_T, code_ids=ids_T, via=Via.NOTHING)
+
+    def row(uid: str) -> Any:
+        return (lay_out(Document(example_id="edit:1#0", pairs=(pair(uid),))),)
+
+    ((packed, _),) = shards.write(
+        [row("derived:b"), row("derived:a")], PackConfig(context=31), fingerprint="f"
+    )
+    records = [
+        {"example": "edit:1", "sources": [uid, "acme:other"], "derived": ["derived:a"]},
+        {"example": "edit:2", "sources": ["acme:other"], "derived": ["derived:b"]},
+    ]
+    planted = {
+        "shards/instruct/nobody/records.parquet": tables.to_parquet(pa.Table.from_pylist(records)),
+        "shards/instruct/nobody/00000.arrow": packed,
+        "shards/instruct/nobody/shard.json": json.dumps({"facts": ["derived:a", "derived:b"]}).encode(),
+        "reports/page.html": f"<a title='{uid}'>{uid}</a> {uid}1 x{uid} {uid}.jpg".encode(),
+        "notes": f"{uid}.".encode(),
+    }
+    for name, data in planted.items():
+        store.write(name, data)
+    found = {
+        (one.path, one.what): (one.at, one.versions, one.sequences)
+        for one in locations(world.corpus, uid)
+        if one.path in planted
+    }
+    store.delete([*planted])
+    assert found.keys() == {
+        ("shards/instruct/nobody/records.parquet", "sources"),
+        ("shards/instruct/nobody/00000.arrow", "as target"),
+        ("shards/instruct/nobody/shard.json", "text, at byte"),
+        ("reports/page.html", "text, at byte"),
+        ("notes", "text, at byte"),
+    }
+    assert found["shards/instruct/nobody/00000.arrow", "as target"] == ((1,), (), ())
+    page = planted["reports/page.html"].decode()
+    assert found["reports/page.html", "text, at byte"][0] == (page.index(uid), page.index(">" + uid) + 1)
+
+
+def test_a_revocation_names_an_asset_with_its_provider_or_without(world: World) -> None:
+    (uid, *_), store = uids(world), world.corpus.store
+    provider, _, own = uid.partition(":")
+    template = contract.template()["revocation"] | {"provider": provider, "target_type": "asset"}
+    lines = [{**template, "targets": targets} for targets in (["other"], [own], [uid])]
+    name = "registers/revocations/x"
+    store.write(name, "".join(json.dumps(one) + "\n" for one in lines).encode())
+    found = [one for one in locations(world.corpus, uid) if one.path == name]
+    store.delete([name])
+    assert [(one.what, one.at) for one in found] == [("revocations, by line", (1, 2))]
+
+
+def test_the_command_tells_people_and_machines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    (uid, *_), place = uids(world), ["--corpus", world.corpus.store.uri]
+    assert run(["where-is", uid, *place, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert len(facts["locations"]) == len([*locations(world.corpus, uid)])
+    assert run(["where-is", uid, *place]) == 0
+    out = capsys.readouterr().out
+    assert f"{len(facts['locations'])} places; which runs saw it: pardalis models-affected {uid}" in out
+    assert f"{uid.replace(':', '_')}.jpg" in out
+    assert run(["where-is", "acme:never", *place]) == 0
+    assert capsys.readouterr().out.startswith("0 places;")
+    assert run(["where-is", "0001", *place]) == MISTAKE
