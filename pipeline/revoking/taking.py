@@ -8,7 +8,8 @@ goes on with whatever the register says and the newest version still holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,13 +25,15 @@ from pipeline.deliveries import listing
 from pipeline.examples import load_holders
 from pipeline.jobs import Answer, Job, instant, job
 from pipeline.revoking import blanking, collecting, derived, proving, scrubbing, targets
-from pipeline.revoking.compaction import Compaction
+from pipeline.revoking.compaction import Changed, Compaction
 from pipeline.revoking.targets import Gone
 from pipeline.settings import Asked
 from pipeline.step import ROWS, Step
 
 PACK = "pack"
 FETCH = "fetch"
+MOST = 5
+"""Assets that are named in a line."""
 MAX_BYTES = listing.MAX_BYTES["revocations"]
 
 
@@ -103,23 +106,31 @@ def revoke(
     asked: Asked, told: Sequence[Revocation], as_of: str | None, engine: EngineOptions, *, packs: str
 ) -> Answer:
     with job("revoke", asked, engine) as work:
-        found = look(work.corpus, told, instant(as_of))
-        began = proving.now()
-        head = work.publish(found.head, loaded(work.corpus, found.head, found.new))
-        if found.new:
-            facts = {
-                "version": head.number,
-                "revocations": [line.revocation_id for line in found.new],
-                "assets": len(found.gone.every),
-            }
-            audit.append(work.corpus.store, "revocation_loaded", facts, seal=work.seal)
-        version, compaction = compacted(work, head, found, packs=packs)
-        if version is not head:
-            proving.told(work, found, version, compaction, loaded_at=began)
-        erased_ = collecting.collect(work.corpus, work.corpus.newest())
-        if erased_.files:
-            audit.append(work.corpus.store, "gc_done", erased_.facts(), seal=work.seal)
-        return answer(found, version, compaction, erased_)
+        facts, _ = taken(work, told, instant(as_of), packs=packs)
+    return facts, text(facts)
+
+
+def taken(
+    work: Job, told: Sequence[Revocation], as_of: datetime, *, packs: str
+) -> tuple[dict[str, Any], list[Changed]]:
+    """Everything, from the register to what is erased: facts, and the shards that changed."""
+    store, began = work.corpus.store, proving.now()
+    found = look(work.corpus, told, as_of)
+    head = work.publish(found.head, loaded(work.corpus, found.head, found.new))
+    if found.new:
+        facts = {
+            "version": head.number,
+            "revocations": [line.revocation_id for line in found.new],
+            "assets": len(found.gone.every),
+        }
+        audit.append(store, "revocation_loaded", facts, seal=work.seal)
+    version, compaction = compacted(work, head, found, packs=packs)
+    if version is not head:
+        proving.told(work, found, version, compaction, loaded_at=began)
+    gone = collecting.collect(work.corpus, version)
+    if gone.files:
+        audit.append(store, "gc_done", gone.facts(), seal=work.seal)
+    return answer(found, version, compaction, gone), compaction.changed
 
 
 def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Version, Compaction]:
@@ -169,27 +180,27 @@ def listed(store: Store, version: Version, artifact: Artifact) -> Version:
     return replace(version, artifacts={**version.artifacts, artifact.step: artifact.key})
 
 
-def answer(found: Found, version: Version, compaction: Compaction, erased_: collecting.Erased) -> Answer:
-    facts: dict[str, Any] = {
+def answer(found: Found, version: Version, compaction: Compaction, gone: collecting.Erased) -> dict[str, Any]:
+    return {
         "version": version.number,
         "as_of": version.as_of,
         "revocations": len(found.new),
         "assets": len(found.gone.every),
-        "shards_written": {},
+        "shards_written": dict(Counter(change.step for change in compaction.changed)),
         "duplicates_listed": list(found.gone.others),
-        **erased_.facts(),
+        **gone.facts(),
     }
-    for change in compaction.changed:
-        facts["shards_written"][change.step] = facts["shards_written"].get(change.step, 0) + 1
-    written = f"{facts['assets']} assets taken back, {len(compaction.changed)} shards written"
+
+
+def text(facts: Mapping[str, Any]) -> str:
+    written = sum(facts["shards_written"].values())
     lines = [
-        f"version {version.number}: {written}",
-        f"erased {erased_.files} files, {erased_.bytes / 1e6:.1f} MB",
+        f"version {facts['version']}: {facts['assets']} assets taken back, {written} shards written",
+        f"erased {facts['erased_files']} files, {facts['erased_bytes'] / 1e6:.1f} MB",
     ]
-    if found.gone.others:
-        shown = ", ".join(found.gone.others[:5])
+    if others := facts["duplicates_listed"]:
+        shown = ", ".join(others[:MOST]) + (" …" if len(others) > MOST else "")
         lines.append(
-            f"{len(found.gone.others)} assets of other providers have the same bytes and stay: {shown}; "
-            "decide about them"
+            f"{len(others)} assets of other providers have the same bytes and stay: {shown}; judge them"
         )
-    return facts, "\n".join(lines)
+    return "\n".join(lines)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,9 @@ import pytest
 
 from infra.artifact import find_artifact
 from infra.corpus import Corpus, Version
-from infra.storage import Store
+from infra.storage import LocalStore, Store
 from infra.telemetry import Log
-from pipeline import blocks, contract, erasing, packs, refs, tables
+from pipeline import blocks, contract, erasing, packs, refs, refused, tables
 from pipeline.config import Config
 from pipeline.contract import Revocation
 from pipeline.engine import Inline
@@ -24,11 +27,13 @@ from pipeline.jobs import Job
 from pipeline.records import RECORDS
 from pipeline.revoking import collecting, taking
 from pipeline.sealing import Seal
+from pipeline.searching import members
 from pipeline.shards import Block
 from tests.laws.conftest import AS_OF, Build, Deliveries, Samples, sample
 
 GONE = ("a0003", "a0012", "a0020")
 NUMBERS = range(28)
+CRASHES = 50
 
 
 def revocation(*targets: str, **changes: Any) -> Revocation:
@@ -172,3 +177,74 @@ def uids(corpus: Corpus, version: Version) -> set[str]:
     shards = corpus.artifact(version, "records").shards
     tables_ = (tables.read_parquet(refs.of(corpus.store, one, RECORDS)) for one in shards.values())
     return {uid for table in tables_ for uid in table["uid"].to_pylist()}
+
+
+class Crash(BaseException):
+    """As a process dies: nothing catches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dying(LocalStore):
+    """A store whose process dies at one of its writes, before or after that."""
+
+    left: list[int] = field(default_factory=list, compare=False)
+
+    def _act(self, act: Callable[[], Any]) -> Any:
+        self.left[0] -= 1
+        if self.left[0] == 0:
+            raise Crash
+        done = act()
+        if self.left[0] == -1:
+            raise Crash
+        return done
+
+    def write(self, name: str, data: bytes) -> None:
+        if name.startswith("leases/"):  # a dead process holds none: this one is alive
+            LocalStore.write(self, name, data)
+        else:
+            self._act(lambda: LocalStore.write(self, name, data))
+
+    def create(self, name: str, data: bytes) -> bool:
+        return bool(self._act(lambda: LocalStore.create(self, name, data)))
+
+    def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._act(functools.partial(LocalStore.delete, self, [name]))
+
+
+@pytest.mark.slow
+def test_a_crash_anywhere_is_completed_by_the_next_run_and_serves_nothing(
+    tmp_path: Path, corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    built(corpus, [deliveries.write(samples())], Inline())
+    root = Path(corpus.store.uri.removeprefix("file://"))
+    done = tmp_path / "done"
+    shutil.copytree(root, done)
+    counting = Dying(str(done), [1 << 30])
+    revoked(Corpus(counting), tiny, [revocation(*GONE)])
+    writes = (1 << 30) - counting.left[0]
+    expected = standing(Corpus(Store.at(done)))
+    rng = np.random.default_rng(0)
+    for number, point in enumerate(sorted(rng.choice(np.arange(1, writes), CRASHES, replace=False).tolist())):
+        place = tmp_path / f"crash-{number}"
+        shutil.copytree(root, place)
+        with pytest.raises(Crash):
+            revoked(Corpus(Dying(str(place), [point])), tiny, [revocation(*GONE)])
+        left = Corpus(Store.at(place))
+        head = left.newest()
+        if head.registers.get("revocations"):
+            served = {uid for uid in uids_of_index(left, head) if uid.partition(":")[2] in GONE}
+            assert served <= refused.uids(left, head)
+        revoked(left, tiny, [revocation(*GONE)])
+        assert standing(left) == expected, point
+        shutil.rmtree(place)
+
+
+def standing(corpus: Corpus) -> tuple[dict[tuple[str, str, str], str], list[str]]:
+    """What the newest version lists, and all that lies there beside leases."""
+    names = [name for name in corpus.store.names() if not name.startswith(("leases/", "versions/"))]
+    return files_of(corpus, corpus.newest()), names
+
+
+def uids_of_index(corpus: Corpus, version: Version) -> set[str]:
+    return set(members.read(corpus, version)["uid"].to_pylist())
