@@ -349,17 +349,21 @@ class S3Store(Store):
     def erase(self, names: Sequence[str]) -> None:
         for name in names:
             where = self._at(name)
-            for page in (
-                s3.client()
-                .get_paginator("list_object_versions")
-                .paginate(Bucket=where["Bucket"], Prefix=where["Key"])
-            ):
-                for kind in ("Versions", "DeleteMarkers"):
-                    for item in page.get(kind, ()):
-                        if item["Key"] == where["Key"]:
-                            s3.client().delete_object(**where, VersionId=item["VersionId"])
+            if versions := list(self._versions(name)):
+                for version in versions:
+                    s3.client().delete_object(**where, VersionId=version)
+            else:  # a server that knows no versions lists none; one that does would note a deletion
+                self.delete([name])
             self._cached(name).unlink(missing_ok=True)
-        self.delete(names)  # a bucket without versions lists none
+
+    def _versions(self, name: str) -> Iterator[str]:
+        """Of the object, its deletions among them."""
+        where = self._at(name)
+        pages = s3.client().get_paginator("list_object_versions")
+        for page in pages.paginate(Bucket=where["Bucket"], Prefix=where["Key"]):
+            for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                if item["Key"] == where["Key"]:
+                    yield item["VersionId"]
 
     def _cached(self, name: str) -> Path:
         return cache_folder() / "objects" / hashlib.sha256(self.where(name).encode()).hexdigest()

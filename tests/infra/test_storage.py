@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import s3 as s3_clients
 from infra.storage import LocalStore, Missing, S3Store, Store
 
 
@@ -154,3 +155,25 @@ def test_a_stamp_changes_with_its_object_and_with_nothing_else(store: Store) -> 
     assert after["a/two"] == before["a/two"]
     with pytest.raises(Missing):
         store.stamp("a/none")
+
+
+@pytest.mark.long
+def test_what_is_erased_has_no_older_version_and_no_copy_here(s3: Store) -> None:
+    bucket = f"versioned-{s3.uri.rpartition('/')[2].replace('_', '-')[-40:].strip('-')}".lower()
+    client = s3_clients.client()
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    store = Store.at(f"s3://{bucket}/corpus")
+    for name in ("gone", "gone-not", "stays"):
+        store.write(name, b"first")
+        store.write(name, b"second")
+    store.delete(["gone"])
+    store.write("gone", b"third")
+    here = store.local("gone")
+    store.erase(["gone"])
+    assert not here.exists()
+    listed = client.list_object_versions(Bucket=bucket)
+    names = [one["Key"] for kind in ("Versions", "DeleteMarkers") for one in listed.get(kind, ())]
+    assert sorted(set(names)) == ["corpus/gone-not", "corpus/stays"]
+    assert len(names) == 4
+    assert store.names() == ["gone-not", "stays"]

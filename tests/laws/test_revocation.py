@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from infra.artifact import find_artifact
+from infra.cli import run
 from infra.corpus import Corpus, Version
 from infra.storage import LocalStore, Store
 from infra.telemetry import Log
 from pipeline import blocks, contract, erasing, packs, refs, refused, tables
 from pipeline.config import Config
 from pipeline.contract import Revocation
+from pipeline.deliveries.writer import write_table
 from pipeline.engine import Inline
 from pipeline.examples import KINDS
 from pipeline.jobs import Job
@@ -29,7 +31,9 @@ from pipeline.revoking import collecting, taking
 from pipeline.sealing import Seal
 from pipeline.searching import members
 from pipeline.shards import Block
-from tests.laws.conftest import AS_OF, Build, Deliveries, Samples, sample
+from tests.laws.conftest import AS_OF, TINY, Build, Deliveries, Samples, license_, sample
+from tests.laws.test_forms import HEADING
+from tests.pipeline import agencies
 
 GONE = ("a0003", "a0012", "a0020")
 NUMBERS = range(28)
@@ -248,3 +252,66 @@ def standing(corpus: Corpus) -> tuple[dict[tuple[str, str, str], str], list[str]
 
 def uids_of_index(corpus: Corpus, version: Version) -> set[str]:
     return set(members.read(corpus, version)["uid"].to_pylist())
+
+
+FORMS: dict[str, Callable[[Store], object]] = {
+    "folder": lambda store: agencies.folder().write(store),
+    "manifest": lambda store: write_table(
+        store, HEADING, licenses=[license_()], samples=samples()[:5], name="assets.parquet"
+    ),
+    "shutterstock_dataset": lambda store: agencies.BY_HAND["shutterstock_dataset"]().write(store),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_table_or_a_folder_brought_goes_by_the_command_and_stays_gone(
+    tmp_path: Path, form: str
+) -> None:
+    config, corpus = tmp_path / "tiny.toml", Corpus(Store.at(tmp_path / "corpus"))
+    config.write_text(TINY)
+    uri = str(tmp_path / "delivery")
+    FORMS[form](Store.at(uri))
+    told = ["--corpus", corpus.store.uri, "--config", str(config), "--engine", "inline"]
+    told += ["--as-of", AS_OF.isoformat()]
+    assert run(["ingest", uri, *told]) == 0
+    before = corpus.newest()
+    held = sorted(uids(corpus, before))
+    gone = held[1]
+    provider, _, name = gone.partition(":")
+    lines = tmp_path / "revocations.jsonl"
+    lines.write_text(revocation(name, provider=provider).model_dump_json(by_alias=True) + "\n")
+    assert run(["revoke", "--revocations", str(lines), *told]) == 0
+    assert sorted(uids(corpus, corpus.newest())) == [uid for uid in held if uid != gone]
+    for file in corpus.store.names():
+        if (
+            not file.startswith(("registers/revocations/", "audit/", "receipts/"))
+            and "delivery.json" not in file
+        ):
+            data = corpus.store.read(file)
+            assert gone.encode() not in data, file
+            assert json.dumps(name).encode() not in data, file
+    # The same delivery, read again from where it lies: not a row of it comes back.
+    left = files_of(corpus, corpus.newest())
+    for step in ("records", "decide", "images"):
+        shutil.rmtree(tmp_path / "corpus" / "shards" / step)
+        shutil.rmtree(tmp_path / "corpus" / "artifacts" / step)
+    assert run(["ingest", *told]) == 0
+    assert files_of(corpus, corpus.newest()) == left
+
+
+def test_a_dry_run_says_what_would_go_and_writes_nothing(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built(corpus, [deliveries.write(samples())], Inline(), to="filter")
+    config, lines = tmp_path / "tiny.toml", tmp_path / "revocations.jsonl"
+    config.write_text(TINY)
+    lines.write_text(revocation(*GONE).model_dump_json(by_alias=True) + "\n")
+    before = corpus.store.stamps()
+    capsys.readouterr()
+    told = ["--corpus", corpus.store.uri, "--config", str(config), "--as-of", AS_OF.isoformat(), "--json"]
+    assert run(["revoke", "--dry-run", "--revocations", str(lines), *told]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["uids"] == [f"acme:{name}" for name in GONE]
+    assert facts["steps"]["images"]["shards"] == 3
+    assert corpus.store.stamps() == before
