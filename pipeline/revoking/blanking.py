@@ -54,7 +54,8 @@ def of_slot(store: Store, shard: Shard, gone: frozenset[str], holders: Holders, 
         data = refs.of(store, shard, name).read()
         found = shards.rewritten(data, info, gone)
         if found is not None:
-            less.update(taken(data, info, gone, holders))
+            if "licenses" in shard.facts:  # of instruction data nobody's amounts are told
+                less.update(taken(data, info, gone, holders))
             files[name], infos[name] = found
     dropped = shard.facts.get("dropped_neighbors", [])
     stay = [one for one in dropped if gone.isdisjoint(named(one))]

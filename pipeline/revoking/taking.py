@@ -19,7 +19,7 @@ from infra.artifact import Artifact, publish_artifact
 from infra.corpus import Corpus, Version
 from infra.options import EngineOptions
 from infra.storage import LocalStore, Store
-from pipeline import audit, erased, folding, plan, refs
+from pipeline import audit, erased, folding, indexing, plan, refs
 from pipeline.contract import Revocation
 from pipeline.deliveries import listing
 from pipeline.examples import load_holders
@@ -136,7 +136,8 @@ def taken(
 def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Version, Compaction]:
     """What is left of the newest version; itself, where nothing of it is to go."""
     corpus, gone = work.corpus, found.gone
-    compaction = Compaction(store=corpus.store, version=head, slots=gone.uids)
+    before = whole(corpus, head)
+    compaction = Compaction(store=corpus.store, version=before, slots=gone.uids)
     known = {line.model_dump_json(by_alias=True) for line in found.register}
     copies = [line for line in gone.copies if line.model_dump_json(by_alias=True) not in known]
     # What is known of the bytes goes into the register: when their rows are gone nobody can tell any more.
@@ -144,18 +145,33 @@ def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Ve
     version = erased.add(corpus, version, gone.uids)
     version = scrubbing.scrubbed(corpus, version, gone.uids)
     version = replace(version, as_of=found.as_of.isoformat())
-    version = work.run(version, steps_of(work, head, found.as_of), compaction)
-    if PACK in head.artifacts:
+    for step in steps_of(work, before, found.as_of):
+        if step.name == "codes":
+            version = indexing.register(corpus, version)
+        version = work.run(version, [step], compaction)
+    if PACK in before.artifacts:
         if packs == "rebuild":
             steps = [step for step in plan.build_steps(work.config) if step.name == PACK]
             version = work.run(version, steps, compaction)
         else:
-            version = with_blanked(work, head, version, gone)
-    version = derived.without(work, head, version, gone.every)
+            version = with_blanked(work, before, version, gone)
+    version = derived.without(work, before, version, gone.every)
     same = replace(version, as_of=head.as_of) == head
     if same:
         return head, compaction
     return work.publish(head, replace(version, floor=head.number + 1)), compaction
+
+
+def whole(corpus: Corpus, head: Version) -> Version:
+    """The newest version with all that was ever built of the corpus: an ingest that changed decisions lists
+    nothing that was built on others, and what is taken back goes from that too.
+    """
+    found = head
+    for number in range(head.number - 1, head.floor - 1, -1):
+        older = corpus.version(number) if number else head
+        if {*older.artifacts} > {*found.artifacts}:
+            found = older
+    return found
 
 
 def steps_of(work: Job, head: Version, as_of: datetime) -> list[Step]:

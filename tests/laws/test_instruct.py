@@ -277,8 +277,8 @@ def test_a_base_with_other_tokenizers_or_none_is_refused(
     assert "another shape" in capsys.readouterr().err
 
 
-def test_what_is_taken_back_takes_what_was_derived_of_it(world: World) -> None:
-    """The last test here: it adds a version."""
+def test_what_is_taken_back_takes_what_was_derived_of_it(world: World, runs: tuple[Path, Path]) -> None:
+    """The last test here: it adds versions, and takes the one before away."""
     gone = next(row["sources"][0] for row in records(world, TRAIN) if row["task"] == "edit")
     uri = world.deliveries.write([sample(100)])
     revoke(uri, target_type="asset", targets=[gone.partition(":")[2]])
@@ -295,3 +295,14 @@ def test_what_is_taken_back_takes_what_was_derived_of_it(world: World) -> None:
             assert (ids_T[here] == (vocabulary.PAD if number in out else plain_T[here])).all()
         blanked += len(out)
     assert blanked > 5
+    shown = [ids_T for ids_T, _ in rows(world, TRAIN, refused)]
+    assert run(["revoke", "--as-of", "2026-06-02T00:00:00Z", *world.options]) == 0
+    newest = world.corpus.newest()
+    for version in (world.version, newest):  # of the one before there is what is left
+        left = World(world.corpus, version, world.options, world.deliveries, world.folder)
+        assert all(map(np.array_equal, (ids_T for ids_T, _ in rows(left, TRAIN)), shown))
+        assert not any(gone in row["sources"] for row in records(left, TRAIN))
+    held = [name for name in world.corpus.store.names() if gone.encode() in world.corpus.store.read(name)]
+    assert {name.partition("/")[0] for name in held} <= {"registers", "audit", "receipts", "logs"}
+    words = ["tune", "--run", str(runs[1]), "--base", str(runs[0]), "--resume", *world.options]
+    assert run([*words, *SHORT, "--set", "trainer.optimizer.num_steps = 8"]) == 0
