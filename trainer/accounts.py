@@ -74,11 +74,19 @@ class Read:
     """None: its packs are gone, and nobody can tell."""
 
 
-def kept(corpus: Corpus, version: Version) -> tuple[Book, list[Read]]:
-    """The book of a version, and of every run on any version of the corpus."""
+def kept(
+    corpus: Corpus, version: Version, served: Mapping[str, int] | None = None
+) -> tuple[Book, list[Read]]:
+    """The book of a version, and of every run on any version of the corpus.
+
+    ``served``: by uid, the answers of services that named it.
+    """
     book, read = Book(), list[Read]()
-    for owners, number in Register.of(corpus, version).num_kept.items():
+    register = Register.of(corpus, version)
+    for owners, number in register.num_kept.items():
         book.add(owners, {"assets": number})
+    for uid, times in (served or {}).items():
+        book.add(register.of_uid(uid), {"times_served": times})
     own = {(step, version.artifacts[step]) for step in STEPS if step in version.artifacts}
     readings: dict[Made, list[Reading]] = {made: [] for made in sorted(own)}
     for reading in passing.readings(corpus):

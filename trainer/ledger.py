@@ -20,10 +20,11 @@ from infra.corpus import Corpus, Version
 from infra.options import ReadOptions, answer
 from infra.storage import Store
 from pipeline import folding, sheets
+from pipeline.searching.usage import Served
 from trainer.accounts import FIELDS, TOKENS, Account, Book, Read, kept
 
 
-def ledger(*, out: str, options: ReadOptions | None = None) -> None:
+def ledger(*, out: str, usage: tuple[str, ...] = (), options: ReadOptions | None = None) -> None:
     """Write what each contributor and licence has in the corpus, and how often it was trained on and served.
 
     Tables of contributors, of licences, of both together and of runs, as CSV and Parquet.
@@ -34,11 +35,16 @@ def ledger(*, out: str, options: ReadOptions | None = None) -> None:
     ----------
     out
         Folder or s3:// address that the tables are written to.
+    usage
+        Folder or s3:// address in which `pardalis index serve --usage` counted; give it again for more.
     """
     options = options or ReadOptions()
     corpus, place = options.open(), Store.at(out)
     version = corpus.newest()
-    book, read = kept(corpus, version)
+    served = Served()
+    for one in usage:
+        served.add(Store.at(one))
+    book, read = kept(corpus, version, served.times)
     terms = compensations(corpus, version)
     found = {
         "contributors": table(("contributor",), {(name,): one for name, one in book.contributors.items()}),
@@ -55,6 +61,7 @@ def ledger(*, out: str, options: ReadOptions | None = None) -> None:
         "licenses": len(book.licenses),
         "totals": {name: book.totals[name] for name in FIELDS},
         "runs": found["runs"].to_pylist(),
+        "served": {"files": served.num_files, "since": served.since, "until": served.until},
         "files": files,
     }
     answer(facts, "\n".join(told(facts, book)), json=options.json)
@@ -153,6 +160,9 @@ def told(facts: Mapping[str, Any], book: Book) -> Iterator[str]:
     for run in (run for run in runs if not run["is_known"]):
         where = f"run {run['identity']}" + (f", source {run['source']}" if run["source"] else "")
         yield f"  {where}: unknown, and in no count: its packs are gone"
+    served = facts["served"]
+    span = f"from {served['since']} to {served['until']}" if served["files"] else "give --usage for more"
+    yield f"  answers of the search: {totals['times_served']}; {served['files']} files, {span}"
     most = sorted(book.contributors.items(), key=lambda one: (-one[1]["times_seen"], one[0]))[:MOST]
     yield from (f"  {name}: {', '.join(f'{one[field]} {field}' for field in SUMMED)}" for name, one in most)
     yield "  of all time: runs do not tell when they passed what, so no dates can be asked for"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ from infra.corpus import Corpus, Version
 from infra.ending import keep_trace
 from infra.serving.callers import Anyone, Caller, Callers, Rates, Room
 from infra.serving.options import TokenLines
+from infra.storage import Store
 from pipeline import deciding
 from pipeline.searching import holdings, members, opening, tokens
 from pipeline.searching.admission import Admission
 from pipeline.searching.shelf import Shelf
 from pipeline.searching.standing import Standing
+from pipeline.searching.usage import Usage
 from pipeline.searching.watching import Place, Watch
-from retrieval.serving.admission import Grant
+from retrieval.serving.admission import Grant, Rows
 from retrieval.serving.asking import Facts, Searching
-from retrieval.serving.catalogue import GIVEN, Catalogue
-from retrieval.serving.door import Door
+from retrieval.serving.catalogue import GIVEN, Catalogue, whole
+from retrieval.serving.door import Door, uncounted
 from retrieval.serving.facts import About
 from retrieval.serving.gauges import Watched
 from retrieval.serving.queries import MAX_BODY, Bounds
@@ -78,8 +81,17 @@ class Service:
             grants=guests.grants,
         )
 
-    def door(self, searching: Searching, facts: Facts, *, rates: Rates, max_requests: int) -> Door:
+    def door(
+        self,
+        searching: Searching,
+        facts: Facts,
+        *,
+        rates: Rates,
+        max_requests: int,
+        served: Callable[[Rows], None] = uncounted,
+    ) -> Door:
         return Door(
+            served=served,
             searching=searching,
             catalogue=self.catalogue,
             admit=self.admission.admit,
@@ -108,6 +120,16 @@ class Service:
             uses=tokens.USES,
             open=isinstance(self.callers, Anyone),
             examples=bool(self.shelf.neighbors),
+        )
+
+    def usage(self, place: str, address: str) -> Usage:
+        """Counts what the door at this address answers with, in files of a folder."""
+        told = {"corpus": called(self.corpus.store.uri), "version": str(self.version.number)}
+        return Usage(
+            store=Store.at(place),
+            facts={**told, "service": address, "door": secrets.token_hex(8)},
+            uids=whole(self.catalogue.facts["uid"]),
+            now=now,
         )
 
     async def watched(self, gauges: Watched) -> None:

@@ -29,9 +29,11 @@ from infra.serving.replicas import Pool
 from infra.telemetry import say
 from pipeline.searching import opening
 from pipeline.searching.service import Service
+from pipeline.searching.usage import Usage
 from pipeline.searching.watching import Place
 from retrieval import server
 from retrieval.serving.asking import Shape
+from retrieval.serving.door import uncounted
 from retrieval.serving.shards import Told
 
 MAX_LOOKERS = 4
@@ -51,6 +53,9 @@ class ServeOptions(DoorOptions):
     """Searches that are answered together."""
     wait_ms: float = 2
     """That a search waits for others."""
+    usage: str | None = None
+    """Folder or s3:// address in which it is counted how often answers name an asset, for `pardalis ledger`;
+    queries are not kept. Name one outside of the corpus."""
     rate: float = 500
     """Requests a second for each token, twice as many at once; a page of results asks for sixty pictures."""
 
@@ -76,8 +81,11 @@ def serve(*, options: ReadOptions | None = None, service: ServeOptions | None = 
     with listening.bound(service.host, service.port) as at:
         opened = Service.of(corpus, version, given=tokens(service, os.environ), place=place)
         os.environ.pop(TOKEN, None)  # what Ray starts inherits the rest
+        usage = None if service.usage is None else opened.usage(service.usage, url(at))
+        if usage is not None:
+            usage.begin()
         with replicas(shards, service, at) as asking:
-            asyncio.run(answered(opened, asking, at, options=options, service=service))
+            asyncio.run(answered(opened, asking, at, options=options, service=service, usage=usage))
     say("ended")
 
 
@@ -113,14 +121,19 @@ async def answered(
     *,
     options: ReadOptions,
     service: ServeOptions,
+    usage: Usage | None,
 ) -> None:
     limits = rates(service.rate, unit="requests")
-    door = opened.door(asking, await asking.facts(), rates=limits, max_requests=service.queue)
     address = url(at)
+    served = uncounted if usage is None else usage.served
+    door = opened.door(asking, await asking.facts(), rates=limits, max_requests=service.queue, served=served)
     told = {"address": address, "token": not door.about.open, "version": door.about.version}
     text = f"{address}\n{example(address, service)}"
     asked = listening.Asked()
-    with asked.by_signals():
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(asked.by_signals())
+        if usage is not None:
+            await stack.enter_async_context(usage.kept())
         watching = asyncio.create_task(opened.watched(door.gauges))
         await listening.serve(door, at, asked, begun=lambda: answer(told, text, json=options.json))
         watching.cancel()

@@ -24,7 +24,7 @@ from infra.serving.door import Route, now
 from infra.serving.refusal import Refusal
 from retrieval import page
 from retrieval.serving import facts, queries, results, subsets
-from retrieval.serving.admission import Admit, Admitted, Grant
+from retrieval.serving.admission import Admit, Admitted, Grant, Rows
 from retrieval.serving.asking import Cancelled, Ranked, Searching
 from retrieval.serving.catalogue import Catalogue
 from retrieval.serving.description import document
@@ -45,6 +45,10 @@ RECOUNTS = 3
 NOTHING = Ranked(ids=np.zeros(0, np.int64), scores=np.zeros(0, np.float32), batch=0)
 
 
+def uncounted(rows: Rows) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Door(doors.Door):
     searching: Searching
@@ -56,6 +60,8 @@ class Door(doors.Door):
     bounds: Bounds
     register: Callable[[], Mapping[str, Any]]
     """What is told of the revocations in force."""
+    served: Callable[[Rows], None] = uncounted
+    """Told of every answer of a search which members it names."""
     gauges: Gauges = field(default_factory=Gauges)
     _planner: Planner = field(init=False)
     _reading: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
@@ -118,6 +124,7 @@ class Door(doors.Door):
         still = admitted.found_N[rows]
         table = results.ranked(self.catalogue, rows[still], found.scores[still], admitted)
         self.gauges.searched(eligible=plan.eligible, found=found, returned=table.num_rows)
+        self.served(rows[still])
         took_ms = round(1000 * (now() - began), 1)
         told = {"eligible": plan.eligible, "took_ms": took_ms, "version": self.about.version}
         if bodies.accepts(request, results.ARROW):

@@ -6,12 +6,15 @@ import hashlib
 import io
 import json
 import re
+import signal
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +23,7 @@ import torch
 
 from infra.cli import MISTAKE, run
 from infra.corpus import Corpus, version_name
-from infra.storage import Store
+from infra.storage import Store, cache_folder
 from pipeline import audit, contract, ids, packs, shards, tables
 from pipeline.blocks import Blocks
 from pipeline.examples import kind_of
@@ -28,8 +31,10 @@ from pipeline.finding import WORDS
 from pipeline.locating import Location, locations
 from pipeline.pack import Document, PackConfig, Pair, lay_out
 from pipeline.packed import Role, Via
+from retrieval.serving.results import ARROW
 
 from .conftest import TINY, Deliveries, license_, sample
+from .served import begun
 
 pytestmark = [pytest.mark.plan, pytest.mark.timeout(300)]
 NUM = 24
@@ -279,3 +284,39 @@ def test_the_command_tells_people_and_machines(world: World, capsys: pytest.Capt
     assert run(["where-is", "acme:never", *place]) == 0
     assert capsys.readouterr().out.startswith("0 places;")
     assert run(["where-is", "0001", *place]) == MISTAKE
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_what_a_service_answered_with_is_in_the_ledger(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over HTTP: as JSON and as Arrow, by two replicas; of what is refused, of pictures and facts nothing."""
+    corpus = ["--corpus", world.corpus.store.uri]
+    words = ["index", "serve", *corpus, "--open", "--replicas", "2", "--usage", str(tmp_path / "usage")]
+    answered: Counter[str] = Counter()
+    kept = {"XDG_CACHE_HOME": str(cache_folder().parent)}
+    with begun(words, kept) as process, httpx.Client(timeout=60, base_url=process.url) as client:
+        for asked in ({"text": "a red circle", "k": 7}, {"uid": "acme:a0003"}, {"text": "blue", "k": 1}):
+            found = client.post("/search", json=asked).raise_for_status()
+            answered.update(one["uid"] for one in found.json()["results"])
+        arrow = client.post("/search", json={"text": "a"}, headers={"accept": ARROW}).raise_for_status()
+        answered.update(pa.ipc.open_stream(arrow.content).read_all()["uid"].to_pylist())
+        assert client.post("/search", json={"text": ""}).status_code == 422
+        for path in ("/facts", "/assets/acme:a0003", "/thumbnails/acme:a0003"):
+            client.get(path).raise_for_status()
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(60) == 0
+    written = b"".join(path.read_bytes() for path in (tmp_path / "usage").iterdir())
+    assert b"red circle" not in written
+    out = tmp_path / "ledger"
+    assert run(["ledger", "--out", str(out), "--usage", str(tmp_path / "usage"), *corpus, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["totals"]["times_served"] == answered.total() > 2 * NUM
+    by_contributor = Counter[str]()
+    for uid, times in answered.items():
+        by_contributor[f"acme:c{int(uid[-4:]) % 3}"] += times
+    lines = pq.read_table(out / "contributors.parquet").to_pylist()
+    assert {one["contributor"]: one["times_served"] for one in lines} == by_contributor
+    assert sum(one["assets"] for one in lines) == facts["totals"]["assets"]

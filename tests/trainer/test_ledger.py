@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from pipeline import packs, schema, shards, tables
 from pipeline.blocks import Blocks
 from pipeline.pack import lay_out
 from pipeline.packed import Modality, Role
+from pipeline.searching.usage import Usage
 from pipeline.split import TRAIN
 from pipeline.step import ROWS
 from trainer import accounts, ledger, tallies
@@ -44,6 +47,7 @@ GONE = ASSETS[3]
 """Is in the packs, and admitted no more."""
 DERIVED = {"derived:scene": ASSETS[0:3], "derived:map": ASSETS[4:5], "derived:sign": ()}
 ORDER = StreamSection(seed=3, rows_per_step=5, lanes=4, window_blocks=2)
+SERVED = {ASSETS[0]: 5, ASSETS[2]: 2, GONE: 3}
 Told = dict[str, Any]
 
 
@@ -163,7 +167,7 @@ def literal(world: World) -> tuple[Counter[str], Counts, Counts, Counts]:
     """Totals, and the accounts of contributors, licences and both: span by span."""
     totals: Counter[str] = Counter()
     contributors, licenses, both = Counts(), Counts(), Counts()
-    for uid, field, amount in (*tokens_of(world), *passes_of(world)):
+    for uid, field, amount in (*tokens_of(world), *passes_of(world), *served()):
         totals[field] += amount
         pairs = pairs_of(uid)
         for table, keys in (
@@ -186,6 +190,10 @@ def tokens_of(world: World) -> Iterator[tuple[str, str, int]]:
             yield span["uid"], of if kind == TRAIN else "held_out_tokens", span["length"]
 
 
+def served() -> Iterator[tuple[str, str, int]]:
+    return ((uid, "times_served", times) for uid, times in SERVED.items())
+
+
 def passes_of(world: World) -> Iterator[tuple[str, str, int]]:
     for identity, steps in RUNS.items():
         seen, _ = replay(world, identity, steps)
@@ -203,7 +211,7 @@ def whole(account: Mapping[str, int]) -> dict[str, int]:
 
 
 def test_accounts_are_what_a_recount_of_the_bytes_says(world: World) -> None:
-    book, _ = accounts.kept(world.corpus, world.version)
+    book, _ = accounts.kept(world.corpus, world.version, SERVED)
     totals, *tables_ = literal(world)
     assert whole(book.totals) == whole(totals)
     for mine, theirs in zip((book.contributors, book.licenses, book.pairs), tables_, strict=True):
@@ -212,7 +220,7 @@ def test_accounts_are_what_a_recount_of_the_bytes_says(world: World) -> None:
         }
     assert {"nobody", "acme:c3"} <= book.contributors.keys()
     assert book.licenses["unknown"]["times_seen"] > 0  # of what is admitted no more
-    assert all(totals[field] for field in FIELDS if field != "times_served")
+    assert all(totals[field] for field in FIELDS)
 
 
 def test_every_run_is_listed_with_what_it_passed(world: World) -> None:
@@ -293,24 +301,38 @@ def test_the_tables_say_what_the_book_says(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ReadOptions(corpus=world.corpus.store.uri, json=True)
-    ledger.ledger(out=str(tmp_path), options=options)
+    usage = Usage(
+        store=Store.at(tmp_path / "usage"),
+        facts={"corpus": "c"},
+        uids=pa.array(ASSETS),
+        now=lambda: datetime(2026, 6, 1, tzinfo=UTC),
+    )
+    usage.begin()
+    for uid, times in SERVED.items():
+        for _ in range(times):
+            usage.served(np.array([ASSETS.index(uid)]))
+    asyncio.run(usage.flush())
+    out = tmp_path / "out"
+    ledger.ledger(out=str(out), usage=(usage.store.uri,), options=options)
     facts = json.loads(capsys.readouterr().out)
-    book, read = accounts.kept(world.corpus, world.version)
+    book, read = accounts.kept(world.corpus, world.version, SERVED)
     assert facts["totals"] == whole(book.totals)
+    instant = "2026-06-01T00:00:00+00:00"
+    assert facts["served"] == {"files": 2, "since": instant, "until": instant}
     assert [run["identity"] for run in facts["runs"]] == [one.reading.run.identity for one in read]
     for name, keys, told_of in (
         ("contributors", ("contributor",), {(key,): one for key, one in book.contributors.items()}),
         ("licenses", ("license",), {(key,): one for key, one in book.licenses.items()}),
         ("contributors-licenses", ("contributor", "license"), book.pairs),
     ):
-        parquet = pq.read_table(tmp_path / f"{name}.parquet").to_pylist()
+        parquet = pq.read_table(out / f"{name}.parquet").to_pylist()
         assert {tuple(line[key] for key in keys): whole(line) for line in parquet} == {
             key: whole(one) for key, one in told_of.items()
         }
-        lines = rows_of(tmp_path / f"{name}.csv")
+        lines = rows_of(out / f"{name}.csv")
         told = [{key: "" if value is None else str(value) for key, value in line.items()} for line in parquet]
         assert lines == told
-    assert {*facts["files"]} == {str(path) for path in tmp_path.iterdir()}
+    assert {*facts["files"]} == {str(path) for path in out.iterdir()}
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
