@@ -67,12 +67,19 @@ class Version:
     """Step to artifact key."""
     floor: int = 0
     """Versions below it were compacted: of what they list, there is what this one left of it."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Step to the artifact key that its packs had before something was blanked in them: who reads them in
+    order goes on in the same one.
+    """
 
     def json(self) -> dict[str, Any]:
         told = {"format": FORMAT, **asdict(self)}
-        if not self.floor:
-            del told["floor"]  # parents are known by their bytes, and those of old have none
-        return told
+        # Parents are known by their bytes, and those of old have neither.
+        return {name: value for name, value in told.items() if value or name not in ("floor", "origins")}
+
+    def origin(self, step: str) -> str:
+        """What tells the order of a step's packs from that of others."""
+        return self.origins.get(step, self.artifacts[step])
 
     @staticmethod
     def of(value: Mapping[str, Any]) -> Version:

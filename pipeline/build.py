@@ -78,7 +78,9 @@ def check_pinned(model: Artifact, step: Step) -> None:
 def listing(version: Version, step: Step, artifact: Artifact) -> Version:
     if step.fitted:
         return replace(version, models={**version.models, step.name: artifact.key})
-    return replace(version, artifacts={**version.artifacts, step.name: artifact.key})
+    # What is made again is in an order of its own.
+    origins = {name: key for name, key in version.origins.items() if name != step.name}
+    return replace(version, artifacts={**version.artifacts, step.name: artifact.key}, origins=origins)
 
 
 def run_step(

@@ -46,7 +46,7 @@ def identity(version: Version, config: TrainerConfig) -> str:
 
 def _told(version: Version, config: TrainerConfig, but: dict[str, Any]) -> str:
     settings = config.model_dump(mode="json", exclude=but)
-    return fingerprint(settings, version.artifacts["pack"], *sources.identity(version, config.sources))
+    return fingerprint(settings, version.origin("pack"), *sources.identity(version, config.sources))
 
 
 def tokenizers(corpus: Corpus, version: Version) -> dict[str, str]:

@@ -130,4 +130,4 @@ def _key(version: Version, section: SourceSection) -> str:
     """Of the packs. Those of the run's own corpus lie in the run's own version."""
     if section.corpus is not None:
         version = _opened(section.corpus, section.version)[1]
-    return version.artifacts[section.step]
+    return version.origin(section.step)

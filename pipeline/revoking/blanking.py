@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from infra.artifact import Artifact, File, Made, Shard, find_shard, fingerprint, publish_shard
+from infra.artifact import (
+    Artifact,
+    File,
+    Made,
+    Shard,
+    find_shard,
+    fingerprint,
+    publish_artifact,
+    publish_shard,
+)
+from infra.corpus import Version
 from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import erased, refs, shards
@@ -40,6 +51,16 @@ def blanked(
         inputs={**packs.inputs, **inputs},
         shards=found,
     )
+
+
+def listed(store: Store, head: Version, version: Version, artifact: Artifact) -> Version:
+    """With packs that are those of ``head``, or were blanked since."""
+    publish_artifact(store, artifact)
+    step, before = artifact.step, head.artifacts[artifact.step]
+    origins = {**version.origins}
+    if artifact.key != before:
+        origins[step] = head.origin(step)
+    return replace(version, artifacts={**version.artifacts, step: artifact.key}, origins=origins)
 
 
 def of_slot(store: Store, shard: Shard, gone: frozenset[str], holders: Holders, *, key: str) -> Shard:

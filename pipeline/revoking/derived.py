@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from infra.artifact import Artifact, Made, Shard, fingerprint, publish_artifact, publish_shard
+from infra.artifact import Artifact, Made, Shard, fingerprint, publish_shard
 from infra.corpus import Version
 from infra.storage import Store
 from pipeline import erased, erasing, plan, refs, tables
@@ -25,8 +25,7 @@ def without(work: Job, head: Version, version: Version, gone: frozenset[str]) ->
     known = {step.name for step in plan.steps(work.config)}
     for name in sorted(set(head.artifacts) - known):
         left = of_artifact(work, work.corpus.artifact(head, name), gone)
-        publish_artifact(work.corpus.store, left)
-        version = replace(version, artifacts={**version.artifacts, name: left.key})
+        version = blanking.listed(work.corpus.store, head, version, left)
     return version
 
 

@@ -15,10 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from infra.artifact import Artifact, publish_artifact
 from infra.corpus import Corpus, Version
 from infra.options import EngineOptions
-from infra.storage import LocalStore, Store
+from infra.storage import LocalStore
 from pipeline import audit, erased, folding, indexing, plan, refs
 from pipeline.contract import Revocation
 from pipeline.deliveries import listing
@@ -188,12 +187,7 @@ def with_blanked(work: Job, head: Version, version: Version, gone: Gone) -> Vers
     holders = load_holders(refs.each(store, split.values(), ROWS))
     inputs = {name: corpus.artifact(version, name).key for name in packs.inputs if name != PACK}
     left = blanking.blanked(store, packs, gone.every, holders, inputs, work.log)
-    return listed(store, version, left)
-
-
-def listed(store: Store, version: Version, artifact: Artifact) -> Version:
-    publish_artifact(store, artifact)
-    return replace(version, artifacts={**version.artifacts, artifact.step: artifact.key})
+    return blanking.listed(store, head, version, left)
 
 
 def answer(found: Found, version: Version, compaction: Compaction, gone: collecting.Erased) -> dict[str, Any]:

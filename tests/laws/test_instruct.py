@@ -304,5 +304,10 @@ def test_what_is_taken_back_takes_what_was_derived_of_it(world: World, runs: tup
         assert not any(gone in row["sources"] for row in records(left, TRAIN))
     held = [name for name in world.corpus.store.names() if gone.encode() in world.corpus.store.read(name)]
     assert {name.partition("/")[0] for name in held} <= {"registers", "audit", "receipts", "logs"}
-    words = ["tune", "--run", str(runs[1]), "--base", str(runs[0]), "--resume", *world.options]
-    assert run([*words, *SHORT, "--set", "trainer.optimizer.num_steps = 8"]) == 0
+    words = ["tune", "--run", str(runs[1]), "--base", str(runs[0]), "--corpus", world.corpus.store.uri]
+    longer = ["--set", "trainer.optimizer.num_steps = 8", "--resume", "--engine", "inline"]
+    assert run([*words, *SHORT, *longer]) == 0
+    last = Checkpoints(folder=runs[1]).latest()
+    assert last is not None
+    state = read_state(last)
+    assert sum(one["epoch"] * one["rows"] + one["row"] for one in state.stream["sources"].values()) == 16
