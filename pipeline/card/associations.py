@@ -13,7 +13,7 @@ them every occupation would go with every group. Shapes: A attributes, G groups,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,36 +153,41 @@ class Pair:
 
 
 def pairs(counts: Counts, least: int) -> list[Pair]:
-    """All pairs that are frequent enough to be tested, the least likely by chance first."""
-    found: list[dict[str, Any]] = []
-    for number, axis in enumerate(counts.axes):
-        marked = int(counts.marked_X[number])
-        for label, bit in zip(axis.groups, axis.bits.tolist(), strict=True):
-            of_group = int(counts.groups_G[bit])
-            for place, attribute in enumerate(counts.attributes):
-                of_attribute, both = (
-                    int(counts.attributes_AX[place, number]),
-                    int(counts.joint_AG[place, bit]),
-                )
-                if testable(of_attribute, of_group, marked, least):
-                    measured = measure(both, of_attribute, of_group, marked)
-                    found.append(
-                        {
-                            "attribute": attribute,
-                            "group": label,
-                            "together": both,
-                            "attribute_total": of_attribute,
-                            "group_total": of_group,
-                            "marked": marked,
-                            **measured,
-                        }
-                    )
+    """All pairs that are frequent enough to be tested, the least likely by chance first.
+
+    Where an axis has two groups and each caption names one of them, the second group would say what the first
+    says, turned around: it is left out.
+    """
+    found = [one for number in range(len(counts.axes)) for one in tested(counts, number, least)]
     q = discoveries(np.array([one["p"] for one in found], np.float64))
     ready = [Pair(**one, q=float(value)) for one, value in zip(found, q, strict=True)]
     return sorted(ready, key=lambda one: (one.p, -abs(one.log2_ratio), one.attribute.name, one.group.name))
 
 
-def testable(of_attribute: int, of_group: int, marked: int, least: int) -> bool:
+def tested(counts: Counts, number: int, least: int) -> Iterator[dict[str, Any]]:
+    """The pairs of an axis, all of a pair but its q."""
+    axis, marked = counts.axes[number], int(counts.marked_X[number])
+    for place, attribute in enumerate(counts.attributes):
+        total = int(counts.attributes_AX[place, number])
+        seen: set[tuple[int, int]] = set()
+        for label, bit in zip(axis.groups, axis.bits.tolist(), strict=True):
+            of_group, both = int(counts.groups_G[bit]), int(counts.joint_AG[place, bit])
+            mirrored = (marked - of_group, total - both) in seen
+            seen.add((of_group, both))
+            if mirrored or not frequent(total, of_group, marked, least):
+                continue
+            yield {
+                "attribute": attribute,
+                "group": label,
+                "together": both,
+                "attribute_total": total,
+                "group_total": of_group,
+                "marked": marked,
+                **measure(both, total, of_group, marked),
+            }
+
+
+def frequent(of_attribute: int, of_group: int, marked: int, least: int) -> bool:
     """Enough captions have the attribute, and each cell of the four would by chance have enough."""
     if of_attribute < least or not 0 < of_group < marked:
         return False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from infra.corpus import Corpus, Version
 from pipeline import packs, schema
 from pipeline.card import spread
-from pipeline.card.figures import LEAST, Figure, told
+from pipeline.card.figures import LEAST, Figure, of_whole, told
 from pipeline.card.parts import Part
 from pipeline.card.rights import grouped
 from pipeline.split import TRAIN
@@ -48,7 +49,9 @@ class Contributors:
                     "assets": total,
                     "gini": spread.gini(amounts),
                     "top_10_share": spread.top(amounts, 10),
-                    "largest_share": spread.top(amounts, 1),
+                    "largest_share": None
+                    if told(int(amounts.max(initial=0))) is None
+                    else spread.top(amounts, 1),
                     "lorenz": spread.lorenz(amounts),
                 },
             ),
@@ -58,7 +61,7 @@ class Contributors:
                 step=step,
                 file=rows,
                 counted=f"{counted}; contributors by the power of two of that number",
-                values=spread.octaves(amounts),
+                values=sizes(amounts),
             ),
             Figure(
                 name="contributors.largest",
@@ -97,3 +100,10 @@ class Contributors:
                 )
             )
         return found
+
+
+def sizes(amounts: spread.Ints) -> list[dict[str, Any]]:
+    """How many have 1, 2 to 3, 4 to 7, and so on, where these are not few."""
+    rows = spread.octaves(amounts)
+    counts = of_whole({str(row["from"]): row["count"] for row in rows})
+    return [{**row, "count": counts[str(row["from"])]} for row in rows]

@@ -15,7 +15,7 @@ YEARS = 12
 """At most; months after them are one sum."""
 SIDE = 200
 """Of the plot of curves, in pixels."""
-SCALE = 190
+SCALE = 140
 """Width of whiskers, in pixels."""
 
 

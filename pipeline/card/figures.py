@@ -82,4 +82,6 @@ def most(rows: Iterable[dict[str, Any]], limit: int, name: str) -> list[dict[str
     """The first rows, and one that says how many more there are."""
     listed = list(rows)
     rest = len(listed) - limit
-    return listed if rest <= 0 else [*listed[:limit], {name: f"({rest} more)", "assets": None, "share": None}]
+    if rest <= 0:
+        return listed
+    return [*listed[:limit], {**dict.fromkeys(listed[0]), name: f"({rest} more)"}]

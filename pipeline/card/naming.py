@@ -120,14 +120,16 @@ def asked(counts: Counts, found: list[Pair], before: dict[Key, Pair]) -> list[di
         if axis is None or label.name not in ALWAYS:
             continue
         of = [one for one in found if one.attribute == label and one.group.category == axis.name]
-        common = {"attribute": label.name, "axis": axis.name, "captions": told(int(counts.alone_A[place]))}
+        captions = int(counts.alone_A[place])
+        common = {"attribute": label.name, "axis": axis.name, "captions": told(captions)}
         rows += [{**row(one, before), **common, "tested": True} for one in of]
         if not of:
-            both = {
-                group.name: told(int(counts.joint_AG[place, bit]))
+            together = {
+                group.name: None if few(both, captions) else both
                 for group, bit in zip(axis.groups, axis.bits.tolist(), strict=True)
+                for both in [int(counts.joint_AG[place, bit])]
             }
-            rows.append({**common, "tested": False, "together": both})
+            rows.append({**common, "tested": False, "together": together})
     return rows
 
 

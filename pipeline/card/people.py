@@ -125,7 +125,8 @@ class People:
                     title=title,
                     step="records",
                     file="records.parquet",
-                    counted=f"{name}.country of the record JSON, {kept}",
+                    counted=f"{name}.country of the record JSON, {kept}"
+                    + (f"; beside the shares of: {reference.source}" if reference else ""),
                     values=self._countries(name, reference),
                 )
                 for name, title in (

@@ -21,7 +21,7 @@ from pipeline.reviewing import identity_terms
 from tests.pipeline.card.conftest import BENCHMARK
 from tests.pipeline.card.written import LICENSES, NAMED, Written
 
-Rows = list[dict[str, Any]]
+pytestmark = pytest.mark.long
 Card = dict[str, Any]
 LEAST = 10
 
