@@ -217,8 +217,10 @@ def find_artifact(store: Store, step: str, key: str) -> Artifact | None:
         return None
     if MOVED in value:
         left = find_artifact(store, step, value[MOVED])
-        shards = None if left is None else {s: left.shards[s] for s in value["slots"] if s in left.shards}
-        return None if left is None else replace(left, key=key, shards=shards)
+        if left is None:
+            return None
+        shards = {slot: left.shards[slot] for slot in value["slots"] if slot in left.shards}
+        return replace(left, key=key, shards=shards)
     return Artifact(
         step=value["step"],
         key=value["key"],

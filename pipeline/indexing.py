@@ -250,7 +250,7 @@ def merge_again(task: Task, _before: Before, *, config: IndexConfig) -> Made:
 
 def same_probes(before: Shard, after: Shard) -> bool:
     """Whether a query visits as many lists as it did: how many reach the recall is measured anew."""
-    return before.facts["kind"] == after.facts["kind"] and before.facts["probes"] == after.facts["probes"]
+    return all(before.facts[name] == after.facts[name] for name in ("kind", "probes"))
 
 
 def parts_of_segments(source: Source) -> Sequence[Task]:

@@ -70,14 +70,14 @@ class Compaction:
 
     def ways(self, step: Step, tasks: Sequence[Task]) -> list[tuple[Step, list[Task]]]:
         """By erasing where that may be asked, else by the step's own work."""
-        cheap: list[Task] = []
         erase, before = step.erase, self._same_step(step)
-        if erase is not None and before is not None:
-            cheap = [
-                replace(task, hints={**task.hints, BEFORE: self._of(before.shards[task.slot])})
-                for task in tasks
-                if task.slot in before.shards and self._may(step, before.shards[task.slot], task)
-            ]
+        if erase is None or before is None:
+            return [(step, list(tasks))]
+        cheap = [
+            replace(task, hints={**task.hints, BEFORE: self._of(before.shards[task.slot])})
+            for task in tasks
+            if task.slot in before.shards and self._may(step, before.shards[task.slot], task)
+        ]
         self._erasing |= {(step.name, task.slot) for task in cheap}
         slots = {task.slot for task in cheap}
         rest = [task for task in tasks if task.slot not in slots]
