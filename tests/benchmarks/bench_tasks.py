@@ -73,8 +73,8 @@ class Course:
 
 MORE_MAPS = json.dumps(["canny edge"] * 4 + ["scribble", "segmentation", "depth"])
 MORE = {
-    **{"captions": 2, "paragraphs": 1, "questions": 3, "scene_questions": 4, "color_questions": 4},
-    **{"controls": 1, "scene_controls": 50, "edits": 10, "scene_edits": 4, "scenes": 8, "signs": 40},
+    "captions": 2, "paragraphs": 1, "questions": 3, "scene_questions": 4, "color_questions": 4,
+    "controls": 1, "scene_controls": 50, "edits": 10, "scene_edits": 4, "scenes": 8, "signs": 40,
 }
 COURSES = (
     Course(run="tuned", steps=17_000),
@@ -87,7 +87,7 @@ COURSES = (
         ),
     ),
 )
-"""All tasks; then what is learnt last: signs, and edges, of which the first course has an example in thirty."""
+"""All tasks; then what is learnt last: signs, and edges, of which the first has one example in thirty."""
 WEIGHT = ("--weight", "4")
 """Rows of instruction data for each of pre-training, of which there are a fiftieth as many: captions beside
 neighbors and infill are learnt of those."""
