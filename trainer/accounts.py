@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from infra.artifact import load_artifact
+from infra.artifact import artifact_name
 from infra.corpus import Corpus, Version
 from infra.storage import Missing
 from pipeline import packs
@@ -111,7 +111,9 @@ def enter(
     """Add what packs hold, where they are a ``version``'s, and what was passed of them; of each reading what
     it passed. Raises ``FileNotFoundError``, with nothing added, where something of the packs is gone.
     """
-    packed = Packed.of(corpus, load_artifact(corpus.store, *made), TRAIN)
+    packed = Packed.find(corpus, *made)
+    if packed is None:
+        raise Missing(corpus.store.where(artifact_name(*made)))
     by = version or corpus.version(int(readings[0].source["version"]))
     register = Register.of(corpus, by, packed)
     tally = tallies.walked(packed, readings)

@@ -3,6 +3,8 @@
 Exact, from the packs that the runs read: which sequences hold a span of the asset is looked up in their
 blocks, and whether a run has passed a sequence is where it stands in the run's order. The surprising rule:
 whatever was blanked as it was read counts as seen; the answer may name a model too many, never one too few.
+So of an asset that was erased every run is named that passed anything of what was: packs do not tell one of
+these from another.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from infra import runs
 from infra.corpus import Corpus
 from infra.options import ReadOptions, answer
 from infra.runs import Run
+from pipeline import erased, shards
 from pipeline.packed import Role
 from trainer import passing
 from trainer.instruct import build as instruct
@@ -38,6 +41,8 @@ class Affected:
     version: int
     is_known: bool
     """False where the packs are gone: it may have seen the asset, and nobody can tell."""
+    is_named: bool = True
+    """False where the asset was erased: the counts are of all that was, and may be of others."""
     num_sequences: int = 0
     """That hold a span of the asset."""
     num_as_target: int = 0
@@ -91,16 +96,20 @@ def models_affected(uid: str, *, options: ReadOptions | None = None) -> None:
 
 def affected(corpus: Corpus, uid: str) -> list[Affected]:
     """Each run on any version of the corpus whose packs hold the asset, whether it has passed it or not."""
+    gone = erased.by_slot(corpus.store, corpus.head()).values()
+    is_named = not any(erased.hashed(uid) in hashes for hashes in gone)
+    uids = [uid] if is_named else [uid, shards.NOBODY]
     held: dict[tuple[str, str], Holding | None] = {}
     found = []
     for reading in passing.readings(corpus):
         if reading.made not in held:
-            held[reading.made] = holding(corpus, *reading.made, uid)
+            held[reading.made] = holding(corpus, *reading.made, uids)
         holds = held[reading.made]
         if holds is None:
             found.append(Affected(**reading.facts, is_known=False))
         elif len(holds.sequences):
-            found.append(Affected(**reading.facts, is_known=True, **passed(reading, holds)))
+            counts = passed(reading, holds)
+            found.append(Affected(**reading.facts, is_known=True, is_named=is_named, **counts))
     return [*found, *tuned_from(corpus, found)]
 
 
@@ -126,8 +135,8 @@ def base_of(run: Run) -> str | None:
     return None if base is None else str(base["identity"])
 
 
-def holding(corpus: Corpus, step: str, key: str, uid: str) -> Holding | None:
-    """The sequences of the packs for training that hold the asset, or what was derived of it; None if the
+def holding(corpus: Corpus, step: str, key: str, uids: Sequence[str]) -> Holding | None:
+    """The sequences of the packs for training that hold the assets, or what was derived of them; None if the
     packs are gone.
 
     One block is in memory at a time.
@@ -135,10 +144,10 @@ def holding(corpus: Corpus, step: str, key: str, uid: str) -> Holding | None:
     packed = Packed.find(corpus, step, key)
     if packed is None:
         return None
-    uids, found, roles = [uid], [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
+    found, roles = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
     try:
         if step == instruct.STEP:
-            uids += sorted(listing.derived_from(corpus.store, packed.artifact, {uid}))
+            uids = [*uids, *sorted(listing.derived_from(corpus.store, packed.artifact, {*uids}))]
         for first, block in packed.each():
             row_H, role_H = block.holding(*uids)
             found.append(first + row_H)
@@ -173,7 +182,10 @@ def told(one: Affected) -> str:
     where += f", through the weights of run {one.through}" if one.through else ""
     if not one.is_known:
         return f"{where}: its packs are gone, so nobody can tell; take it for affected"
-    held = f"{one.num_sequences} sequences ({one.num_as_target} as target, {one.num_as_neighbor} as neighbor)"
+    held = "" if one.is_named else "the asset was erased; of all that was, "
+    held += (
+        f"{one.num_sequences} sequences ({one.num_as_target} as target, {one.num_as_neighbor} as neighbor)"
+    )
     reached = f"it reached row {one.row} of epoch {one.epoch}"
     if not one.times:
         return f"{where}: not affected; {held}, none of which it has passed: {reached}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from infra.corpus import Corpus, Version
-from pipeline import refs, schema, tables
+from pipeline import refs, schema, shards, tables
 from pipeline.outcomes import KEPT
 from pipeline.reviewing import catalogs
 from pipeline.step import ROWS
@@ -26,6 +26,11 @@ UNKNOWN = "unknown"
 """In place of an account that no catalog tells: of a licence, where the asset is admitted no more."""
 NOBODY = "nobody"
 """In place of all accounts where something was made of no asset, as lettered signs are."""
+
+ERASED = "erased"
+"""In place of all accounts of what was taken back: packs do not name it any more. Several such in a document
+count as one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Owners:
 
 NONE = Owners(frozenset({(NOBODY, NOBODY)}))
 LOST = Owners(frozenset({(UNKNOWN, UNKNOWN)}))
+GONE = Owners(frozenset({(ERASED, ERASED)}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +90,8 @@ class Register:
         return cls(assets=assets, num_kept=kept, derived=derived)
 
     def of_uid(self, uid: str) -> Owners:
+        if uid == shards.NOBODY:
+            return GONE
         if not uid.startswith(DERIVED):
             return self.assets.get(uid, LOST)
         made_of = self.derived.get(uid)

@@ -9,6 +9,7 @@ Shapes: N blocks, P sequences asked for, R rows of a block.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from infra import runs
-from infra.artifact import Artifact, Corrupt, find_artifact
+from infra.artifact import MOVED, Artifact, Corrupt, artifact_name, find_artifact
 from infra.corpus import Corpus
 from infra.pieces import PiecesSection
 from infra.runs import Run
@@ -86,6 +87,21 @@ def readings(corpus: Corpus) -> Iterator[Reading]:
                 yield found
 
 
+def is_in_order(corpus: Corpus, step: str, key: str) -> bool:
+    """Whether the packs that stand under a key are those that were read under it, or these with blanks.
+
+    What was packed anew since is in another order, even where its blocks are as large.
+    """
+    stands = key
+    while MOVED in (told := json.loads(corpus.store.read(artifact_name(step, stands)))):
+        stands = told[MOVED]
+    if stands == key:
+        return True
+    versions = (corpus.version(number) for number in corpus.numbers())
+    origins = {one.artifacts[step]: one.origin(step) for one in versions if step in one.artifacts}
+    return origins.get(stands, stands) == origins.get(key, key)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
     """Packs of one kind."""
@@ -96,9 +112,11 @@ class Packed:
 
     @classmethod
     def find(cls, corpus: Corpus, step: str, key: str) -> Self | None:
-        """Those for training; None if there is no such artifact."""
+        """Those for training; None if they are gone, or if what stands in their place is in another order."""
         artifact = find_artifact(corpus.store, step, key)
-        return None if artifact is None else cls.of(corpus, artifact, TRAIN)
+        if artifact is None or not is_in_order(corpus, step, key):
+            return None
+        return cls.of(corpus, artifact, TRAIN)
 
     @classmethod
     def of(cls, corpus: Corpus, artifact: Artifact, kind: str) -> Self:

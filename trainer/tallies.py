@@ -3,7 +3,8 @@
 A block is in memory at a time, and what is counted grows with the assets alone. The surprising rule: to be
 seen is counted by documents. An asset is in a document once as target and once as neighbor, however many
 spans it has there; a document that was cut counts in every row that holds a part of the asset. What an
-instruction example is given goes with its target, as everywhere.
+instruction example is given goes with its target, as everywhere. Tokens that were blanked since are none;
+what runs passed of them stays counted.
 
 Shapes: U uids, C counts of each, S spans of a block, R rows of it, M readings, H places of an asset.
 """
@@ -16,6 +17,7 @@ import numpy as np
 
 from pipeline.packed import Modality, Role
 from pipeline.shards import Block, numbers
+from tokenizer_service import vocabulary
 from trainer.passing import Packed, Reading
 from trainer.spans import Ints
 
@@ -78,6 +80,9 @@ def counted(block: Block, times_MR: Sequence[Ints]) -> tuple[list[str], Ints]:
     document_S, length_S = (numbers(spans.values.field(name), np.int32) for name in ("document", "length"))
     modality_S, role_S = (numbers(spans.values.field(name), np.uint8) for name in ("modality", "role"))
     is_neighbor_S = (role_S == Role.NEIGHBOR).astype(np.int64)
+    # No span that was packed begins with <pad>; one that was cut to nothing may stand behind the last token.
+    start_S = np.minimum(numbers(spans.values.field("start"), np.int32), block.tokens_RT.shape[1] - 1)
+    length_S = np.where(block.tokens_RT[row_S, start_S] == vocabulary.PAD, 0, length_S)
     counts_UC = np.zeros((len(uids), NUM_TOKENS + 2 * len(times_MR)), np.int64)
     np.add.at(counts_UC, (uid_S, len(Modality) * is_neighbor_S + modality_S), length_S)
     places_S4 = np.stack((row_S, document_S, uid_S, is_neighbor_S), axis=1)

@@ -18,11 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.artifact import Artifact, Made, publish_artifact, publish_shard
+from infra.artifact import (
+    Artifact,
+    Made,
+    Shard,
+    forward_artifact,
+    load_artifact,
+    publish_artifact,
+    publish_shard,
+)
 from infra.corpus import Corpus, Version
 from infra.options import ReadOptions
 from infra.storage import Missing, Store
-from pipeline import packs, schema, shards, tables
+from pipeline import erased, packs, schema, shards, tables
 from pipeline.blocks import Blocks
 from pipeline.pack import lay_out
 from pipeline.packed import Modality, Role
@@ -30,7 +38,8 @@ from pipeline.searching.usage import Usage
 from pipeline.split import TRAIN
 from pipeline.step import ROWS
 from trainer import accounts, ledger, tallies
-from trainer.accounts import FIELDS, Book
+from trainer.accounts import FIELDS, TOKENS, Book
+from trainer.affected import affected
 from trainer.instruct import listing
 from trainer.order import MAIN, StreamSection
 from trainer.passing import Packed
@@ -285,6 +294,109 @@ def test_a_run_whose_packs_are_gone_is_unknown_and_in_no_count(
     corpus.store.delete([made.name(file) for file in made.files])
     with pytest.raises(Missing, match="lists packs of step 'pack' that are not all there"):
         accounts.kept(corpus, version)
+
+
+def compacted(world: World, key: str, found: Mapping[str, Any], origins: Mapping[str, str]) -> Version:
+    """A version with other packs, whose manifest stands for those before, which are erased."""
+    corpus, head = world.corpus, world.version
+    old = load_artifact(corpus.store, "pack", head.artifacts["pack"])
+    publish_artifact(corpus.store, replace(old, key=key, shards=found))
+    forward_artifact(corpus.store, old, key)
+    kept_files = {shard.name(file) for shard in found.values() for file in shard.files}
+    erased = {shard.name(file) for shard in old.shards.values() for file in shard.files} - kept_files
+    corpus.store.delete(sorted(erased))
+    listed = {**head.artifacts, "pack": key}
+    with corpus.writing(purpose="test") as lease:
+        return corpus.publish(lease, head, replace(head, artifacts=listed, origins=origins))
+
+
+def blanked(found: World, gone: str) -> dict[str, Shard]:
+    """The packs' shards with an asset's tokens and its name taken out."""
+    rewritten = {}
+    for slot, shard in load_artifact(found.corpus.store, "pack", "key-0").shards.items():
+        files, infos = {}, {}
+        for name, info in shard.facts["packs"].items():
+            data = found.corpus.store.read(shard.name(name))
+            files[name], infos[name] = shards.rewritten(data, info, {gone}) or (data, info)
+        made = Made(files=files, facts={"packs": infos})
+        rewritten[slot] = publish_shard(found.corpus.store, "pack", f"blanked-{slot}", made)
+    return rewritten
+
+
+def ran(folder: Path) -> World:
+    found = world_of(Store.at(folder))
+    read = {MAIN: (found.corpus, found.version)}
+    begin(read, "old")
+    saw(read, {}, "old", replay(found, "alone", 3)[1])
+    return found
+
+
+def test_what_was_blanked_has_no_tokens_and_was_passed_all_the_same(tmp_path: Path) -> None:
+    """Its name is gone from the packs with its tokens; a target takes its neighbors' tokens along."""
+    found, gone = ran(tmp_path), ASSETS[0]
+    before, _ = accounts.kept(found.corpus, found.version)
+    seen, _ = replay(found, "alone", 3)
+    places = {
+        (sequence, span["document"], span["role"] == Role.NEIGHBOR)
+        for sequence, span in spans(found, "pack", TRAIN)
+        if span["uid"] == gone
+    }
+    version = compacted(found, "blanked", blanked(found, gone), {"pack": "key-0"})
+    after, (run,) = accounts.kept(found.corpus, version)
+    assert run.counts is not None
+    for field, is_neighbor in (("times_seen", False), ("times_retrieved", True)):
+        passes = sum(seen[MAIN, sequence] for sequence, _, role in places if role == is_neighbor)
+        assert after.contributors["erased"][field] == passes
+        assert after.totals[field] == before.totals[field]
+    assert after.totals["times_seen"] > 0
+    assert not any(after.contributors["erased"][field] for field in (*TOKENS, "held_out_tokens"))
+    assert after.totals["target_image_tokens"] < before.totals["target_image_tokens"]
+    blanks = Blocks(packs.listed(found.corpus, version, TRAIN), keep=1)
+    left = sum(
+        span["length"]
+        for number in range(len(blanks))
+        for row_T, spans_ in zip(
+            blanks.block(number).tokens_RT, blanks.block(number).record["spans"].to_pylist(), strict=True
+        )
+        for span in spans_
+        if row_T[span["start"] : span["start"] + span["length"]].any()
+    )
+    listed = {name: key for name, key in version.artifacts.items() if name != "instruct"}
+    mine, _ = accounts.kept(found.corpus, replace(version, artifacts=listed))
+    assert sum(mine.totals[field] for field in TOKENS) == left
+
+
+def test_a_run_that_passed_what_was_erased_is_affected_by_each_asset_that_was(tmp_path: Path) -> None:
+    """Packs name it no more; of what was not erased the answer is as before."""
+    found, gone, stays = ran(tmp_path), ASSETS[0], ASSETS[1]
+    (before,), (other,) = (affected(found.corpus, uid) for uid in (gone, stays))
+    version = compacted(found, "blanked", blanked(found, gone), {"pack": "key-0"})
+    assert affected(found.corpus, gone) == []  # nobody said that it was erased: as if it had never been
+    with found.corpus.writing(purpose="test") as lease:
+        told = erased.add(found.corpus, version, {"00000-000000": [gone]})
+        found.corpus.publish(lease, version, told)
+    (after,) = affected(found.corpus, gone)
+    assert after == replace(before, is_named=False)
+    assert after.is_affected
+    assert affected(found.corpus, stays) == [other]
+
+
+def test_packs_that_were_made_anew_in_place_of_a_runs_are_unknown_to_it(tmp_path: Path) -> None:
+    """Their blocks are as large, and their order is another."""
+    found = ran(tmp_path)
+    other = packed(Store.at(tmp_path / "other"), 0)
+    made = {}
+    for slot, shard in load_artifact(found.corpus.store, "pack", "key-0").shards.items():
+        files = {name: other.store.read(shard.name(name)) for name in shard.files}
+        made[slot] = publish_shard(
+            found.corpus.store, "pack", f"anew-{slot}", Made(files=files, facts=shard.facts)
+        )
+    version = compacted(found, "anew", made, {})
+    book, (run,) = accounts.kept(found.corpus, version)
+    assert run.counts is None
+    assert book.totals["times_seen"] == 0
+    assert book.totals["target_image_tokens"] > 0
+    assert [(one.is_known, one.is_affected) for one in affected(found.corpus, ASSETS[0])] == [(False, True)]
 
 
 def image_tokens(world: World, version: Version) -> int:
