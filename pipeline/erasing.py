@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import tarfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from pipeline.step import ROWS, Before, Task
 
 BLOCK_BYTES = 512
 """A tar is made of blocks."""
+PAX_PATH = re.compile(rb"(?:^|\n)[0-9]+ path=([^\n]*)\n")
 
 
 def rows(_task: Task, before: Before) -> Made:
@@ -85,17 +87,37 @@ def dropped(table: pa.Table, gone: Collection[str]) -> pa.Table:
 def members_dropped(data: bytes, keys: Collection[str]) -> bytes:
     """A tar that we wrote, without the members of these keys: what is left is copied as it stands.
 
-    A member's key is its name up to the first dot. Measured in ``make bench NAME=revoke``.
+    A member's key is its name up to the first dot.
     """
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        found = tar.getmembers()
-        stop = tar.offset
-    starts = [member.offset for member in found]
     kept = bytearray()
-    for member, start, end in zip(found, starts, [*starts[1:], stop], strict=True):
-        if member.name.partition(".")[0] not in keys:
-            kept += memoryview(data)[start:end]
+    for name, start, stop in members(data):
+        if name.partition(".")[0] not in keys:
+            kept += memoryview(data)[start:stop]
     # Two empty blocks, and more up to a whole record, end a tar.
     kept += bytes(2 * BLOCK_BYTES)
     kept += bytes(-len(kept) % tarfile.RECORDSIZE)
     return bytes(kept)
+
+
+def members(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """(name, where it starts, where the next one does). ValueError for one that is no plain file.
+
+    Read from the headers themselves (POSIX.1-2001, ustar and pax): ``tarfile`` takes 30 us a member, as long
+    as 12 kB of a picture take to copy ten times.
+    """
+    start = at = 0
+    long_name: bytes | None = None
+    while at + BLOCK_BYTES <= len(data) and data[at]:
+        header = data[at : at + BLOCK_BYTES]
+        size, kind = int(header[124:136].rstrip(b"\0 "), 8), header[156:157]
+        body = at + BLOCK_BYTES
+        at = body + -(-size // BLOCK_BYTES) * BLOCK_BYTES
+        if kind == b"x":  # what does not fit the header of the member that comes next: a name over 100 bytes
+            told = PAX_PATH.search(data[body : body + size])
+            long_name = told[1] if told else None
+            continue
+        name = long_name or header[:100].rstrip(b"\0")
+        if kind not in (b"0", b"\0"):
+            raise ValueError(f"member {name!r} is of kind {kind!r}, and images tars have plain files alone")
+        yield name.decode(), start, at
+        start, long_name = at, None
