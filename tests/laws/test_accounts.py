@@ -21,17 +21,26 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from infra import runs
 from infra.cli import MISTAKE, run
 from infra.corpus import Corpus, version_name
 from infra.storage import Store, cache_folder
-from pipeline import audit, contract, ids, packs, shards, tables
+from pipeline import audit, contract, ids, packs, receipts, shards, tables
 from pipeline.blocks import Blocks
 from pipeline.examples import kind_of
 from pipeline.finding import WORDS
 from pipeline.locating import Location, locations
+from pipeline.merkle import is_absent
 from pipeline.pack import Document, PackConfig, Pair, lay_out
 from pipeline.packed import Role, Via
+from pipeline.split import TRAIN
 from retrieval.serving.results import ARROW
+from trainer import accounts
+from trainer.accounts import TOKENS
+from trainer.affected import affected
+from trainer.order import MAIN, StreamSection
+from trainer.seen import saw
+from trainer.stream import Mixed, PackedStream, tokens
 
 from .conftest import TINY, Deliveries, license_, sample
 from .served import begun
@@ -320,3 +329,42 @@ def test_what_a_service_answered_with_is_in_the_ledger(
     lines = pq.read_table(out / "contributors.parquet").to_pylist()
     assert {one["contributor"]: one["times_served"] for one in lines} == by_contributor
     assert sum(one["assets"] for one in lines) == facts["totals"]["assets"]
+
+
+def test_what_was_taken_back_is_told_by_those_alone_that_must_tell_it(world: World, tmp_path: Path) -> None:
+    """The last test of this corpus: a revocation by command, with the log, the receipt and all accounts."""
+    corpus, before = world.corpus, world.corpus.newest()
+    uid = uids(world)[-1]
+    provider, _, own = uid.partition(":")
+    read = {MAIN: (corpus, before)}
+    runs.record(corpus, before, identity="run", facts={})
+    mixed = {MAIN: Mixed(shards=packs.listed(corpus, before, TRAIN), weight=1.0)}
+    cursor = PackedStream(mixed, stream=StreamSection(rows_per_step=8), view=tokens).cursor(view=tokens)
+    for _ in range(40):
+        next(cursor)
+    saw(read, {}, "run", cursor.state())
+    book, _ = accounts.kept(corpus, before)
+    line = {"provider": provider, "target_type": "asset", "targets": [own], "reason": "copyright_takedown"}
+    line |= {"action": "remove", "restrict_uses": [], "effective_at": "2026-05-01T00:00:00Z"}
+    (tmp_path / "revoked.jsonl").write_text(json.dumps(contract.template()["revocation"] | line) + "\n")
+    num_logged = audit.check(corpus.store)
+    assert run(["revoke", "--revocations", str(tmp_path / "revoked.jsonl"), *AS_OF, *world.options]) == 0
+    assert audit.check(corpus.store) == num_logged + 3
+    logged = [one.type for one in audit.entries(corpus.store)][num_logged:]
+    assert logged == ["revocation_loaded", "compaction_done", "gc_done"]
+    assert receipts.check(corpus.store) == 1
+    (receipt,) = (one.receipt for one in receipts.read(corpus.store))
+    proofs = [(one, proof) for one in receipt.artifacts for proof in one.absence_proofs]
+    assert {proof.uid for _, proof in proofs} == {uid}
+    assert all(is_absent(one.merkle_root_after, proof) for one, proof in proofs)
+    places = {one.path.partition("/")[0] for one in locations(corpus, uid)}
+    assert places <= {"registers", "receipts"}
+    (found,) = affected(corpus, uid)
+    assert (found.identity, found.is_affected, found.is_named) == ("run", True, False)
+    left, (one,) = accounts.kept(corpus, corpus.newest())
+    assert one.counts is not None
+    for name in ("times_seen", "times_retrieved"):
+        assert left.totals[name] == book.totals[name]
+        assert left.contributors["erased"][name] > 0
+    assert left.totals["assets"] == book.totals["assets"] - 1
+    assert sum(left.totals[name] for name in TOKENS) < sum(book.totals[name] for name in TOKENS)
