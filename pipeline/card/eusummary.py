@@ -140,7 +140,12 @@ def processing(card: Card) -> Iterator[str]:
     yield "### 3.2 Removal of illegal content"
     yield ""
     told = "; ".join(f"{row['code']}: {row['assets']:,}" for row in unfit) or "none were found"
-    yield f"Adult content, minors and people without a release are refused by record and by file ({told})."
+    purpose = card["purpose"]
+    people = ", people under an unlimited release alone" if "generation" in purpose["uses"] else ""
+    yield (
+        f"By record and by file: adult content {purpose['adult']}, minors {purpose['minors']}{people}. "
+        f"Left out for it: {told}."
+    )
     yield "Lists of hashes of illegal content are brought by the operator: " + OPEN
     yield ""
     yield "### 3.3 Other information"

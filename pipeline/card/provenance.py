@@ -46,9 +46,8 @@ def provenance(card: Card) -> dict[str, Any]:
         "range_of_dates_for_data_generation": f"delivered {created[0]} to {created[-1]}"
         if created
         else UNSTATED,
-        "method": "licensed delivery; "
-        + wording.listed(wording.values(card, "people.ai_generated"), "ai_generated")
-        + " (made by AI, as stated)",
+        "method": "licensed delivery; made by AI, as stated: "
+        + wording.listed(wording.values(card, "people.ai_generated"), "ai_generated"),
         "data_format": "images in tar (WebDataset), catalog in Parquet",
     }
 

@@ -17,6 +17,7 @@ from pipeline import schema
 from pipeline.card.figures import Figure, share, told
 from pipeline.card.matching import Ints
 from pipeline.card.parts import Part, flat
+from pipeline.card.rights import grouped
 from pipeline.card.termlists import Label
 from pipeline.filtering import personal, pii
 
@@ -48,10 +49,9 @@ class Safety:
         self.found += kept.counts(len(self.labels))
         is_safety = np.array([label.kind == "safety" for label in self.labels])
         self.any_label += len(set(kept.rows[is_safety[kept.labels]].tolist()))
-        codes = collections.Counter(part.codes.to_pylist())
-        self.taken_for_it.update(
-            {code: rows for code, rows in codes.items() if code.startswith(("pii", RESEMBLES))}
-        )
+        for code, rows in grouped([part.codes]):
+            if code.startswith(("pii", RESEMBLES)):
+                self.taken_for_it[code] += rows
         words = part.kept_told().select([schema.DESCRIPTION.name, schema.KEYWORDS.name])
         may = pc.match_substring_regex(flat(words[schema.DESCRIPTION.name]), MAY_BE_PERSONAL)
         lists = flat(words[schema.KEYWORDS.name])

@@ -48,21 +48,18 @@ class Shifts:
 
     def add(self, part: Part, masks: Ints) -> None:
         """``masks``: a bit for each group that a row names."""
-        settled = np.asarray(part.settled_by.to_pylist(), dtype=object)
-        codes = np.asarray(part.codes.to_pylist(), dtype=object)
         alive = part.readable.copy()
         values = list(self._values(part, masks))
         for step in STEPS:
-            here = alive & (settled == step)
+            here = alive & np.asarray(pc.equal(part.settled_by, step), np.bool_)
             self.entered[step] += int(alive.sum())
-            rules = collections.Counter(codes[here].tolist())
             for dimension, value, mask in values:
                 self.came[step, dimension, value] += int((alive & mask).sum())
-                for rule in rules:
-                    count = int((here & mask & (codes == rule)).sum())
-                    self.gone[step, rule, dimension, value] += count
-            for rule, count in rules.items():
-                self.removed[step, rule] += count
+            for rule in pc.unique(part.codes.filter(pa.array(here))).to_pylist():
+                gone = here & np.asarray(pc.equal(part.codes, rule), np.bool_)
+                self.removed[step, rule] += int(gone.sum())
+                for dimension, value, mask in values:
+                    self.gone[step, rule, dimension, value] += int((gone & mask).sum())
             alive &= ~here
 
     def _values(self, part: Part, masks: Ints) -> Iterator[tuple[str, str, Bools]]:
