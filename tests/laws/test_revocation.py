@@ -35,6 +35,7 @@ from tests.laws.conftest import AS_OF, TINY, Build, Deliveries, Samples, license
 from tests.laws.test_forms import HEADING
 from tests.pipeline import agencies
 
+pytestmark = [pytest.mark.plan, pytest.mark.timeout(300)]
 GONE = ("a0003", "a0012", "a0020")
 NUMBERS = range(28)
 CRASHES = 50
@@ -48,9 +49,18 @@ def revocation(*targets: str, **changes: Any) -> Revocation:
     )
 
 
-def revoked(corpus: Corpus, config: Config, lines: Iterable[Revocation], *, packs: str = "blank") -> Version:
+def revoked(
+    corpus: Corpus,
+    config: Config,
+    lines: Iterable[Revocation],
+    *,
+    packs: str = "blank",
+    engine: Engine | None = None,
+) -> Version:
     with corpus.writing(purpose="test") as lease:
-        work = Job(corpus=corpus, lease=lease, config=config, engine=Inline(), log=Log(), seal=Seal())
+        work = Job(
+            corpus=corpus, lease=lease, config=config, engine=engine or Inline(), log=Log(), seal=Seal()
+        )
         found = taking.look(corpus, list(lines), AS_OF)
         head = work.publish(found.head, taking.loaded(corpus, found.head, found.new))
         version, _ = taking.compacted(work, head, found, packs=packs)
@@ -106,7 +116,6 @@ def samples() -> Samples:
     return [sample(number, contributor={"id": f"c{number % 5}"}) for number in NUMBERS]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "named",
     [
@@ -132,7 +141,6 @@ def test_compacting_is_building_without(
     assert one.keys() == other.keys()
 
 
-@pytest.mark.long
 def test_blanked_packs_show_what_a_loader_that_refuses_shows(
     corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
 ) -> None:
@@ -158,7 +166,6 @@ def shown(listed: Sequence[blocks.Shard]) -> list[Block]:
     return [opened.block(number) for number in range(len(opened))]
 
 
-@pytest.mark.long
 def test_nothing_of_them_is_left_and_the_next_build_makes_packs_alone(
     corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
 ) -> None:
@@ -217,6 +224,7 @@ class Dying(LocalStore):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_crash_anywhere_is_completed_by_the_next_run_and_serves_nothing(
     tmp_path: Path, corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
 ) -> None:
@@ -263,7 +271,6 @@ FORMS: dict[str, Callable[[Store], object]] = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("form", FORMS)
 def test_what_a_table_or_a_folder_brought_goes_by_the_command_and_stays_gone(
     tmp_path: Path, form: str
