@@ -331,6 +331,18 @@ def test_what_a_service_answered_with_is_in_the_ledger(
     assert sum(one["assets"] for one in lines) == facts["totals"]["assets"]
 
 
+def test_tokens_are_those_that_packing_counted(world: World) -> None:
+    """Manifests say how many each contributor and each licence has, counted from documents and not bytes."""
+    corpus, version = world.corpus, world.corpus.newest()
+    book, _ = accounts.kept(corpus, version)
+    made = corpus.artifact(version, "pack").shards.values()
+    for of, mine in (("contributors", book.contributors), ("licenses", book.licenses)):
+        tokens_of = {
+            name: sum(one[field] for field in (*TOKENS, "held_out_tokens")) for name, one in mine.items()
+        }
+        assert tokens_of == {name: one["tokens"] for name, one in packs.amounts(made, of).items()}
+
+
 def test_what_was_taken_back_is_told_by_those_alone_that_must_tell_it(world: World, tmp_path: Path) -> None:
     """The last test of this corpus: a revocation by command, with the log, the receipt and all accounts."""
     corpus, before = world.corpus, world.corpus.newest()

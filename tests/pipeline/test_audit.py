@@ -21,6 +21,7 @@ from pipeline import audit, chain, receipts
 from pipeline.merkle import is_absent
 from pipeline.receipts import Change, Examples, Index, Receipt
 from pipeline.sealing import AuditConfig, Seal, key_id, raw
+from pipeline.verify.chain import check_log
 
 Private = ed25519.Ed25519PrivateKey
 FACTS = {"name": "Zoë", "number": 1}
@@ -171,6 +172,10 @@ def test_signatures_are_over_the_entry_without_them(tmp_path: Path, key: tuple[P
     public = raw(private.public_key())
     assert (signature["alg"], signature["key_id"]) == ("ed25519", key_id(public))
     assert [entry.is_signed for entry in audit.entries(store)] == [False, True]
+    witness = check_log(
+        tmp_path / "corpus" / "audit", [public]
+    )  # by the program that imports nothing of ours
+    assert (witness.entries, witness.faults, witness.signatures) == (2, (), "verified")
     assert audit.check(store, keys=[raw(Private.generate().public_key()), public]) == 2
     with pytest.raises(chain.Broken, match=r"audit/000002\.json is not signed by a key that is given"):
         audit.check(store, keys=[raw(Private.generate().public_key())])
