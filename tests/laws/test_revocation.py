@@ -23,7 +23,7 @@ from pipeline import blocks, contract, erasing, packs, refs, refused, tables
 from pipeline.config import Config
 from pipeline.contract import Revocation
 from pipeline.deliveries.writer import write_table
-from pipeline.engine import Inline
+from pipeline.engine import Engine, Inline
 from pipeline.examples import KINDS
 from pipeline.jobs import Job
 from pipeline.records import RECORDS
