@@ -129,7 +129,7 @@ def chosen_again(task: Task, before: Before, *, config: NeighborConfig, gpus: bo
     reach_B2 = np.stack([np.asarray(reach[name]) for name in exclude.VIA], axis=1)
     memory = open_memory(task.reads["segments"], task.reads["members"], gpus=gpus)
     moved_B = reached(dropped, reach_B2, gone_vectors(before.embedded, before.gone))
-    # Product codes are ranked before they are judged: what ranked well may have kept others from being judged.
+    # Product codes are ranked before they are judged: what ranked well may have kept others out.
     moved_B |= any(segment.kind == "ivf_pq" for segment in memory.index.segments)
     (asked,) = np.nonzero(moved_B)
     if not len(asked):

@@ -93,8 +93,9 @@ def run() -> dict[str, Any]:
         "of_encoders_s": 2 * pictures * NUM,
         "bytes": sum(facts["bytes"][step] for step in (*AGAIN, "features")),
     }
-    chosen = {f"{share:.2%}": some(version, base, max(1, round(share * NUM)), hubby=False) for share in SHARES}
-    chosen["0.01% most cited"] = some(version, base, max(1, round(SHARES[0] * NUM)), hubby=True)
+    nums = {f"{share:.2%}": max(1, round(share * NUM)) for share in SHARES}
+    chosen = {name: some(version, base, num, hubby=False) for name, num in nums.items()}
+    chosen["0.01% most cited"] = some(version, base, nums["0.01%"], hubby=True)
     found = {name: revoked(place, uids) for name, uids in chosen.items()}
     for one in found.values():
         one["times_cheaper_cpu"] = round(peer["cpu_s"] / one["cpu_s"], 1)
