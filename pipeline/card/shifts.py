@@ -101,7 +101,9 @@ class Shifts:
         count = self.removed[step, rule]
         overall = count / self.entered[step]
         low, high = wilson(gone, came)
-        hidden = few(gone, count)
+        by_step = sum(self.gone[step, one, *value] for of, one in self.removed if of == step)
+        # Neither what the rule took of others, nor what the step leaves of the group, may be few.
+        hidden = few(gone, count) or few(by_step, came)
         return {
             "dimension": value[0],
             "group": value[1],

@@ -14,7 +14,7 @@ from infra.artifact import Corrupt
 from infra.corpus import Corpus
 from infra.storage import Store
 from pipeline import schema
-from pipeline.card import drawing, parts, rights, safety
+from pipeline.card import associations, drawing, parts, rights, safety, shifts
 from pipeline.card.contamination import Contamination
 from pipeline.card.matching import Matcher
 from pipeline.card.parts import Part
@@ -38,6 +38,8 @@ def part(*rows: tuple[str, str, str]) -> Part:
         schema.REASONS.name: pa.array([[why] if why else [] for _, _, why in rows], pa.list_(pa.string())),
         schema.DESCRIPTION.name: [text for text, _, _ in rows],
         schema.KEYWORDS.name: pa.array([[]] * len(rows), pa.list_(pa.string())),
+        schema.IMAGE_TYPE.name: ["photo"] * len(rows),
+        schema.PEOPLE.name: ["yes"] * len(rows),
     }
     told = parts.parsed(pa.chunked_array([records]))
     return Part(slot="00000-000000", rows=pa.table(columns), told=told, matcher=MATCHER)
@@ -68,6 +70,22 @@ def test_the_first_reason_counts_by_its_code() -> None:
     assert parts.codes_of(lists).to_pylist() == ["", "a", "d", "", "e"]
     assert parts.codes_of(lists[1:4]).to_pylist() == ["a", "d", ""]
     assert parts.codes_of(lists[:1]).to_pylist() == [""]
+
+
+@pytest.mark.parametrize(("left", "told"), [(0, 40), (1, None), (9, None), (10, 40)])
+def test_what_a_step_leaves_of_a_group_is_not_given_away(left: int, told: int | None) -> None:
+    rows = [("a woman", "dedup", "near_duplicate")] * 15 + [("a woman", "dedup", "exact_duplicate")] * 40
+    rows += (
+        [("a woman", "", "")] * left + [("a man", "dedup", "exact_duplicate")] * 30 + [("a man", "", "")] * 30
+    )
+    found = shifts.Shifts(associations.axes(MATCHER.labels))
+    shard = part(*rows)
+    found.add(shard, associations.masked(MATCHER.labels, shard.found, len(rows)))
+    exact = found.cuts()[0]
+    assert (exact["rule"], exact["removed"]) == ("exact_duplicate", 70)
+    (women,) = (row for row in exact["groups"] if row["group"] == "women")
+    assert (women["entered"], women["removed"]) == (55 + left, told)
+    assert (women["rate"] is None) == (women["ratio"] is None) == (told is None)
 
 
 @pytest.mark.long
