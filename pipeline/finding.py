@@ -130,7 +130,7 @@ def in_text(data: bytes, uids: Sequence[str]) -> list[int]:
     """The bytes at which a text names one of them, as it is or as JSON writes it."""
     written = {form for uid in uids for form in (uid, json.dumps(uid)[1:-1])}
     one = b"|".join(re.escape(form.encode()) for form in sorted(written, key=len, reverse=True))
-    found = re.finditer(rb"(?<![\w.:-])(?:" + one + rb")(?![\w-]|[.:]\w)", data)
+    found = re.finditer(rb"(?<![\w-])(?:" + one + rb")(?![\w-])", data)
     return [place.start() for place in found]
 
 

@@ -266,7 +266,11 @@ def test_what_no_version_lists_and_what_was_derived_is_found(world: World) -> No
     }
     assert found["shards/instruct/nobody/00000.arrow", "as target"] == ((1,), (), ())
     page = planted["reports/page.html"].decode()
-    assert found["reports/page.html", "text, at byte"][0] == (page.index(uid), page.index(">" + uid) + 1)
+    assert found["reports/page.html", "text, at byte"][0] == (
+        page.index(uid),
+        page.index(">" + uid) + 1,
+        page.index(f"{uid}.jpg"),
+    )
 
 
 def test_a_revocation_names_an_asset_with_its_provider_or_without(world: World) -> None:

@@ -172,9 +172,8 @@ def test_signatures_are_over_the_entry_without_them(tmp_path: Path, key: tuple[P
     public = raw(private.public_key())
     assert (signature["alg"], signature["key_id"]) == ("ed25519", key_id(public))
     assert [entry.is_signed for entry in audit.entries(store)] == [False, True]
-    witness = check_log(
-        tmp_path / "corpus" / "audit", [public]
-    )  # by the program that imports nothing of ours
+    # And so says the program that imports nothing of ours.
+    witness = check_log(tmp_path / "corpus" / "audit", [public])
     assert (witness.entries, witness.faults, witness.signatures) == (2, (), "verified")
     assert audit.check(store, keys=[raw(Private.generate().public_key()), public]) == 2
     with pytest.raises(chain.Broken, match=r"audit/000002\.json is not signed by a key that is given"):
