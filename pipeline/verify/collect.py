@@ -20,8 +20,9 @@ from pipeline.verify.files import File
 from pipeline.verify.revocations import Target
 from pipeline.verify.search import Search
 
-LEAST_NAME, LEAST_NUMBER = 6, 9
-"""Characters of an asset's own id that is looked for without its provider."""
+LEAST_NAME, LEAST_NUMBER, LEAST_WORD = 6, 9, 20
+"""Characters of an asset's own id that is looked for without its provider: of one with letters and digits, of
+a number, and of one without any digit, which may be a word."""
 DIGITS = re.compile(r"\d+")
 WHOLE = frozenset({"text", "integer", "digest", "id"})
 """Kinds of which nothing is left if one form is shared."""
@@ -104,7 +105,8 @@ def names_of(name: str, uid: str) -> Iterator[Item]:
     if split and provider != "derived":
         yield Item("id", uid, "key", f"{provider}_{asset}".encode())
         is_number = DIGITS.fullmatch(asset) is not None
-        if len(asset) >= LEAST_NAME:
+        has_digits = any(letter.isdigit() for letter in asset)
+        if len(asset) >= (LEAST_NAME if has_digits else LEAST_WORD):
             note = "digits" if is_number and len(asset) < LEAST_NUMBER else "bare"
             yield Item("id", uid, note, asset.encode())
 

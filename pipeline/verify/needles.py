@@ -21,7 +21,8 @@ from pipeline.verify.evidence import Item
 Words = NDArray[np.uint64]
 WIDE, NARROW = 8, 6
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-TABLE_BITS = 20
+MIN_BITS, MAX_BITS = 18, 22
+"""Of a table: with 256 bits a string, 1 place in 256 is looked at twice; 4 MB stay in a core's cache."""
 CHUNK = 1 << 18
 """Places that are hashed at a time: what is computed of them stays in a core's cache."""
 COMMON = dict.fromkeys(b" etaoinsrhldcumfpgwybETAOIN\0\xff", 0) | dict.fromkeys(b"vkxjqz,._:-/\"'\\", 1)
@@ -129,10 +130,16 @@ class Matcher:
             if mine:
                 self._tables.append(_Table(width, [(n, needles[n].data) for n in mine]))
 
-    def found(self, data: Any) -> list[tuple[int, int]]:
+    def found(self, data: Any) -> Iterator[tuple[int, int]]:
         """(offset, number of the needle) of every occurrence; edges are not looked at."""
         raw = np.frombuffer(data, np.uint8)
-        return [hit for table in self._tables for hit in table.found(raw)]
+        for table in self._tables:
+            yield from table.found(raw)
+
+    def forget(self, number: int) -> None:
+        """A needle that is to be found no more."""
+        for table in self._tables:
+            table.forgotten.add(number)
 
 
 class _Table:
@@ -146,16 +153,32 @@ class _Table:
             anchor = rarest(data, width)
             key = int.from_bytes(data[anchor : anchor + width], "little")
             at.setdefault(key, []).append((number, anchor, np.frombuffer(data, np.uint8)))
+        self.forgotten: set[int] = set()
+        self._fill(at)
+
+    def _fill(self, at: dict[int, list[tuple[int, int, NDArray[np.uint8]]]]) -> None:
         self._keys = np.array(sorted(at), np.uint64)
         self._at = [at[key] for key in sorted(at)]
-        self._bits = np.zeros(1 << TABLE_BITS, np.bool_)
-        self._bits[_hashed(self._keys)] = True
+        bits = min(MAX_BITS, max(MIN_BITS, (len(at) << 8).bit_length()))
+        self._shift = np.uint64(64 - bits)
+        self._bits = np.zeros(1 << bits, np.bool_)
+        self._bits[self._hashed(self._keys)] = True
+
+    def _forget(self) -> None:
+        left = [[one for one in many if one[0] not in self.forgotten] for many in self._at]
+        self._fill({key: many for key, many in zip(self._keys.tolist(), left, strict=True) if many})
+        self.forgotten = set()
+
+    def _hashed(self, words: Words) -> NDArray[np.intp]:
+        return ((words * MULTIPLIER) >> self._shift).astype(np.intp)
 
     def found(self, raw: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
         if len(raw) < self._width:
             return
         last = len(raw) - WIDE + 1  # places at which 8 bytes begin
         for start in range(0, max(last, 0), CHUNK):
+            if self.forgotten:
+                self._forget()
             stop = min(start + CHUNK, last)
             for shift in range(WIDE):
                 num = (stop - start - shift + WIDE - 1) // WIDE
@@ -172,8 +195,8 @@ class _Table:
         """``words`` begin at ``start`` and every 8 bytes."""
         if self._width < WIDE:
             words = words & self._mask
-        (likely,) = np.nonzero(self._bits[_hashed(words)])
-        if not len(likely):
+        (likely,) = np.nonzero(self._bits[self._hashed(words)])
+        if not len(likely) or not len(self._keys):
             return
         keys = words[likely]
         slots = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
@@ -189,10 +212,6 @@ class _Table:
                     equal = (raw[some[:, None] + np.arange(len(needle))] == needle).all(axis=1)
                     for place in some[equal].tolist():
                         yield place, number
-
-
-def _hashed(words: Words) -> NDArray[np.intp]:
-    return ((words * MULTIPLIER) >> np.uint64(64 - TABLE_BITS)).astype(np.intp)
 
 
 def rarest(data: bytes, width: int) -> int:

@@ -131,8 +131,14 @@ class Table:
             if wanted:
                 for number, uid in enumerate(values):
                     owners.setdefault(leaf.row(number), uid)
+        seen.uids.discard("")
         near = {find.row for find in self._finds if find.item in self._search.names}
+        # An id that the register keeps for nobody, so that it is never given again, names nobody.
+        nobodys = {row for row, _ in self._ids if owners.get(row) == ""}
+        self._ids = [(row, number) for row, number in self._ids if row not in nobodys]
         for find in self._finds:
+            if find.row in nobodys and self._search.items[find.item].kind == "index_id":
+                continue
             where = self._where(find.row, find.column)
             yield Hit(
                 place=within(where, find.inside) if find.inside else where,

@@ -44,6 +44,7 @@ class Search:
         )
         stay = [np.frombuffer(item.value, np.uint64) for item in items if item.kind == "survivors"]
         self.others: naming.Digests = stay[0] if stay else np.zeros(0, np.uint64)
+        self._numbers = {(one.item, one.sub): number for number, one in enumerate(self.matcher.needles)}
         self.seen = Seen()
         self._sharing, self._is_inside = sharing, False
         self._revoked = {item.uid for item in items if item.kind != "field"}
@@ -75,10 +76,17 @@ class Search:
                 is_others = bool(hit.owner) and hit.owner not in self._revoked and not hit.is_near
             if is_others:
                 self.seen.shared.add((hit.item, hit.sub))
+                self._forget(hit.item, hit.sub)
         else:
             self.seen.counts[hit.item] = self.seen.counts.get(hit.item, 0) + 1
             if self.seen.counts[hit.item] <= MOST_ALIKE:
                 self.seen.hits.append(hit)
+
+    def _forget(self, item: int, sub: int) -> None:
+        """What others have too is found in every row of theirs; once is enough."""
+        number = self._numbers.pop((item, sub), None)
+        if number is not None:
+            self.matcher.forget(number)
 
     def found(self, data: memoryview) -> Iterator[tuple[int, needles.Needle]]:
         """(offset, needle) of whole names and words."""

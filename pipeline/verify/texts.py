@@ -29,7 +29,7 @@ TAG = re.compile(rb"<[^<>]{0,4096}>")
 SPACES = re.compile(rb"[\s\xa0]+")
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
 HEX = re.compile(rb"[0-9a-fA-F]+")
-LIST = re.compile(rb"-?\d[\d.eE+-]*(?:[\s,;]{1,16}-?\d[\d.eE+-]*){7,}")
+LIST = re.compile(rb"(?<![\d.eE+-])-?\d[\d.eE+-]*(?:[\s,;]{1,16}-?\d[\d.eE+-]*){7,}")
 NUMBER = re.compile(rb"-?\d[\d.eE+-]*")
 CONTROLS = set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27}
 SAMPLE = 1 << 16

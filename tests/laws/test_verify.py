@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,29 @@ def test_revocations_that_remove_nothing_are_told_and_not_looked_for(world: Worl
         "revocation later is not in force yet",
         "revocation less ends uses and removes nothing",
     )
+
+
+def test_an_id_that_is_kept_for_nobody_is_no_leak(world: World, gone: Gone, tmp_path: Path) -> None:
+    register = pa.table({"uid": ["", "acme:shot-0003"], "id": pa.array([gone.index_id, 3], pa.int64())})
+    leaks.put(tmp_path, "registers/ids/abc", leaks.parquet(register))
+    verdict = world.judged(tmp_path)
+    assert verdict.leaks == []
+    assert verdict.artifacts["registers/ids"].uids == ["acme:shot-0003"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_what_pardalis_revokes_passes(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(world.before, corpus)
+    told = tmp_path / "revocations.jsonl"
+    lines = world.revocations.read_text().splitlines()
+    told.write_text("\n".join(line for line in lines if "acme-ended" not in line))
+    at = ["--revocations", str(told), "--corpus", str(corpus)]
+    words = ["verify", *at, "--evidence", str(world.evidence), "--workers", "1"]
+    assert run(words) == REFUSED
+    assert run(["revoke", *at, "--config", str(world.root / "tiny.toml"), "--engine", "inline"]) == 0
+    capsys.readouterr()
+    assert run(words) == 0, capsys.readouterr().out

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 from infra.cli import MISTAKE, run
 from infra.ending import REFUSED
 from pipeline import contract
-from pipeline.verify import chain, files, judging, merkle, needles, numbers, revocations, texts
+from pipeline.verify import chain, collect, files, judging, merkle, needles, numbers, revocations, texts
 from pipeline.verify.evidence import Item
 from pipeline.verify.judging import Verdict
 
@@ -395,3 +396,24 @@ def test_instants_decide_what_is_in_force(tmp_path: Path) -> None:
     path = revocation(tmp_path / "r.jsonl", effective_at="2026-05-01T00:00:00Z")
     assert revocations.read(path, datetime(2026, 4, 30, tzinfo=UTC)).targets == ()
     assert len(revocations.read(path, datetime(2026, 5, 1, tzinfo=UTC)).targets) >= 1
+
+
+def test_a_bare_id_is_looked_for_if_it_can_be_no_word_and_no_count(tmp_path: Path) -> None:
+    for uid, text, found in (
+        ("acme:hammer", "a hammer on a table", False),
+        ("acme:hammer", "acme:hammer", True),
+        ("acme:img_0001", "see img_0001.jpg", True),
+        ("acme:img_0001", "beta:img_0001", False),
+        ("acme:1234567", '{"bytes": 1234567}', False),
+        ("acme:1234567", "thumbs/1234567.jpg", True),
+        ("acme:123456789", '{"n": 123456789}', True),
+        ("acme:ab1", "ab1", False),
+    ):
+        (tmp_path / "a.txt").write_text(text)
+        assert bool(judged(tmp_path, list(collect.names_of(uid, uid))).leaks) == found, (uid, text)
+
+
+def test_long_runs_of_digits_cost_what_they_weigh() -> None:
+    began = time.process_time()
+    assert list(texts.listed(b"1" * 1_000_000)) == []
+    assert time.process_time() - began < 2
