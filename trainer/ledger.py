@@ -22,6 +22,7 @@ from infra.storage import Store
 from pipeline import folding, sheets
 from pipeline.searching.usage import Served
 from trainer.accounts import FIELDS, TOKENS, Account, Book, Read, kept
+from trainer.owners import OF_NONE
 
 
 def ledger(*, out: str, usage: tuple[str, ...] = (), options: ReadOptions | None = None) -> None:
@@ -57,8 +58,8 @@ def ledger(*, out: str, usage: tuple[str, ...] = (), options: ReadOptions | None
         "corpus": corpus.store.uri,
         "version": version.number,
         "as_of": version.as_of,
-        "contributors": len(book.contributors),
-        "licenses": len(book.licenses),
+        "contributors": len(book.contributors.keys() - OF_NONE),
+        "licenses": len(book.licenses.keys() - OF_NONE),
         "totals": {name: book.totals[name] for name in FIELDS},
         "runs": found["runs"].to_pylist(),
         "served": {"files": served.num_files, "since": served.since, "until": served.until},
@@ -161,7 +162,7 @@ def told(facts: Mapping[str, Any], book: Book) -> Iterator[str]:
         where = f"run {run['identity']}" + (f", source {run['source']}" if run["source"] else "")
         yield f"  {where}: unknown, and in no count: its packs are gone"
     served = facts["served"]
-    span = f"from {served['since']} to {served['until']}" if served["files"] else "give --usage for more"
+    span = f"from {served['since']} to {served['until']}" if served["files"] else "see --usage"
     yield f"  answers of the search: {totals['times_served']}; {served['files']} files, {span}"
     most = sorted(book.contributors.items(), key=lambda one: (-one[1]["times_seen"], one[0]))[:MOST]
     yield from (f"  {name}: {', '.join(f'{one[field]} {field}' for field in SUMMED)}" for name, one in most)

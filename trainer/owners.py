@@ -32,6 +32,9 @@ ERASED = "erased"
 count as one.
 """
 
+OF_NONE = frozenset({UNKNOWN, NOBODY, ERASED})
+"""Lines of the tables that are no account."""
+
 
 @dataclass(frozen=True, slots=True)
 class Owners:

@@ -429,6 +429,7 @@ def test_the_tables_say_what_the_book_says(
     facts = json.loads(capsys.readouterr().out)
     book, read = accounts.kept(world.corpus, world.version, SERVED)
     assert facts["totals"] == whole(book.totals)
+    assert (facts["contributors"], facts["licenses"]) == (4, 3)  # who is nobody, or unknown, is none
     instant = "2026-06-01T00:00:00+00:00"
     assert facts["served"] == {"files": 2, "since": instant, "until": instant}
     assert [run["identity"] for run in facts["runs"]] == [one.reading.run.identity for one in read]
