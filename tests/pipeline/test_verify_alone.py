@@ -417,3 +417,99 @@ def test_long_runs_of_digits_cost_what_they_weigh() -> None:
     began = time.process_time()
     assert list(texts.listed(b"1" * 1_000_000)) == []
     assert time.process_time() - began < 2
+
+
+# Whom the revocations name, by a corpus of records alone.
+
+
+def record(asset: str, **changes: Any) -> dict[str, Any]:
+    digest = hashlib.sha256(asset.encode()).hexdigest()
+    told = {
+        "provider": "acme",
+        "asset_id": asset,
+        "delivery_id": "d1",
+        "contributor": {"id": "c1"},
+        "license_ids": ["l1", "l2"],
+        "releases": {"model": "unlimited", "model_release_ids": ["m1"]},
+        "file": {"sha256": digest},
+    }
+    return {**told, **changes}
+
+
+RECORDS = [
+    record("plain-1"),
+    record("theirs-2", contributor={"id": "c2"}),
+    record("ended-3", license_ids=["l9"]),
+    record("partly-4", license_ids=["l9", "l1"]),
+    record("later-5", delivery_id="d2"),
+    record("released-6", releases={"model": "limited", "model_release_ids": ["m1", "m2"]}),
+    record("hashed-7"),
+    record("twin-of-2", file=record("theirs-2")["file"]),
+    record("theirs-2", provider="beta"),
+]
+
+
+def of_records(folder: Path) -> Path:
+    rows = {
+        "uid": [f"{one['provider']}:{one['asset_id']}" for one in RECORDS],
+        "record": [json.dumps(one) for one in RECORDS],
+    }
+    (folder / "shards" / "records").mkdir(parents=True)
+    pq.write_table(pa.table(rows), folder / "shards" / "records" / "records.parquet")
+    made = {
+        "example": ["caption:0011223344", "edit:5566778899", "edit:aabbccddee"],
+        "sources": [["acme:plain-1"], ["acme:theirs-2", "acme:plain-1"], ["derived:0123456789"]],
+        "derived": [[], ["derived:0123456789"], ["derived:9876543210"]],
+    }
+    pq.write_table(pa.table(made), folder / "shards" / "made.parquet")
+    return folder
+
+
+def target(kind: str, value: str, reason: str = "contributor_opt_out") -> revocations.Target:
+    owner = "" if kind == "content_sha256" else "acme"
+    return revocations.Target(kind=kind, provider=owner, value=value, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "named"),
+    [
+        ("asset", "plain-1", {"acme:plain-1"}),
+        ("contributor", "c2", {"acme:theirs-2", "acme:twin-of-2"}),
+        ("license", "l9", {"acme:ended-3"}),
+        ("delivery", "d2", {"acme:later-5"}),
+        ("model_release", "m2", {"acme:released-6"}),
+        ("content_sha256", record("hashed-7")["file"]["sha256"], {"acme:hashed-7"}),
+        ("contributor", "nobody", set()),
+    ],
+)
+def test_every_kind_of_target_leads_to_its_assets(
+    kind: str, value: str, named: set[str], tmp_path: Path
+) -> None:
+    found = collect.collect(of_records(tmp_path), [], [target(kind, value)], workers=0)
+    assert set(found.assets) == named
+    assert found.unread == ()
+
+
+def test_what_concerns_the_picture_takes_it_from_other_providers_too(tmp_path: Path) -> None:
+    folder = of_records(tmp_path)
+    own = collect.collect(folder, [], [target("asset", "theirs-2")], workers=0)
+    assert set(own.assets) == {"acme:theirs-2", "acme:twin-of-2"}
+    every = collect.collect(folder, [], [target("asset", "theirs-2", "privacy_request")], workers=0)
+    assert set(every.assets) == {"acme:theirs-2", "acme:twin-of-2", "beta:theirs-2"}
+    ended = collect.collect(folder, [], [target("asset", "theirs-2", "license_terminated")], workers=0)
+    assert set(ended.assets) == {"acme:theirs-2"}
+
+
+def test_what_was_made_of_a_revoked_asset_is_looked_for_too(tmp_path: Path) -> None:
+    found = collect.collect(of_records(tmp_path / "a"), [], [target("asset", "theirs-2")], workers=0)
+    (tmp_path / "b").mkdir()
+    for text, leaks in (
+        ("edit:5566778899", True),
+        ("see derived:0123456789.", True),
+        ('{"of": "derived:9876543210"}', True),
+        ("edit:aabbccddee", True),
+        ("caption:0011223344", False),
+    ):
+        (tmp_path / "b" / "a.txt").write_text(text)
+        verdict = judged(tmp_path / "b", list(found.items))
+        assert [leak.uid for leak in verdict.leaks] == ["acme:theirs-2"] * leaks, text
