@@ -62,10 +62,9 @@ def gc(
         Say how much, and erase nothing.
     """
     options = options or CorpusOptions()
-    corpus = options.open()
-    from pipeline.revoking import collecting  # noqa: PLC0415
+    asked = validated(options)
+    from pipeline.revoking import taking  # noqa: PLC0415  # torch
 
-    with corpus.writing(purpose="pardalis gc"):
-        found = collecting.collect(corpus, corpus.newest(), dry_run=dry_run)
+    found = taking.swept(asked, dry_run=dry_run)
     verb = "would erase" if dry_run else "erased"
     answer(found.facts(), f"{verb} {found.files} files, {found.bytes / 1e6:.1f} MB", json=options.json)

@@ -121,6 +121,15 @@ class Compaction:
                 way = "erased" if erased else "made"
                 self.changed.append(Changed(step=step.name, slot=slot, before=old, after=shard, way=way))
 
+    def also(self, step: str, shards: Mapping[str, Shard], *, way: str) -> None:
+        """What was made of a step's older self without being asked for here."""
+        before = self.before(step)
+        self.changed += [
+            Changed(step=step, slot=slot, before=before.get(slot), after=shard, way=way)
+            for slot, shard in shards.items()
+            if slot not in before or before[slot].key != shard.key
+        ]
+
     def _is_less(self, old: Shard, new: Shard, file: str) -> bool:
         if file not in old.files:
             return False

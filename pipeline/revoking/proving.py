@@ -21,7 +21,7 @@ from pipeline.revoking.compaction import Compaction
 if TYPE_CHECKING:
     from pipeline.revoking.taking import Found
 
-UID = schema.UID.name
+UID, SPANS = schema.UID.name, "spans"
 
 
 def now() -> str:
@@ -45,7 +45,7 @@ def told(work: Job, found: Found, version: Version, compaction: Compaction, *, l
         index=of_index(corpus, compaction.version, version),
         examples=of_examples(corpus, compaction.version, version, compaction),
         duplicates_listed=found.gone.others,
-        models_affected=tuple(sorted(one.identity for one in runs.listed(corpus))),
+        models_affected=tuple(sorted(readers(corpus, compaction))),
         residue=tuple(f"{step}/{key}" for step, key in sorted(version.models.items())),
     )
     written = receipts.write(corpus.store, receipt, seal=work.seal)
@@ -56,6 +56,12 @@ def told(work: Job, found: Found, version: Version, compaction: Compaction, *, l
         "targets_hash": receipt.targets_hash,
     }
     audit.append(corpus.store, "compaction_done", facts, seal=work.seal)
+
+
+def readers(corpus: Corpus, compaction: Compaction) -> Iterator[str]:
+    """Runs on packs, of any version, if packs held what is gone; `models-affected` tells how far each got."""
+    if any(one.step == "pack" for one in compaction.changed):
+        yield from (one.identity for one in runs.listed(corpus) if "pack" in one.begun)
 
 
 def changes(store: Store, compaction: Compaction, gone: frozenset[str]) -> Iterator[Change]:
@@ -89,6 +95,9 @@ def uids_of(store: Store, shard: Shard, file: str) -> list[str]:
             keys = dict.fromkeys(name.partition(".")[0] for name in tar.getnames())
         return [key.replace("_", ":", 1) for key in keys]
     table = erasing.table_of(file, data)
+    if SPANS in table.column_names:
+        cited = table[SPANS].combine_chunks().flatten().field(UID)
+        return [uid for uid in cited.unique().to_pylist() if uid]
     found: list[str] = table[UID].to_pylist() if UID in table.column_names else []
     return found
 

@@ -18,7 +18,7 @@ from typing import Any
 from infra.corpus import Corpus, Version
 from infra.options import EngineOptions
 from infra.storage import LocalStore
-from pipeline import audit, erased, folding, indexing, plan, refs
+from pipeline import audit, config, erased, folding, indexing, plan, refs
 from pipeline.contract import Revocation
 from pipeline.deliveries import listing
 from pipeline.examples import load_holders
@@ -26,6 +26,7 @@ from pipeline.jobs import Answer, Job, instant, job
 from pipeline.revoking import blanking, collecting, derived, proving, scrubbing, targets
 from pipeline.revoking.compaction import Changed, Compaction
 from pipeline.revoking.targets import Gone
+from pipeline.sealing import Seal
 from pipeline.settings import Asked
 from pipeline.step import ROWS, Step
 
@@ -132,6 +133,17 @@ def taken(
     return answer(found, version, compaction, gone), compaction.changed
 
 
+def swept(asked: Asked, *, dry_run: bool) -> collecting.Erased:
+    """Erase what no version lists, alone."""
+    corpus = asked.corpus
+    with corpus.writing(purpose="pardalis gc"):
+        found = collecting.collect(corpus, corpus.newest(), dry_run=dry_run)
+        if found.files and not dry_run:
+            seal = Seal.of(config.of(asked.told).pipeline.audit)
+            audit.append(corpus.store, "gc_done", found.facts(), seal=seal)
+    return found
+
+
 def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Version, Compaction]:
     """What is left of the newest version; itself, where nothing of it is to go."""
     corpus, gone = work.corpus, found.gone
@@ -154,6 +166,7 @@ def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Ve
             version = work.run(version, steps, compaction)
         else:
             version = with_blanked(work, before, version, gone)
+            compaction.also(PACK, corpus.artifact(version, PACK).shards, way="blanked")
     version = derived.without(work, before, version, gone.every)
     same = replace(version, as_of=head.as_of) == head
     if same:
