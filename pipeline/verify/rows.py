@@ -6,9 +6,10 @@ asset, as an example that cites one does, its content may be that asset's.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,12 +64,15 @@ class Table:
 
     def _insides(self, leaf: leaves.Bytes, column: str) -> None:
         """What stands within values: of texts, of files, of numbers."""
-        if not leaf.is_text:
+        suspects = self._suspects(leaf)
+        if leaf.is_text:
+            self._surfaces(leaf, column, suspects)
+        else:
             for found in self._search.in_binary(leaf.data):
                 number = leaf.at(found.place)
                 place = f"byte {found.place - int(leaf.ends_N[number])}"
                 self._finds.append(Find(leaf.row(number), column, found.item, found.sub, place))
-        for number in self._suspects(leaf):
+        for number in suspects:
             value = leaf.data[leaf.ends_N[number] : leaf.ends_N[number + 1]]
             row, wrong = leaf.row(number), len(self._search.seen.wrong)
             for hit in self._search.inner(value, is_text=leaf.is_text):
@@ -77,6 +81,21 @@ class Table:
                 told = self._search.seen.wrong[at]
                 place = within(self._where(row, column), told.place)
                 self._search.seen.wrong[at] = Wrong(place, told.key, told.value)
+
+    def _surfaces(self, leaf: leaves.Bytes, column: str, suspects: Sequence[int]) -> None:
+        """What values say without their escapes, searched together: one by one it would be 0.3 ms a value."""
+        joined, starts, said = bytearray(), [], []
+        for number in suspects:
+            for how, plain in texts.surfaces(leaf.value(number)):
+                starts.append(len(joined))
+                said.append((number, how, len(joined) + len(plain)))
+                joined += plain + b"\0"
+        view = memoryview(bytes(joined))
+        for offset, which in self._search.matcher.found(view):
+            at, needle = bisect.bisect_right(starts, offset) - 1, self._search.matcher.needles[which]
+            number, how, end = said[at]
+            if naming.stands(needle, view, offset, (starts[at], end), self._search.others):
+                self._finds.append(Find(leaf.row(number), column, needle.item, needle.sub, how))
 
     def _suspects(self, leaf: leaves.Bytes) -> list[int]:
         """Values that hold escapes, documents, lists of numbers, base64 or whole files."""

@@ -119,6 +119,10 @@ class Search:
     def text(self, data: bytes, place: str) -> None:
         for how, plain in texts.unescaped(data):
             self.bytes_of(plain, within(place, how))
+        self._meaning(data, place)
+
+    def _meaning(self, data: bytes, place: str) -> None:
+        """Lists of numbers, and fields of records."""
         for listed in texts.listed(data):
             self._listed(listed.values_N, within(place, f"list at {listed.offset}"))
         if self.fields:
@@ -204,20 +208,21 @@ class Search:
                 self._number(found, f"{where}, vector of id {at}", index_id=at)
 
     def inner(self, value: memoryview, *, is_text: bool) -> list[Hit]:
-        """What stands inside of a value of a table, by the same ways as what stands in a file."""
+        """What a value of a table is, or means, beside what it says once its escapes are undone."""
         with self.inside() as seen:
             if is_text:
-                self.text(bytes(value), "")
+                self._meaning(bytes(value), "")
                 for offset, decoded in texts.encoded(bytes(value)):
-                    self.raw(memoryview(decoded), f"base64 at {offset}", [])
+                    if kind_of(memoryview(decoded)) in MARKED:
+                        self._opened(memoryview(decoded), f"base64 at {offset}")
             else:
-                self._opened(value)
+                self._opened(value, "")
         self.seen.wrong += seen.wrong
         return seen.hits
 
-    def _opened(self, value: memoryview) -> None:
+    def _opened(self, value: memoryview, place: str) -> None:
         try:
-            Opener(self).open(value, "", "", 1, new=False)
+            Opener(self).open(value, "", place, 1, new=False)
         except TooLarge:
             raise
         except Unread:

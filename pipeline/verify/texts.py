@@ -85,6 +85,12 @@ def _without_entities(text: bytes) -> bytes:
     return ENTITY.sub(lambda match: html.unescape(match[0].decode()).encode("utf-8", "replace"), text)
 
 
+def surfaces(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """(how, what it says) without escapes, and what may be base64 in it."""
+    yield from unescaped(data)
+    yield from ((f"base64 at {offset}", inner) for offset, inner in encoded(data))
+
+
 def is_packed(value: bytes) -> bool:
     """Whether a value may hold base64 or a list of numbers."""
     if HEX.fullmatch(value):

@@ -427,7 +427,28 @@ def caption_decomposed(gone: Gone, folder: Path) -> tuple[str, str]:
     return put(folder, "reports/a.txt", gone.caption.upper().encode()), "offset"
 
 
+@plant
+def caption_in_base64_in_a_column(gone: Gone, folder: Path) -> tuple[str, str]:
+    told = base64.b64encode(f"it is: {gone.caption}, they said".encode()).decode()
+    table = pa.table({"uid": ["acme:shot-0003"], "said": [json.dumps({"body": told})]})
+    return put(folder, "shards/x/k/t.parquet", parquet(table)), "row 0, column said > base64 at"
+
+
+@plant
+def caption_with_escapes_in_a_column(gone: Gone, folder: Path) -> tuple[str, str]:
+    told = "".join(f"\\u{ord(letter):04x}" for letter in gone.caption)
+    table = pa.table({"uid": ["a:b", "acme:shot-0003"], "record": ["{}", f'{{"title": "{told}"}}']})
+    return put(folder, "shards/x/k/t.parquet", parquet(table)), "row 1, column record > unescaped"
+
+
 # Pictures.
+
+
+@plant
+def picture_in_base64_in_a_column(gone: Gone, folder: Path) -> tuple[str, str]:
+    told = json.dumps({"image": base64.b64encode(gone.picture).decode()})
+    table = pa.table({"uid": ["acme:shot-0003"], "record": [told]})
+    return put(folder, "shards/x/k/t.parquet", parquet(table)), "row 0, column record > base64 at"
 
 
 @plant
