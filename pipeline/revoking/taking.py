@@ -189,8 +189,10 @@ def whole(corpus: Corpus, head: Version) -> Version:
 def steps_of(work: Job, head: Version, as_of: datetime) -> list[Step]:
     """Those that made what the version holds, but for packs. No address is followed again."""
     every = (*plan.ingest_steps(work.config, as_of), *plan.build_steps(work.config))
-    made = {*head.artifacts, *head.models}
-    return [step for step in every if step.name in made and step.name not in (PACK, FETCH)]
+    wanted = {*head.artifacts, *head.models}
+    for step in reversed(every):  # what a newer release makes of its own is needed by what is there
+        wanted.update(step.inputs if step.name in wanted else ())
+    return [step for step in every if step.name in wanted and step.name not in (PACK, FETCH)]
 
 
 def with_blanked(work: Job, head: Version, version: Version, gone: Gone) -> Version:
