@@ -73,8 +73,17 @@ class Course:
 
 MORE_MAPS = json.dumps(["canny edge"] * 4 + ["scribble", "segmentation", "depth"])
 MORE = {
-    "captions": 2, "paragraphs": 1, "questions": 3, "scene_questions": 4, "color_questions": 4,
-    "controls": 1, "scene_controls": 50, "edits": 10, "scene_edits": 4, "scenes": 8, "signs": 40,
+    "captions": 2,
+    "paragraphs": 1,
+    "questions": 3,
+    "scene_questions": 4,
+    "color_questions": 4,
+    "controls": 1,
+    "scene_controls": 50,
+    "edits": 10,
+    "scene_edits": 4,
+    "scenes": 8,
+    "signs": 40,
 }
 COURSES = (
     Course(run="tuned", steps=17_000),
