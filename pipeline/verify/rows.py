@@ -134,6 +134,10 @@ class Table:
             for found in search.vectors.found(leaf.values_N[places]):
                 place = int(ends_L[mine[found.place]])
                 self._number(leaf, numbers.Found(place, found.item, found.sub))
+                if search.is_sharing:  # one that is the same, and not merely close, has its bytes too
+                    row = memoryview(leaf.values_N[places[found.place]].tobytes())
+                    for _, needle in search.found(row):
+                        self._number(leaf, numbers.Found(place, needle.item, needle.sub))
 
     def _number(self, leaf: leaves.Numbers, found: numbers.Found, inside: str = "") -> None:
         column = ".".join(leaf.path)

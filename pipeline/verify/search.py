@@ -46,7 +46,7 @@ class Search:
         self.others: naming.Digests = stay[0] if stay else np.zeros(0, np.uint64)
         self._numbers = {(one.item, one.sub): number for number, one in enumerate(self.matcher.needles)}
         self.seen = Seen()
-        self._sharing, self._is_inside = sharing, False
+        self.is_sharing, self._is_inside = sharing, False
         self._revoked = {item.uid for item in items if item.kind != "field"}
         self._known_ids = {
             int.from_bytes(item.value, "little", signed=True) for item in items if item.kind == "index_id"
@@ -69,7 +69,7 @@ class Search:
     def keep(self, hit: Hit) -> None:
         if self._is_inside:
             self.seen.hits.append(hit)
-        elif self._sharing:
+        elif self.is_sharing:
             if hit.index_id >= 0:
                 is_others = hit.index_id not in self._known_ids
             else:
@@ -152,7 +152,7 @@ class Search:
     def batch(self, batch: pa.RecordBatch, place: str, row: int, schema: pa.Schema) -> None:
         if row == 0:
             self._schema(schema, place)
-        if self._sharing:
+        if self.is_sharing:
             batch = self._of_others(batch)
         table = rows.Table(self, place, row)
         for leaf in leaves.of(batch):
