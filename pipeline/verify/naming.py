@@ -92,6 +92,12 @@ def _is_whole_name(needle: Needle, before: bytes, after: bytes, others: Digests)
     tail = rest[0] if rest else b""
     if not tail:
         return True
-    name = needle.data + tail
-    longer = name if b":" in name else name.replace(b"_", b":", 1)
-    return tail[:1] in b"_-" and not is_among(others, longer.decode("utf-8", "replace"))
+    if tail[:1] not in b"_-":
+        return False
+    # In a column of texts another one may begin where this one ends: any longer name counts, not the longest.
+    for stop in range(len(tail), 0, -1):
+        name = needle.data + tail[:stop]
+        longer = name if b":" in name else name.replace(b"_", b":", 1)
+        if is_among(others, longer.decode("utf-8", "replace")):
+            return False
+    return True

@@ -27,7 +27,18 @@ from hypothesis import strategies as st
 from infra.cli import MISTAKE, run
 from infra.ending import REFUSED
 from pipeline import contract
-from pipeline.verify import chain, collect, files, judging, merkle, needles, numbers, revocations, texts
+from pipeline.verify import (
+    chain,
+    collect,
+    files,
+    judging,
+    merkle,
+    naming,
+    needles,
+    numbers,
+    revocations,
+    texts,
+)
 from pipeline.verify.evidence import Item
 from pipeline.verify.judging import Verdict
 
@@ -513,3 +524,10 @@ def test_what_was_made_of_a_revoked_asset_is_looked_for_too(tmp_path: Path) -> N
         (tmp_path / "b" / "a.txt").write_text(text)
         verdict = judged(tmp_path / "b", list(found.items))
         assert [leak.uid for leak in verdict.leaks] == ["acme:theirs-2"] * leaks, text
+
+
+def test_a_longer_name_that_another_follows_at_once_is_not_the_shorter_one() -> None:
+    needle = needles.Needle(b"emoji:1f9cd", 0, 0, "id")
+    others = naming.digests(["emoji:1f9cd-1f3fb", "emoji:1f9ce"])
+    for data, whole in ((b"emoji:1f9cd-1f3fbemoji:1f9ce", False), (b"emoji:1f9cd-thumb", True)):
+        assert naming.stands(needle, memoryview(data), 0, (0, len(data)), others) == whole
