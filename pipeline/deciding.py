@@ -91,6 +91,8 @@ def concerning(
     due: Sequence[Revocation], version: Version, came: Mapping[str, pa.Table], records: Mapping[str, Shard]
 ) -> dict[str, list[Revocation]]:
     """Of each slot, the revocations that name something of it, with those of their targets that do."""
+    if not due:
+        return {slot: [] for slot in came}
     found: dict[str, list[Revocation]] = {}
     for slot, table in came.items():
         folded = version.deliveries[int(generation(slot))]

@@ -30,11 +30,14 @@ PAX_PATH = re.compile(rb"(?:^|\n)[0-9]+ path=([^\n]*)\n")
 
 def rows(_task: Task, before: Before) -> Made:
     """Of a step whose files have a row, or the members, of each asset."""
-    files = {name: without(name, before.read(name), before.gone) for name in before.shard.files}
-    counts = before.shard.counts
-    for name in (name for name in files if not name.endswith(".tar")):
-        table = table_of(name, files[name])
-        counts = outcomes.counts(table, before.shard.step) if name == ROWS else {KEPT: table.num_rows}
+    files, counts = {}, before.shard.counts
+    for name in before.shard.files:
+        data = before.read(name)
+        if name.endswith(".tar"):
+            files[name] = without(name, data, before.gone)
+            continue
+        files[name], left = rows_dropped(name, data, before.gone)
+        counts = outcomes.counts(left, before.shard.step) if name == ROWS else {KEPT: left.num_rows}
     return Made(files=files, counts=counts, facts=before.shard.facts)
 
 
@@ -44,12 +47,17 @@ def without(name: str, data: bytes, gone: Collection[str]) -> bytes:
     if kind == ".tar":
         return members_dropped(data, {uid.replace(":", "_") for uid in gone})
     if kind in (".parquet", ".arrow"):
-        table = table_of(name, data)
-        left = dropped(table, gone)
-        if left.num_rows == table.num_rows:
-            return data
-        return tables.to_parquet(left) if kind == ".parquet" else tables.to_ipc(left)
+        return rows_dropped(name, data, gone)[0]
     raise ValueError(f"{name} has no rows that are known by their assets; give its step a way to erase them")
+
+
+def rows_dropped(name: str, data: bytes, gone: Collection[str]) -> tuple[bytes, pa.Table]:
+    """The file, and the table that it holds."""
+    table = table_of(name, data)
+    left = dropped(table, gone)
+    if left.num_rows == table.num_rows:
+        return data, table
+    return (tables.to_parquet if name.endswith(".parquet") else tables.to_ipc)(left), left
 
 
 def table_of(name: str, data: bytes) -> pa.Table:

@@ -19,14 +19,13 @@ ERASED = ""
 """In place of a uid."""
 
 
-def segments(store: Store, version: Version) -> list[refs.Ref]:
+def given(store: Store, version: Version) -> list[pa.Table]:
     """The table's segments, oldest first."""
-    return refs.registered(store, version, REGISTER)
+    return [tables.read_parquet(ref) for ref in refs.registered(store, version, REGISTER)]
 
 
-def read(segment: refs.Ref) -> dict[str, int]:
+def named(rows: pa.Table) -> dict[str, int]:
     """By uid. The id of an asset that was erased stays taken, and has no name."""
-    rows = tables.read_parquet(segment)
     found = dict(zip(rows["uid"].to_pylist(), rows["id"].to_pylist(), strict=True))
     found.pop(ERASED, None)
     return found
@@ -34,16 +33,17 @@ def read(segment: refs.Ref) -> dict[str, int]:
 
 def table(store: Store, version: Version) -> dict[str, int]:
     """Every id ever given, by uid."""
-    return {uid: number for ref in segments(store, version) for uid, number in read(ref).items()}
+    return {uid: number for rows in given(store, version) for uid, number in named(rows).items()}
 
 
 def extend(corpus: Corpus, version: Version, uids: Sequence[str]) -> Version:
     """Give the next ids to the uids that have none, in their order."""
-    known = table(corpus.store, version)
+    before = given(corpus.store, version)
+    known = {uid for rows in before for uid in named(rows)}
     new = [uid for uid in dict.fromkeys(uids) if uid not in known]
     if not new:
         return version
-    first = sum(tables.read_parquet(ref).num_rows for ref in segments(corpus.store, version))
+    first = sum(rows.num_rows for rows in before)
     ids = range(first, first + len(new))
     segment = tables.typed({"uid": new, "id": pa.array(ids)}, schema.IDS)
     return corpus.append(version, REGISTER, tables.to_parquet(segment))

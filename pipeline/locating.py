@@ -20,7 +20,7 @@ from infra.artifact import Artifact, find_artifact
 from infra.corpus import Corpus, Folded
 from infra.options import ReadOptions, answer
 from infra.storage import Missing, Store
-from pipeline import finding, packs, schema
+from pipeline import finding, naming, packs, schema
 from pipeline.contract import Revocation
 from pipeline.deliveries import fetched, kept
 from pipeline.deliveries.listing import MANIFEST
@@ -112,8 +112,7 @@ def where_is(uid: str, *, options: ReadOptions | None = None) -> None:
     uid
         PROVIDER:ASSET_ID
     """
-    if ":" not in uid:
-        raise ValueError(f"{uid!r} names no asset; write it as PROVIDER:ASSET_ID")
+    naming.check_uid(uid)
     options = options or ReadOptions()
     corpus = options.open()
     corpus.newest()

@@ -28,3 +28,9 @@ def derived_id(name: str) -> str:
     """26 characters of base32: 130 bits of the name's sha256."""
     digest = hashlib.sha256(nfc.normal(name).encode()).digest()
     return base64.b32encode(digest).decode().lower()[:26]
+
+
+def check_uid(uid: str) -> None:
+    """ValueError for what names no asset as a command line does."""
+    if ":" not in uid:
+        raise ValueError(f"{uid!r} names no asset; write it as PROVIDER:ASSET_ID")

@@ -19,11 +19,10 @@ from infra import runs
 from infra.corpus import Corpus
 from infra.options import ReadOptions, answer
 from infra.runs import Run
-from pipeline import erased, shards
+from pipeline import derivation, erased, naming, shards
 from pipeline.packed import Role
 from trainer import passing
 from trainer.instruct import build as instruct
-from trainer.instruct import listing
 from trainer.order import Source
 from trainer.passing import Packed, Reading
 from trainer.spans import Ints
@@ -85,8 +84,7 @@ def models_affected(uid: str, *, options: ReadOptions | None = None) -> None:
     uid
         PROVIDER:ASSET_ID
     """
-    if ":" not in uid:
-        raise ValueError(f"{uid!r} names no asset; write it as PROVIDER:ASSET_ID")
+    naming.check_uid(uid)
     options = options or ReadOptions()
     found = affected(options.open(), uid)
     facts = [{**asdict(one), "is_affected": one.is_affected} for one in found]
@@ -147,7 +145,7 @@ def holding(corpus: Corpus, step: str, key: str, uids: Sequence[str]) -> Holding
     found, roles = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
     try:
         if step == instruct.STEP:
-            uids = [*uids, *sorted(listing.derived_from(corpus.store, packed.artifact, {*uids}))]
+            uids = [*uids, *sorted(derivation.derived_from(corpus.store, packed.artifact, {*uids}))]
         for first, block in packed.each():
             row_H, role_H = block.holding(*uids)
             found.append(first + row_H)

@@ -16,12 +16,11 @@ from infra.corpus import Corpus, Version
 from infra.settings import Section
 from infra.storage import Store
 from infra.telemetry import say
-from pipeline import deciding, packs, refused
+from pipeline import deciding, derivation, packs, refused
 from pipeline.blocks import Shard
 from pipeline.split import TRAIN
 from trainer.admission import AdmissionSection, Read
 from trainer.instruct import build as instruct
-from trainer.instruct import listing
 from trainer.order import MAIN
 from trainer.stream import Mixed
 
@@ -103,7 +102,7 @@ def listed(
         )
     gone = frozenset(revoked)
     if step == instruct.STEP:
-        gone |= listing.derived_from(corpus.store, corpus.artifact(version, step), gone)
+        gone |= derivation.derived_from(corpus.store, corpus.artifact(version, step), gone)
     return packs.listed(corpus, version, kind, step=step, revoked=gone)
 
 

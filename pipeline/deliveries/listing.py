@@ -75,6 +75,15 @@ def read_revocations(raw: bytes, where: str) -> list[Revocation]:
     return _records(Revocation, json.lines(raw, file=where), where)
 
 
+def revocations_at(store: Store, name: str) -> list[Revocation]:
+    """Of a file that no delivery brought."""
+    most, where = MAX_BYTES["revocations"], store.where(name)
+    raw = store.read(name, at_most=most + 1)
+    if len(raw) > most:
+        raise Refused(where, "", "size", f"over {most} bytes; split it into several files")
+    return read_revocations(raw, where)
+
+
 def _records(kind: type[R], documents: Iterable[tuple[str, Any]], where: str) -> list[R]:
     """Validated records; the faults of the first documents that have any are told at once."""
     found: list[R] = []

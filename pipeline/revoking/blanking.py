@@ -36,21 +36,25 @@ def blanked(
     store: Store, packs: Artifact, gone: frozenset[str], holders: Holders, inputs: Mapping[str, str], log: Log
 ) -> Artifact:
     """The packs without the assets; themselves, if they hold none. ``holders``: of what is gone, at least."""
-    told = sorted(map(erased.hashed, gone))
     found: dict[str, Shard] = {}
     with log.bar(packs.step, total=len(packs.shards), unit="shards") as bar:
         for slot, shard in packs.shards.items():
-            found[slot] = of_slot(store, shard, gone, holders, key=fingerprint("blanked", shard.key, told))
+            found[slot] = of_slot(store, shard, gone, holders, key=key_of(shard.key, gone))
             bar.advance(1)
     if all(found[slot] is shard for slot, shard in packs.shards.items()):
         return packs
     return Artifact(
         step=packs.step,
-        key=fingerprint("blanked", packs.key, told),
+        key=key_of(packs.key, gone),
         settings=packs.settings,
         inputs={**packs.inputs, **inputs},
         shards=found,
     )
+
+
+def key_of(before: str, gone: frozenset[str]) -> str:
+    """Of what had a key, and is without these assets now."""
+    return fingerprint("blanked", before, sorted(map(erased.hashed, gone)))
 
 
 def listed(store: Store, head: Version, version: Version, artifact: Artifact) -> Version:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from infra.artifact import Artifact, artifact_name, find_artifact, forward_artifact
+from infra.artifact import artifact_name, find_artifact, forward_artifact
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from pipeline.deliveries import kept, listing
@@ -36,7 +36,9 @@ def collect(corpus: Corpus, head: Version, *, dry_run: bool = False) -> Erased:
     store = corpus.store
     versions = [corpus.version(number) for number in corpus.numbers()]
     standing = [one for one in versions if one.number >= head.floor]
-    keep = {name for version in standing for name in names_of(corpus, version)}
+    listed = {pair for version in standing for pair in manifests(version)}  # most stand in several versions
+    keep = {name for step, key in listed for name in names_of(store, step, key)}
+    keep |= {name for version in standing for name in names_beside(store, version)}
     forwarded = 0
     for version in (one for one in versions if one.number < head.floor):
         for step, key in manifests(version):
@@ -48,7 +50,8 @@ def collect(corpus: Corpus, head: Version, *, dry_run: bool = False) -> Erased:
             if old is not None and left is not None:
                 keep.add(name)
                 if not dry_run and old.shards:
-                    forward(store, old, left)
+                    # Said again where it was said before: what it led to may have been compacted since.
+                    forward_artifact(store, old, left)
                     forwarded += 1
     sizes = {name: size for prefix in SWEPT for name, size in store.sizes(prefix).items()}
     gone = sorted(name for name in sizes if name not in keep)
@@ -57,33 +60,30 @@ def collect(corpus: Corpus, head: Version, *, dry_run: bool = False) -> Erased:
     return Erased(files=len(gone), bytes=sum(sizes[name] for name in gone), forwarded=forwarded)
 
 
-def forward(store: Store, old: Artifact, key: str) -> None:
-    """Said again where it was said before: what it leads to may itself have been compacted since."""
-    forward_artifact(store, old, key)
-
-
 def manifests(version: Version) -> Iterator[tuple[str, str]]:
     yield from version.artifacts.items()
     yield from version.models.items()
 
 
-def names_of(corpus: Corpus, version: Version) -> Iterator[str]:
-    """Everything that a version lists."""
-    for step, key in manifests(version):
-        artifact = find_artifact(corpus.store, step, key)
-        if artifact is None:
-            continue
-        yield artifact_name(step, key)
-        for shard in artifact.shards.values():
-            yield f"{shard.folder}/shard.json"
-            for file in shard.files:
-                yield shard.name(file)
+def names_of(store: Store, step: str, key: str) -> Iterator[str]:
+    """An artifact and all of its files; nothing if it is not there."""
+    artifact = find_artifact(store, step, key)
+    if artifact is None:
+        return
+    yield artifact_name(step, key)
+    for shard in artifact.shards.values():
+        yield f"{shard.folder}/shard.json"
+        yield from map(shard.name, shard.files)
+
+
+def names_beside(store: Store, version: Version) -> Iterator[str]:
+    """What a version lists beside its artifacts."""
     for segments in version.registers.values():
         yield from segments
     for folded in version.deliveries:
         here = kept.folder(folded.sha256)
         yield from (f"{here}/{name}" for name in (listing.MANIFEST, listing.LICENSES))
-        yield kept.list_ref(corpus.store, here, folded.batches).name
-        for batch in kept.batches(corpus.store, folded.sha256, folded.batches):
+        yield kept.list_ref(store, here, folded.batches).name
+        for batch in kept.batches(store, folded.sha256, folded.batches):
             if batch.rows is not None:
                 yield batch.rows.name

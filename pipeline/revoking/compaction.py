@@ -40,6 +40,7 @@ class Compaction:
     """As it was."""
     slots: Mapping[str, frozenset[str]]
     """What is gone, by slot."""
+    gone: frozenset[str] = field(init=False)
     changed: list[Changed] = field(default_factory=list)
     _less: set[str] = field(default_factory=set)
     """Names of files that are what they were, but for rows of what is gone."""
@@ -48,16 +49,13 @@ class Compaction:
     """(step, slot) that are made by erasing."""
 
     def __post_init__(self) -> None:
+        self.gone = frozenset(uid for some in self.slots.values() for uid in some)
         embedded = self.before("embed")
         touched = (embedded[slot] for slot in sorted(self.slots) if slot in embedded)
         self._embedded = refs.each(self.store, touched, EMBEDDINGS)
         for step, key in self.version.models.items():
             for shard in self._artifact(step, key).values():
                 self._less.update(shard.name(file) for file in shard.files)
-
-    @property
-    def gone(self) -> frozenset[str]:
-        return frozenset(uid for some in self.slots.values() for uid in some)
 
     def before(self, step: str) -> Mapping[str, Shard]:
         """The step's shards as they were, by slot."""

@@ -1,8 +1,7 @@
 """What later packages made of the assets, without what hangs on one that is gone.
 
 The surprising rule: nothing is known here of what that is. An artifact that no step of the pipeline makes has
-packs, and beside them a table that names the ``sources`` and the ``derived`` uids of each example; whoever
-leaves such tables is understood.
+packs, and beside them a table as :mod:`pipeline.derivation` reads it; whoever leaves one is understood.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from infra.artifact import Artifact, Made, Shard, fingerprint, publish_shard
+from infra.artifact import Artifact, Made, Shard, publish_shard
 from infra.corpus import Version
 from infra.storage import Store
-from pipeline import erased, erasing, plan, refs, tables
+from pipeline import erasing, plan, tables
+from pipeline.derivation import SOURCES, derived_from, tables_of
 from pipeline.jobs import Job
 from pipeline.revoking import blanking
-
-SOURCES, DERIVED = "sources", "derived"
 
 
 def without(work: Job, head: Version, version: Version, gone: frozenset[str]) -> Version:
@@ -36,34 +34,14 @@ def of_artifact(work: Job, artifact: Artifact, gone: frozenset[str]) -> Artifact
     shards = {slot: tabled(store, shard, gone) for slot, shard in left.shards.items()}
     if all(shards[slot] is shard for slot, shard in artifact.shards.items()):
         return artifact
-    told = sorted(map(erased.hashed, gone))
-    return replace(left, key=fingerprint("blanked", artifact.key, told), shards=shards)
-
-
-def tables_of(store: Store, shard: Shard) -> dict[str, pa.Table]:
-    """Its tables of examples, by file."""
-    found = {
-        name: erasing.table_of(name, refs.of(store, shard, name).read())
-        for name in shard.files
-        if name.endswith(".parquet")
-    }
-    return {name: table for name, table in found.items() if SOURCES in table.column_names}
-
-
-def derived_from(store: Store, artifact: Artifact, gone: frozenset[str]) -> frozenset[str]:
-    found: set[str] = set()
-    for shard in artifact.shards.values():
-        for table in tables_of(store, shard).values():
-            for row in table.select([SOURCES, DERIVED]).to_pylist():
-                if not gone.isdisjoint(row[SOURCES]):
-                    found.update(row[DERIVED])
-    return frozenset(found)
+    return replace(left, key=blanking.key_of(artifact.key, gone), shards=shards)
 
 
 def tabled(store: Store, shard: Shard, gone: frozenset[str]) -> Shard:
     """Without the rows of examples that had any of them for a source."""
     files = {}
-    for name, table in tables_of(store, shard).items():
+    for name, file in tables_of(store, shard):
+        table = erasing.as_written(file)
         stays = [gone.isdisjoint(some) for some in table[SOURCES].to_pylist()]
         if not all(stays):
             files[name] = tables.to_parquet(table.filter(pa.array(stays)))
@@ -71,6 +49,4 @@ def tabled(store: Store, shard: Shard, gone: frozenset[str]) -> Shard:
         return shard
     kept = shard.lent(*(name for name in shard.files if name not in files))
     made = Made(files=files, kept=kept, counts=shard.counts, facts=shard.facts)
-    return publish_shard(
-        store, shard.step, fingerprint("blanked", shard.key, sorted(map(erased.hashed, gone))), made
-    )
+    return publish_shard(store, shard.step, blanking.key_of(shard.key, gone), made)

@@ -34,7 +34,6 @@ PACK = "pack"
 FETCH = "fetch"
 MOST = 5
 """Assets that are named in a line."""
-MAX_BYTES = listing.MAX_BYTES["revocations"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +50,7 @@ class Found:
 
 def read(path: Path) -> list[Revocation]:
     """Records of ``revocations.jsonl``; ValueError names each line, field and fix."""
-    store = LocalStore(str(path.absolute().parent))
-    raw = store.read(path.name, at_most=MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise ValueError(f"{path} has over {MAX_BYTES} bytes; split it into several files")
-    return listing.read_revocations(raw, str(path))
+    return listing.revocations_at(LocalStore(str(path.absolute().parent)), path.name)
 
 
 def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None) -> Answer:
@@ -63,13 +58,12 @@ def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None) -> Answ
     corpus = asked.corpus
     found = look(corpus, told, instant(as_of))
     steps: dict[str, dict[str, int]] = {}
-    for name, key in found.head.artifacts.items():
+    for name in found.head.artifacts:
         shards_ = corpus.artifact(found.head, name).shards
         mine = [shard for slot, shard in shards_.items() if slot in found.gone.uids]
         if mine:
             size = sum(file.size for shard in mine for file in shard.files.values())
             steps[name] = {"shards": len(mine), "of": len(shards_), "bytes": size}
-        del key
     facts: dict[str, Any] = {
         "version": found.head.number,
         "revocations": len(found.new),
@@ -87,11 +81,17 @@ def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None) -> Answ
 def look(corpus: Corpus, told: Sequence[Revocation], as_of: datetime) -> Found:
     head = corpus.newest()
     known = folding.revocations(corpus.store, head)
-    held = {line.model_dump_json(by_alias=True) for line in known}
-    new = [line for line in told if line.model_dump_json(by_alias=True) not in held]
+    new = unknown(told, known)
     records = corpus.artifact(head, "records").shards
     gone = targets.found(corpus.store, head, records, [*known, *new], as_of)
-    return Found(head=head, register=(*known, *new), new=tuple(dict.fromkeys(new)), gone=gone, as_of=as_of)
+    return Found(head=head, register=(*known, *new), new=tuple(new), gone=gone, as_of=as_of)
+
+
+def unknown(lines: Sequence[Revocation], register: Sequence[Revocation]) -> list[Revocation]:
+    """Those that the register does not hold, each once."""
+    held = {line.model_dump_json(by_alias=True) for line in register}
+    told = {line.model_dump_json(by_alias=True): line for line in lines}
+    return [line for text_, line in told.items() if text_ not in held]
 
 
 def loaded(corpus: Corpus, version: Version, lines: Sequence[Revocation]) -> Version:
@@ -149,10 +149,8 @@ def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Ve
     corpus, gone = work.corpus, found.gone
     before = whole(corpus, head)
     compaction = Compaction(store=corpus.store, version=before, slots=gone.uids)
-    known = {line.model_dump_json(by_alias=True) for line in found.register}
-    copies = [line for line in gone.copies if line.model_dump_json(by_alias=True) not in known]
     # What is known of the bytes goes into the register: when their rows are gone nobody can tell any more.
-    version = loaded(corpus, head, copies)
+    version = loaded(corpus, head, unknown(gone.copies, found.register))
     version = erased.add(corpus, version, gone.uids)
     version = scrubbing.scrubbed(corpus, version, gone.uids)
     version = replace(version, as_of=found.as_of.isoformat())

@@ -62,16 +62,24 @@ def found(
     copies = deciding.copies(due, came)
     removing = [line for line in (*due, *copies) if line.action != "restrict"]
     concerned = deciding.concerning(removing, version, came, records)
-    uids = {}
+    revoked, uids = Revoked.of(removing, as_of), {}
+    providers = {folded.provider for folded in version.deliveries}
+    licenses = {name: folding.licenses(store, version, name) for name in providers}
     for slot, table in came.items():
         folded = version.deliveries[int(generation(slot))]
         named = {uid for line in concerned[slot] for uid in of_slot(line, table)}
-        whole = any(line.target_type == "delivery" for line in concerned[slot])
-        if whole:
+        if any(line.target_type == "delivery" for line in concerned[slot]):
             named |= {*table[UID].to_pylist()}
-        ended = without_licence(store, version, folded.provider, removing, records[slot], as_of)
-        if named or ended:
-            uids[slot] = frozenset(named | ended)
+        known = licenses[folded.provider]
+        over = {
+            name
+            for name in records[slot].facts["licenses"]
+            if revoked.license(folded.provider, name) or (name in known and is_over(known[name], as_of))
+        }
+        if over:
+            named |= without_licence(refs.of(store, records[slot], RECORDS), over)
+        if named:
+            uids[slot] = frozenset(named)
     return Gone(uids=uids, copies=tuple(copies), others=tuple(sorted(elsewhere(copies, came, uids))))
 
 
@@ -95,31 +103,12 @@ def of_slot(line: Revocation, table: pa.Table) -> Iterator[str]:
     yield from table.filter(mask)[UID].to_pylist()
 
 
-def without_licence(
-    store: Store,
-    version: Version,
-    provider: str,
-    removing: Sequence[Revocation],
-    shard: Shard,
-    as_of: datetime,
-) -> set[str]:
-    """Assets of a slot none of whose licences is left: each is revoked, or its term ended and it says that
-    data goes then.
-    """
-    revoked = Revoked.of(removing, as_of)
-    known = folding.licenses(store, version, provider)
-    ended = {
-        name
-        for name in shard.facts["licenses"]
-        if revoked.license(provider, name) or (name in known and is_over(known[name], as_of))
-    }
-    if not ended:
-        return set()
-    table = tables.read_parquet(refs.of(store, shard, RECORDS), [schema.UID, schema.RECORD])
+def without_licence(records: refs.Ref, over: Collection[str]) -> set[str]:
+    """Assets of a slot none of whose licences is left."""
     gone = set()
-    for row in table.to_pylist():
+    for row in tables.read_parquet(records, [schema.UID, schema.RECORD]).to_pylist():
         names: list[Any] = [] if row["record"] is None else json.loads(row["record"])["license_ids"]
-        if names and ended.issuperset(names):
+        if names and {*names} <= {*over}:
             gone.add(row["uid"])
     return gone
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from infra.corpus import Corpus
-from infra.guarded.refused import Refused
 from infra.storage import UNREACHABLE, Store
 from infra.telemetry import say
 from pipeline import folding, withdrawn
@@ -59,10 +58,7 @@ class Place:
         return {name: stamp for name, stamp in self.store.stamps().items() if name.endswith(SUFFIX)}
 
     def read(self, name: str) -> list[Revocation]:
-        raw, where = self.store.read(name, at_most=MAX_BYTES + 1), self.store.where(name)
-        if len(raw) > MAX_BYTES:
-            raise Refused(where, "", "size", f"over {MAX_BYTES} bytes; split it into several files")
-        return listing.read_revocations(raw, where)
+        return listing.revocations_at(self.store, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

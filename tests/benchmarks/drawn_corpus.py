@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -215,9 +215,6 @@ DRAWN: Mapping[str, Callable[[Task], Made]] = {
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """An engine that draws what it is not to make."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Of CPU, by step, of what was made."""
 
     def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
         draw = None if step.erasing else DRAWN.get(step.name)

@@ -1,14 +1,13 @@
 """A row for each example: its prompt, its sources and, of held-out ones, the pixels that are compared with.
 
 The surprising rule: a derived picture has a uid of its own, and whoever refuses an asset must refuse what was
-derived from it; :func:`derived_from` says what that is.
+derived from it; :func:`pipeline.derivation.derived_from` says what that is.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from PIL import Image
 
 from infra.artifact import Artifact
 from infra.storage import Store
-from pipeline import refs, tables
+from pipeline import derivation, refs, tables
 from pipeline.colors import Pixels
 from pipeline.examples import Holders
 from pipeline.reviewing import thumbnails
@@ -32,13 +31,15 @@ EXAMPLE = column("example", pa.string(), "id of the example, as its document has
 TASK = column("task", pa.string(), "its name")
 SEGMENT = pa.struct([pa.field("text", pa.string()), pa.field("picture", pa.string())])
 PROMPT = column("prompt", pa.list_(SEGMENT), "text or uid of a picture, in order; the target among them")
-SOURCES = column("sources", pa.list_(pa.string()), "assets of which anything in it was made or taken")
+SOURCES = column(
+    derivation.SOURCES, pa.list_(pa.string()), "assets of which anything in it was made or taken"
+)
 PICTURES = column(
     "pictures",
     pa.list_(pa.struct([pa.field("uid", pa.string()), pa.field("image", pa.binary())])),
     "of a held-out example every picture, as PNG",
 )
-DERIVED = column("derived", pa.list_(pa.string()), "uids that were made for it")
+DERIVED = column(derivation.DERIVED, pa.list_(pa.string()), "uids that were made for it")
 LICENSES = column("licenses", pa.list_(pa.string()), "PROVIDER:ID of every licence that all of it hangs on")
 COPIES = column("copies", pa.int32(), "documents that it has in the packs")
 TABLE = pa.schema([EXAMPLE, TASK, PROMPT, SOURCES, DERIVED, LICENSES, COPIES, PICTURES])
@@ -79,19 +80,6 @@ def shown(example: Example, originals: Mapping[str, Pixels]) -> list[dict[str, A
 def decoded(image: bytes) -> Pixels:
     with Image.open(io.BytesIO(image)) as opened_image:
         return np.asarray(opened_image.convert("RGB"))
-
-
-def derived_from(store: Store, artifact: Artifact, gone: AbstractSet[str]) -> frozenset[str]:
-    """What was derived from any of these assets: it goes where they go."""
-    if not gone:
-        return frozenset()
-    found: set[str] = set()
-    for shard in artifact.shards.values():
-        table = tables.read_parquet(refs.of(store, shard, RECORDS), [SOURCES, DERIVED])
-        for row in table.to_pylist():
-            if not gone.isdisjoint(row[SOURCES.name]):
-                found.update(row[DERIVED.name])
-    return frozenset(found)
 
 
 def sources_of(store: Store, artifact: Artifact) -> dict[str, frozenset[str]]:
