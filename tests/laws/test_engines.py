@@ -22,11 +22,13 @@ from infra.settings import Section
 from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import build, refs
+from pipeline.config import Config
 from pipeline.engine import Inline, JobFailed, OnRay
 from pipeline.step import OutOfMemory, Report, Source, Step, Task
 
 from .conftest import TINY, Build, Deliveries, sample
 from .test_build import contents
+from .test_revocation import revocation, revoked
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -40,12 +42,15 @@ def on_ray() -> Iterator[OnRay]:
 
 
 def test_inline_and_ray_write_the_same_bytes(
-    on_ray: OnRay, tmp_path: Path, deliveries: Deliveries, built: Build
+    on_ray: OnRay, tmp_path: Path, deliveries: Deliveries, built: Build, tiny: Config
 ) -> None:
     uri = deliveries.write([sample(number) for number in range(20)])
     here, there = (Corpus(Store.at(tmp_path / name)) for name in ("here", "there"))
     assert built(here, [uri], Inline()) == built(there, [uri], on_ray)
     prefixes = ("shards/", "artifacts/", "versions/", "registers/", "deliveries/")
+    assert contents(here.store, *prefixes) == contents(there.store, *prefixes)
+    lines = [revocation("a0003", "a0012")]
+    assert revoked(here, tiny, lines) == revoked(there, tiny, lines, engine=on_ray)
     assert contents(here.store, *prefixes) == contents(there.store, *prefixes)
 
 

@@ -38,7 +38,7 @@ from tests.pipeline import agencies
 pytestmark = [pytest.mark.plan, pytest.mark.timeout(300)]
 GONE = ("a0003", "a0012", "a0020")
 NUMBERS = range(28)
-CRASHES = 20
+CRASHES = 50
 
 
 def revocation(*targets: str, **changes: Any) -> Revocation:
