@@ -49,6 +49,8 @@ class Folded:
     """Where it was read; a convenience for the next reader, never part of a key."""
     batches: str
     """sha256 of the list of its batches, which is kept beside its records."""
+    manifest: str = ""
+    """sha256 of the corpus's copy of ``delivery.json``, once it lists fewer files than were delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from infra.guarded.https import INTERNET, Limits, Network
 from infra.guarded.refused import Refused
 from infra.settings import Section
 from infra.storage import Missing, Store
-from pipeline import folding, refs
+from pipeline import erasing, folding, refs
 from pipeline.contract import Delivery
 from pipeline.deliveries import fetched, kept, objects, signed
 from pipeline.deliveries.download import Effort, Wanted, download
@@ -35,7 +35,7 @@ from pipeline.deliveries.kept import KeptBatch
 from pipeline.deliveries.sample import Delivered
 from pipeline.fields import SHA256, Many
 from pipeline.outcomes import KEPT
-from pipeline.step import Report, Source, Step, Task, by_slot, slot_name, try_name
+from pipeline.step import Before, Report, Source, Step, Task, by_slot, slot_name, try_name
 
 STEP = "fetch"
 Allowed = Mapping[str, Any]
@@ -84,26 +84,57 @@ def unfollowed(config: FetchConfig) -> Step:
     return replace(step(config), open=lambda: judge)
 
 
-def list_tries(source: Source, *, config: FetchConfig) -> Sequence[Task]:
-    """Every try of each batch with addresses: those that were made, and one more where rows are left."""
-    known = earlier(source)
+def made_before(config: FetchConfig, tried: Mapping[str, Shard]) -> Step:
+    """The same step for the tries that were made, whose tables lost rows since: asks for nothing.
+
+    A try reads what the one before it missed, so each run of the step comes one try further; it takes
+    :func:`rounds` of them.
+    """
+    settings = settings_of(tried)
+    return replace(
+        step(config),
+        tasks=functools.partial(list_tries, config=config, known=settings, asking=False),
+        erase=without,
+    )
+
+
+def rounds(tried: Mapping[str, Shard]) -> int:
+    return max(map(len, by_slot(tried).values()), default=0)
+
+
+def list_tries(
+    source: Source,
+    *,
+    config: FetchConfig,
+    known: Mapping[str, Sequence[Allowed]] | None = None,
+    asking: bool = True,
+) -> Sequence[Task]:
+    """Every try of each batch with addresses: those that were made, and one more where rows are left.
+
+    ``known``: settings of the tries that were made, by slot; default those that the version lists.
+    """
+    if known is None:
+        known = earlier(source)
     tasks: list[Task] = []
     for number, folded in enumerate(source.version.deliveries):
         delivery = folding.manifest(folding.manifest_ref(source.store, folded))
         facts = {"allowed": allowed_by(delivery, config)}
         # Rows that come again since their signatures expired are the same rows: only the delivery is another.
         signed_facts = {**facts, "delivery": folded.sha256}
-        asking: dict[int, tuple[KeptBatch, Task]] = {}
+        asked: dict[int, tuple[KeptBatch, Task]] = {}
         for i, batch in enumerate(kept.batches(source.store, folded.sha256, folded.batches)):
             if not batch.addresses:
                 continue
             slot = slot_name(number, i)
             mine = signed_facts if batch.signed else facts
-            made, new = tries(source, slot, batch, mine, known.get(slot, []))
+            before = known.get(slot, [])
+            made, new = tries(source, slot, batch, mine, before)
             tasks += made
-            if new is not None:
-                asking[i] = (batch, new)
-        tasks += with_addresses(asking, Delivered(store=Store.at(folded.uri), delivery=delivery))
+            if new is not None and asking:
+                asked[i] = (batch, new)
+            elif new is not None and new.facts["try"] < len(before):
+                tasks.append(new)
+        tasks += with_addresses(asked, Delivered(store=Store.at(folded.uri), delivery=delivery))
     return tasks
 
 
@@ -148,10 +179,11 @@ def left_over(shard: Shard, allowed: Allowed) -> bool:
 
 def earlier(source: Source) -> dict[str, list[Allowed]]:
     """For each slot, the settings under which its tries were made: what was brought under them stays."""
-    if STEP not in source.version.artifacts:
-        return {}
-    tried = by_slot(source.artifact(STEP).shards)
-    return {slot: [shard.facts["allowed"] for shard in shards] for slot, shards in tried.items()}
+    return settings_of(source.artifact(STEP).shards) if STEP in source.version.artifacts else {}
+
+
+def settings_of(tried: Mapping[str, Shard]) -> dict[str, list[Allowed]]:
+    return {slot: [shard.facts["allowed"] for shard in shards] for slot, shards in by_slot(tried).items()}
 
 
 def with_addresses(asking: Mapping[int, tuple[KeptBatch, Task]], at: Delivered) -> list[Task]:
@@ -161,7 +193,7 @@ def with_addresses(asking: Mapping[int, tuple[KeptBatch, Task]], at: Delivered) 
     another was put, nothing is asked again: what it could not bring stays as it is told, and the corpus goes
     on.
     """
-    rows = {i: batch.rows.sha256 for i, (batch, _) in asking.items() if batch.signed and batch.rows}
+    rows = {i: batch.rows for i, (batch, _) in asking.items() if batch.signed and batch.rows}
     try:
         found = signed.addresses(rows, at)
     except (Missing, Refused):
@@ -204,7 +236,7 @@ def judge(task: Task, _report: Report) -> Made:
 
 def left(task: Task) -> tuple[dict[int, Any], dict[int, Missed]]:
     """The rows that this try asks for, with their whole addresses, and what the tries before it missed."""
-    rows = dict(enumerate(json.loads(line) for line in task.only("table").read().splitlines()))
+    rows = {number: row for number, row in rows_of(task).items() if row is not None}
     missed = {
         number: why for ref in task.reads["missed"] for number, why in fetched.read_missed(ref.read()).items()
     }
@@ -215,6 +247,23 @@ def left(task: Task) -> tuple[dict[int, Any], dict[int, Missed]]:
         ask.sort(key=lambda number: missed[number].code != objects.OVER.code)
     uris = {number: task.hints["signed"].get(number, rows[number]["uri"]) for number in ask}
     return {number: {**rows[number], "uri": uri} for number, uri in uris.items() if uri}, missed
+
+
+def rows_of(task: Task) -> dict[int, Any]:
+    """None for one that was taken back."""
+    return dict(enumerate(json.loads(line) for line in task.only("table").read().splitlines()))
+
+
+def without(task: Task, before: Before) -> Made:
+    """What a try brought and missed, less the rows that its table no longer holds."""
+    gone = {number for number, row in rows_of(task).items() if row is None}
+    missed = fetched.read_missed(before.read(fetched.MISSED))
+    left = made(
+        {}, {number: why for number, why in missed.items() if number not in gone}, task.facts["allowed"]
+    )
+    archive = erasing.members_dropped(before.read(fetched.IMAGES), {fetched.key(number) for number in gone})
+    num = sum(1 for _ in erasing.members(archive))
+    return replace(left, files={**left.files, fetched.IMAGES: archive}, counts={KEPT: num})
 
 
 def made(images: Mapping[int, bytes], told: Mapping[int, Missed], allowed: Allowed) -> Made:

@@ -103,7 +103,7 @@ def keep(corpus: Corpus, version: Version, opened: OpenDelivery) -> Version:
 
 def manifest_ref(store: Store, folded: Folded) -> refs.Ref:
     """The corpus's copy of ``delivery.json``."""
-    return refs.Ref(store, f"{kept.folder(folded.sha256)}/{MANIFEST}", folded.sha256)
+    return kept.manifest_ref(store, folded.sha256, folded.manifest)
 
 
 def manifest(ref: refs.Ref) -> Delivery:

@@ -23,7 +23,6 @@ from infra.storage import Missing, Store
 from pipeline import finding, naming, packs, schema
 from pipeline.contract import Revocation
 from pipeline.deliveries import fetched, kept
-from pipeline.deliveries.listing import MANIFEST
 from pipeline.examples import kind_of
 from pipeline.folding import REVOCATIONS
 from pipeline.naming import asset_id
@@ -227,9 +226,12 @@ def in_deliveries(corpus: Corpus, listed: Listed, uid: str, slots: Collection[st
         if folded.provider != provider:
             continue
         versions = tuple(numbers)
-        manifest = f"{kept.folder(folded.sha256)}/{MANIFEST}"
-        files = json.loads(corpus.store.read(manifest))["files"]
-        if named := [one["path"] for one in files if asset_id(PurePosixPath(one["path"]).stem) == own]:
+        manifest = kept.manifest_ref(corpus.store, folded.sha256, folded.manifest).name
+        try:
+            files = json.loads(corpus.store.read(manifest))["files"]
+        except Missing:  # it was written anew since, and this one was erased
+            continue
+        if named := [one["path"] for one in files if kept.own_id(one) == own]:
             yield Location(path=manifest, what="files", at=tuple(named), count=len(named), versions=versions)
         try:
             batches = kept.batches(corpus.store, folded.sha256, folded.batches)

@@ -69,14 +69,15 @@ def list_tasks(source: Source) -> Sequence[Task]:
     gone = erased.by_slot(source.store, source.version)
     tasks = []
     for number, folded in enumerate(source.version.deliveries):
-        manifest = folding.manifest_ref(source.store, folded)
-        delivery, store = folding.manifest(manifest), Store.at(folded.uri)
+        delivery = folding.manifest(folding.manifest_ref(source.store, folded))
+        store = Store.at(folded.uri)
         for i, batch in enumerate(kept.batches(source.store, folded.sha256, folded.batches)):
             slot = slot_name(number, i)
             found = answers.get(slot, [])
             reads = {
                 "files": tuple(refs.Ref(store, file.path, file.sha256) for file in batch.files),
-                "delivery": (manifest,),
+                # As it was delivered, for the key: that it lists fewer files by now changes no other slot.
+                "delivery": (kept.manifest_ref(source.store, folded.sha256, ""),),
                 "table": () if batch.rows is None else (batch.rows,),
                 "fetched": tuple(refs.of(source.store, shard, fetched.IMAGES) for shard in found),
                 "missed": tuple(refs.of(source.store, shard, fetched.MISSED) for shard in found[-1:]),

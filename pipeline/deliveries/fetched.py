@@ -59,6 +59,11 @@ NOT_FOLLOWED = Answers()
 """Addresses that were left alone, as ``ingest --check`` does."""
 
 
+def key(row: int) -> str:
+    """Of its member."""
+    return f"{row:06d}"
+
+
 def files(images: Mapping[int, bytes], missed: Mapping[int, Missed]) -> dict[str, bytes]:
     """One try as files; the same answers are the same bytes."""
     import webdataset  # noqa: PLC0415  # it imports torch, and this module is read to explain an asset
@@ -66,7 +71,7 @@ def files(images: Mapping[int, bytes], missed: Mapping[int, Missed]) -> dict[str
     sink = io.BytesIO()
     with webdataset.TarWriter(sink, mtime=0, user="pardalis", group="pardalis", encoder=False) as archive:
         for number, image in sorted(images.items()):
-            archive.write({"__key__": f"{number:06d}", "image": image})
+            archive.write({"__key__": key(number), "image": image})
     told = {str(number): [why.code, why.message, why.again] for number, why in sorted(missed.items())}
     return {IMAGES: sink.getvalue(), MISSED: canonical(told)}
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.artifact import canonical
+from infra.corpus import Folded
 from infra.storage import Store
 from pipeline import refs
 from pipeline.contract import DeliveryFile
 from pipeline.deliveries.batch import Batch
+from pipeline.deliveries.folder import ROLES, stem
+from pipeline.deliveries.listing import MANIFEST
 from pipeline.deliveries.opened import OpenDelivery
 from pipeline.naming import asset_id
 
@@ -79,6 +81,14 @@ def list_ref(store: Store, here: str, sha256: str) -> refs.Ref:
     return refs.Ref(store, name if store.exists(name) else f"{here}/{BATCHES}", sha256)
 
 
+def manifest_ref(store: Store, delivery: str, rewritten: str) -> refs.Ref:
+    """The corpus's copy of ``delivery.json``: as it was delivered, or as it was rewritten since."""
+    here = folder(delivery)
+    if rewritten:
+        return refs.Ref(store, f"{here}/manifests/{rewritten}.json", rewritten)
+    return refs.Ref(store, f"{here}/{MANIFEST}", delivery)
+
+
 def row_file(here: str, sha256: str) -> str:
     return f"{here}/rows/{sha256}.jsonl"
 
@@ -101,28 +111,27 @@ def kept(store: Store, here: str, line: dict[str, Any]) -> KeptBatch:
     )
 
 
-def without(
-    store: Store, delivery: str, sha256: str, gone: Mapping[int, Collection[str]], provider: str
-) -> str:
-    """Write the batches anew without the rows, and the files, of some assets, by the number of the batch; the
-    sha256 of the new list. Rows keep their numbers: what is gone is ``null``.
+def without(store: Store, folded: Folded, gone: Mapping[int, Collection[str]]) -> Folded:
+    """The delivery, its batches and its list of files written anew without the rows and the files of some
+    assets, by the number of the batch. Rows keep their numbers: what is gone is ``null``.
     """
-    here = folder(delivery)
-    lines = []
-    for number, line in enumerate(list_ref(store, here, sha256).read().splitlines()):
+    here = folder(folded.sha256)
+    lines, paths = [], set()
+    for number, line in enumerate(list_ref(store, here, folded.batches).read().splitlines()):
         told = json.loads(line)
         if number in gone:
-            keys = {uid.removeprefix(f"{provider}:") for uid in gone[number]}
-            told = _batch_without(store, here, told, keys)
+            keys = {uid.removeprefix(f"{folded.provider}:") for uid in gone[number]}
+            paths |= _drop(store, here, told, keys)
         lines.append(canonical(told) + b"\n")
     data = b"".join(lines)
     name = hashlib.sha256(data).hexdigest()
     store.write(rewritten_list(here, name), data)  # beside the other, which the newest version still names
-    return name
+    return replace(folded, batches=name, manifest=_listing_less(store, folded, paths))
 
 
-def _batch_without(store: Store, here: str, line: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
-    paths = set()
+def _drop(store: Store, here: str, line: dict[str, Any], keys: Collection[str]) -> set[str]:
+    """Take the assets out of a batch; the files that were theirs."""
+    paths = {file["path"] for file in line["files"] if own_id(file) in keys}
     if line["rows"]:
         left = []
         for row in refs.Ref(store, row_file(here, line["rows"]), line["rows"]).read().splitlines():
@@ -132,10 +141,28 @@ def _batch_without(store: Store, here: str, line: dict[str, Any], keys: Collecti
         rows = b"".join(one + b"\n" for one in left)
         line["rows"] = hashlib.sha256(rows).hexdigest()
         store.write(row_file(here, line["rows"]), rows)
-    files = line["files"]
-    line["files"] = [
-        file
-        for file in files
-        if file["path"] not in paths and asset_id(PurePosixPath(file["path"]).stem) not in keys
-    ]
-    return line
+    line["files"] = [file for file in line["files"] if file["path"] not in paths]
+    for name, told in line["facts"].items():  # of a folder: the paths of its files
+        if isinstance(told, list):
+            line["facts"][name] = [one for one in told if one not in paths]
+    return paths
+
+
+def own_id(file: Mapping[str, Any]) -> str:
+    """Of the asset whose file one would be in a folder; empty for what is no image and lies beside none, such
+    as a tar, which may be called like an asset.
+    """
+    one = DeliveryFile.model_validate(file)
+    return asset_id(stem(one)) if one.role in ROLES else ""
+
+
+def _listing_less(store: Store, folded: Folded, paths: Collection[str]) -> str:
+    """The sha256 of ``delivery.json`` without these files, which are written; as it is, if it lists none."""
+    told = json.loads(manifest_ref(store, folded.sha256, folded.manifest).read())
+    files = [file for file in told["files"] if file["path"] not in paths]
+    if len(files) == len(told["files"]):
+        return folded.manifest
+    data = canonical({**told, "files": files})
+    name = hashlib.sha256(data).hexdigest()
+    store.write(manifest_ref(store, folded.sha256, name).name, data)
+    return name

@@ -82,7 +82,8 @@ def names_beside(store: Store, version: Version) -> Iterator[str]:
         yield from segments
     for folded in version.deliveries:
         here = kept.folder(folded.sha256)
-        yield from (f"{here}/{name}" for name in (listing.MANIFEST, listing.LICENSES))
+        yield kept.manifest_ref(store, folded.sha256, folded.manifest).name
+        yield f"{here}/{listing.LICENSES}"
         yield kept.list_ref(store, here, folded.batches).name
         for batch in kept.batches(store, folded.sha256, folded.batches):
             if batch.rows is not None:

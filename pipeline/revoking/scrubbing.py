@@ -61,11 +61,10 @@ def _rewritten(
 def _without_rows(
     corpus: Corpus, folded: Folded, number: int, slots: Mapping[str, Collection[str]]
 ) -> Folded:
-    """A delivery whose kept tables no longer hold the rows; tars have none to hold."""
+    """A delivery whose kept tables and lists no longer hold the rows; tars have none to hold."""
     mine = {
         int(slot.partition("-")[2]): some for slot, some in slots.items() if int(generation(slot)) == number
     }
     if not mine:
         return folded
-    batches = kept.without(corpus.store, folded.sha256, folded.batches, mine, folded.provider)
-    return replace(folded, batches=batches)
+    return kept.without(corpus.store, folded, mine)

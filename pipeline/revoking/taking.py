@@ -18,7 +18,7 @@ from typing import Any
 from infra.corpus import Corpus, Version
 from infra.options import EngineOptions
 from infra.storage import LocalStore
-from pipeline import audit, config, erased, folding, indexing, plan, refs
+from pipeline import audit, config, erased, fetching, folding, indexing, plan, refs
 from pipeline.contract import Revocation
 from pipeline.deliveries import listing
 from pipeline.examples import load_holders
@@ -31,7 +31,6 @@ from pipeline.settings import Asked
 from pipeline.step import ROWS, Step
 
 PACK = "pack"
-FETCH = "fetch"
 MOST = 5
 """Assets that are named in a line."""
 
@@ -154,6 +153,9 @@ def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Ve
     version = erased.add(corpus, version, gone.uids)
     version = scrubbing.scrubbed(corpus, version, gone.uids)
     version = replace(version, as_of=found.as_of.isoformat())
+    tried = compaction.before(fetching.STEP)
+    again = fetching.made_before(work.config.pipeline.fetch, tried)
+    version = work.run(version, [again] * fetching.rounds(tried), compaction)
     for step in steps_of(work, before, found.as_of):
         if step.name == "codes":
             version = indexing.register(corpus, version)
@@ -190,7 +192,7 @@ def steps_of(work: Job, head: Version, as_of: datetime) -> list[Step]:
     wanted = {*head.artifacts, *head.models}
     for step in reversed(every):  # what a newer release makes of its own is needed by what is there
         wanted.update(step.inputs if step.name in wanted else ())
-    return [step for step in every if step.name in wanted and step.name not in (PACK, FETCH)]
+    return [step for step in every if step.name in wanted and step.name not in (PACK, fetching.STEP)]
 
 
 def with_blanked(work: Job, head: Version, version: Version, gone: Gone) -> Version:

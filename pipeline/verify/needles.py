@@ -20,6 +20,8 @@ from pipeline.verify.evidence import Item
 
 Words = NDArray[np.uint64]
 WIDE, NARROW = 8, 6
+BARE = frozenset({"bare", "digits"})
+"""Notes of names without their provider."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 MIN_BITS, MAX_BITS = 18, 22
 """Of a table: with 256 bits a string, 1 place in 256 is looked at twice; 4 MB stay in a core's cache."""
@@ -58,7 +60,7 @@ def _utf16(text: str) -> bytes:
 
 def _names(item: Item) -> Iterator[tuple[bytes, str]]:
     text = item.value.decode()
-    edges = item.note if item.note in ("bare", "digits") else "id"
+    edges = item.note if item.note in BARE else "id"
     yield item.value, edges
     yield _utf16(text), ""
 

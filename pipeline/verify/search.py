@@ -33,7 +33,10 @@ class Search:
 
     def __init__(self, items: Sequence[Item], *, sharing: bool = False) -> None:
         self.items = items
-        self.names = {number for number, item in enumerate(items) if item.kind == "id"}
+        # A name without its provider may stand in another's record, who calls something else by it.
+        self.names = {
+            n for n, item in enumerate(items) if item.kind == "id" and item.note not in needles.BARE
+        }
         self.matcher = needles.Matcher(needles.of(items))
         self.runs = [numbers.Runs(items, width) for width in (numbers.CODES, numbers.WORDS)]
         self.vectors = numbers.Vectors(items)

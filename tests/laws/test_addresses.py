@@ -33,6 +33,7 @@ from tests.infra.tls_server import HOST, PUBLIC, Site, body, serving
 from .conftest import AS_OF, TINY, license_, sample
 from .test_build import contents
 from .test_forms import HEADING, coded, rows
+from .test_revocation import revocation, revoked
 from .worlds import Addressed, at_addresses
 
 pytestmark = pytest.mark.plan
@@ -288,6 +289,40 @@ def test_what_came_before_an_ingest_was_cut_short_is_not_fetched_again(
     told = world.told(world.ingest([uri], site.network()))
     assert {outcome for outcome, _ in told.values()} == {"kept"}
     assert len(site.asked) == len({path for path, _ in site.asked}) == 40
+
+
+def test_what_was_fetched_is_taken_back_with_its_row_and_nothing_is_fetched_again(
+    tmp_path: Path, site: Site, world: World
+) -> None:
+    """One that came by the second try, one that came by the first, one that never came."""
+    assets = [on_host(number) for number in range(40)]
+    late, early, never, waiting = (assets[number] for number in (3, 5, 7, 9))
+    path = {one.asset.uid: f"/{one.asset.asset_id}.png" for one in assets}
+    up = {path[one.asset.uid]: body(one.image) for one in assets}
+    down = {path[one.asset.uid]: body(b"", status=503) for one in (late, never, waiting)}
+    uri = at_addresses(Store.at(tmp_path / "d"), assets, hosts=(HOST,))
+    site.routes = {**up, **down}
+    world.ingest([uri], site.network())
+    site.routes[path[late.asset.uid]] = up[path[late.asset.uid]]
+    world.ingest([], site.network())
+    gone = [one.asset for one in (late, early, never)]
+    site.asked.clear()
+    version = revoked(world.corpus, world.config, [revocation(*(one.asset_id for one in gone))])
+    assert world.told(version).keys() == {one.asset.uid for one in assets} - {one.uid for one in gone}
+    pictures = [one.image for one in (late, early)]
+    for name in world.corpus.store.names():
+        if not name.startswith("registers/revocations/"):
+            data = world.corpus.store.read(name)
+            assert not any(picture in data for picture in pictures), name
+            assert not any(f'"{one.asset_id}"'.encode() in data for one in gone), name
+            assert not any(path[one.uid].encode() in data for one in gone), name
+    # Nothing that was brought is asked for again, and what is still missing is.
+    assert site.asked == []
+    site.routes = up
+    after = world.ingest([], site.network())
+    assert [asked.partition("?")[0] for asked, _ in site.asked] == [path[waiting.asset.uid]]
+    assert world.told(after)[waiting.asset.uid] == ("kept", "")
+    assert world.told(after).keys() == world.told(version).keys()
 
 
 @pytest.mark.parametrize("allowed", [((), (HOST,)), ((HOST,), ())])

@@ -30,6 +30,8 @@ GONE = (5, 12, 22)
 BY_CONTRIBUTOR = (20, 21)
 SHARED = (3, 5)
 """Two assets with the same words, of which one goes."""
+NAMES_ANOTHER = (7, 12)
+"""One that stays, and whose own words have the id of one that goes, without its provider."""
 TARGETS = [
     {"target_type": "asset", "targets": [f"shot-{number:04d}" for number in GONE]},
     {"target_type": "contributor", "targets": ["who-left"]},
@@ -47,6 +49,8 @@ def samples() -> list[Any]:
             changes["contributor"] = {"id": "who-left", "display_name": "Who Left"}
         if number in SHARED:
             changes["title"] = TITLE
+        if number == NAMES_ANOTHER[0]:
+            changes["keywords"] = [f"shot-{NAMES_ANOTHER[1]:04d}"]
         found.append(sample(number, **changes))
     return found
 
@@ -203,6 +207,8 @@ def test_what_an_asset_that_stays_has_too_is_no_evidence(world: World) -> None:
     texts = {item.value.decode() for item in world.items if item.kind == "text"}
     assert TITLE not in texts
     assert any("number 5" in text for text in texts)
+    bare = {item.uid for item in world.items if item.kind == "id" and item.note == "bare"}
+    assert {f"acme:shot-{number:04d}" for number in GONE} - bare == {f"acme:shot-{NAMES_ANOTHER[1]:04d}"}
 
 
 def test_what_came_later_and_is_alike_is_told_and_no_leak(world: World, gone: Gone, tmp_path: Path) -> None:
