@@ -50,6 +50,16 @@ def s3(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     s3_clients.forget()
 
 
+@pytest.fixture
+def versioned(s3: Store) -> Store:
+    """An empty place in a bucket of its own that keeps what was deleted."""
+    bucket = f"versioned-{s3.uri.rpartition('/')[2].replace('_', '-')[-40:].strip('-')}".lower()
+    client = s3_clients.client()
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return Store.at(f"s3://{bucket}/corpus")
+
+
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """The same test on both kinds of storage."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.verify import files, harvest, naming, needles, numbers, resolving
 from pipeline.verify.evidence import Item
-from pipeline.verify.files import File
+from pipeline.verify.files import File, Root
 from pipeline.verify.revocations import Target
 from pipeline.verify.search import Search
 
@@ -51,7 +50,7 @@ def make_sharing(items: Sequence[Item]) -> Search:
     return Search(items, sharing=True)
 
 
-def collect(corpus: Path, also: Sequence[Path], targets: Sequence[Target], *, workers: int) -> Collected:
+def collect(corpus: Root, also: Sequence[Root], targets: Sequence[Target], *, workers: int) -> Collected:
     listed = files.listed(corpus, also)
     known, unread = resolving.Known(), {}
     for read in files.read_all(listed, make_resolver, targets, workers=workers, title="resolve"):

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json as json_lines
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.verify import chain, collect, evidence, files, judging, revocations
+from pipeline.verify import buckets, chain, collect, evidence, files, judging, revocations
 from pipeline.verify.evidence import Item
+from pipeline.verify.files import File, Root
 from pipeline.verify.judging import Verdict
 from pipeline.verify.revocations import Revocations
 
@@ -37,10 +39,10 @@ WITHOUT_EVIDENCE = (
 def verify(  # noqa: PLR0913  # options of a command
     *,
     revocations: Path,
-    corpus: Path | None = None,
+    corpus: str | None = None,
     evidence: Path | None = None,
     collect: Path | None = None,
-    also: Sequence[Path] = (),
+    also: Sequence[str] = (),
     as_of: str = "",
     public_key: Sequence[Path] = (),
     workers: int | None = None,
@@ -58,13 +60,14 @@ def verify(  # noqa: PLR0913  # options of a command
     revocations
         Records of revocations, one JSON object a line.
     corpus
-        A folder; default $PARDALIS_CORPUS.
+        A folder, or s3://BUCKET/PREFIX, of which every version of every object is read; default
+        $PARDALIS_CORPUS.
     evidence
         What --collect wrote before the erasing. Without it only ids, hashes and fields are looked for.
     collect
         Write the evidence to this new file, and look for nothing.
     also
-        More folders and files to read: reports, caches, folders of runs, pages of evaluations.
+        More folders, files and s3:// addresses to read: reports, caches, runs, pages of evaluations.
     as_of
         Revocations that are in force at this instant; default now.
     public_key
@@ -93,19 +96,19 @@ def verify(  # noqa: PLR0913  # options of a command
 class Asked:
     """By the command line."""
 
-    root: Path
-    also: tuple[Path, ...]
+    root: Root
+    also: tuple[Root, ...]
     told: Revocations
     workers: int
     json: bool
 
 
-def _corpus(corpus: Path | None) -> Path:
+def _corpus(corpus: str | None) -> Root:
     told = corpus if corpus is not None else os.environ.get("PARDALIS_CORPUS")
     if told is None:
         raise ValueError("--corpus is not given, and $PARDALIS_CORPUS is not set; name the folder to read")
-    if str(told).startswith("s3:/"):
-        raise ValueError(f"--corpus {told}: only folders of this machine are read; copy or mount the bucket")
+    if files.is_object(told):
+        return told
     root = Path(told)
     if not root.is_dir():
         raise ValueError(f"--corpus {root} is no folder; give the folder of a corpus")
@@ -123,7 +126,7 @@ def revocations_of(path: Path, as_of: str) -> Revocations:
 def _collect(asked: Asked, out: Path) -> int:
     told = asked.told
     where = out.resolve()
-    for folder in (asked.root, *asked.also):
+    for folder in (Path(one) for one in (asked.root, *asked.also) if not files.is_object(one)):
         if where.is_relative_to(folder.resolve()):
             fix = "which is read; keep the content outside of it"
             raise ValueError(f"--collect {out} lies in {folder}, {fix}")
@@ -159,8 +162,9 @@ def _verify(asked: Asked, given: Path | None, keys: Sequence[Path]) -> int:
     gathered = [] if given is None else evidence.read(given)
     items = list(dict.fromkeys([*collect.of_targets(told.targets), *gathered]))
     publics = [chain.public_key(key) for key in keys]
-    verdict = judging.judge(files.listed(root, asked.also), items, workers=asked.workers)
-    logs = {name: chain.check_log(root / name, publics) for name in LOGS if (root / name).exists()}
+    listed = files.listed(root, asked.also)
+    verdict = judging.judge(listed, items, workers=asked.workers)
+    logs = checked_logs(root, listed, publics)
     passed = verdict.passed and all(log.is_sound for log in logs.values())
     missing = not_looked_for(told, gathered if given is not None else None)
     revoked = sorted({item.uid for item in items if item.kind == "id" and ":" in item.uid})
@@ -189,6 +193,17 @@ def _verify(asked: Asked, given: Path | None, keys: Sequence[Path]) -> int:
 
 
 LOGS = ("audit", "audit.jsonl", "receipts", "receipts.jsonl")
+
+
+def checked_logs(root: Root, listed: Sequence[File], keys: Sequence[bytes]) -> dict[str, chain.Checked]:
+    """The logs that the corpus has; of a bucket they are copied first."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(root)
+        if files.is_object(root):
+            place = Path(folder)
+            mine = [one.object for one in listed if one.is_ours and one.object is not None]
+            buckets.copied(mine, LOGS, place)
+        return {name: chain.check_log(place / name, keys) for name in LOGS if (place / name).exists()}
 
 
 def not_looked_for(told: Revocations, gathered: Sequence[Item] | None) -> list[str]:

@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import faiss
 
+from pipeline.verify import buckets
 from pipeline.verify.formats import BUDGET, Opener, Unread
 
 MEMORY = 6 << 30
@@ -32,9 +33,14 @@ SECONDS, BYTES_PER_SECOND = 300.0, 1e6
 SAY_EVERY_S = 2.0
 
 
+Root = Path | str
+"""A folder or file of this machine, or s3://BUCKET/PREFIX."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     path: str
+    """Of this machine; empty for an object."""
     name: str
     """As it is told: below the corpus, or as it was given."""
     kind: str
@@ -42,6 +48,7 @@ class File:
     is_ours: bool
     """Below the corpus, and not given beside it."""
     size: int
+    object: buckets.Version | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +59,20 @@ class Read:
     unread: str = ""
 
 
-def listed(corpus: Path, also: Sequence[Path]) -> list[File]:
+def is_object(root: Root) -> bool:
+    """Also of an address whose slashes a path swallowed."""
+    return str(root).startswith("s3:/")
+
+
+def listed(corpus: Root, also: Sequence[Root]) -> list[File]:
     """Largest first, so that no worker is left with one at the end. ValueError for what is not there."""
     found: list[File] = []
     seen: set[tuple[int, int]] = set()
-    for root, is_ours in [(corpus, True), *((path, False) for path in also)]:
+    for given, is_ours in [(corpus, True), *((path, False) for path in also)]:
+        if is_object(given):
+            found += objects(str(given), is_ours=is_ours)
+            continue
+        root = Path(given)
         if not root.exists():
             option = "--corpus" if is_ours else "--also"
             raise ValueError(f"{option} {root} does not exist; give a folder or file of this machine")
@@ -72,6 +88,16 @@ def listed(corpus: Path, also: Sequence[Path]) -> list[File]:
                 continue
             found.append(File(path=str(path), name=name, kind="", is_ours=is_ours, size=0))
     return sorted(found, key=lambda file: -file.size)
+
+
+def objects(uri: str, *, is_ours: bool) -> Iterator[File]:
+    """Every version; an older one's name ends with its id."""
+    uri = f"{buckets.SCHEME}{uri.removeprefix('s3:').strip('/')}"
+    for one in buckets.listed(uri):
+        name = one.name if is_ours else f"{uri}/{one.name}"
+        kind = kind_of(PurePosixPath(one.name)) if is_ours else f"also {uri}"
+        told = name if one.is_newest else f"{name} (version {one.id})"
+        yield File(path="", name=told, kind=kind, is_ours=is_ours, size=one.size, object=one)
 
 
 def _walked(root: Path) -> Iterator[Path]:
@@ -93,7 +119,7 @@ def _raise(error: OSError) -> None:
     raise ValueError(f"{error.filename}: {error.strerror}; see that it may be read, and run again")
 
 
-def kind_of(name: Path) -> str:
+def kind_of(name: PurePath) -> str:
     """Of a file below a corpus.
 
     >>> kind_of(Path("shards/embed/0a1b/embeddings.arrow")), kind_of(Path("config.json"))
@@ -127,7 +153,11 @@ def read_one(file: File, sight: Any, budget: int = BUDGET) -> Read:
 
 @contextlib.contextmanager
 def _opened(file: File) -> Iterator[memoryview]:
-    number = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK)
+    if file.object is None:
+        number = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK)
+    else:
+        with buckets.opened(file.object) as copy:
+            number = os.dup(copy.fileno())
     try:
         at = os.fstat(number)
         if not stat.S_ISREG(at.st_mode):

@@ -158,12 +158,8 @@ def test_a_stamp_changes_with_its_object_and_with_nothing_else(store: Store) -> 
 
 
 @pytest.mark.long
-def test_what_is_erased_has_no_older_version_and_no_copy_here(s3: Store) -> None:
-    bucket = f"versioned-{s3.uri.rpartition('/')[2].replace('_', '-')[-40:].strip('-')}".lower()
-    client = s3_clients.client()
-    client.create_bucket(Bucket=bucket)
-    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    store = Store.at(f"s3://{bucket}/corpus")
+def test_what_is_erased_has_no_older_version_and_no_copy_here(versioned: Store) -> None:
+    store, bucket = versioned, versioned.uri.split("/")[2]
     for name in ("gone", "gone-not", "stays"):
         store.write(name, b"first")
         store.write(name, b"second")
@@ -172,7 +168,7 @@ def test_what_is_erased_has_no_older_version_and_no_copy_here(s3: Store) -> None
     here = store.local("gone")
     store.erase(["gone"])
     assert not here.exists()
-    listed = client.list_object_versions(Bucket=bucket)
+    listed = s3_clients.client().list_object_versions(Bucket=bucket)
     names = [one["Key"] for kind in ("Versions", "DeleteMarkers") for one in listed.get(kind, ())]
     assert sorted(set(names)) == ["corpus/gone-not", "corpus/stays"]
     assert len(names) == 4

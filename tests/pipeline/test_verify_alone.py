@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from hypothesis import strategies as st
 
 from infra.cli import MISTAKE, run
 from infra.ending import REFUSED
+from infra.storage import Store
 from pipeline import contract
 from pipeline.verify import (
+    buckets,
     chain,
     collect,
     files,
@@ -43,7 +46,7 @@ from pipeline.verify.evidence import Item
 from pipeline.verify.judging import Verdict
 
 ROOT = Path(__file__).parents[2] / "pipeline" / "verify"
-MAY = {"numpy", "pyarrow", "faiss", "cyclopts"} | sys.stdlib_module_names
+MAY = {"numpy", "pyarrow", "faiss", "cyclopts", "boto3", "botocore"} | sys.stdlib_module_names
 UID = "acme:asset-000017"
 ITEMS = [Item("id", UID, "uid", UID.encode()), Item("id", UID, "key", b"acme_asset-000017")]
 
@@ -110,7 +113,6 @@ def test_what_is_not_there_is_the_users_mistake(tmp_path: Path, capsys: pytest.C
     (tmp_path / "c").mkdir()
     for words, told in (
         (["--corpus", str(tmp_path / "none")], "is no folder"),
-        (["--corpus", "s3://bucket/x"], "only folders of this machine"),
         (["--corpus", str(tmp_path / "c"), "--also", str(tmp_path / "none")], "--also"),
         (["--corpus", str(tmp_path / "c"), "--evidence", path], "--evidence"),
         (["--corpus", str(tmp_path / "c"), "--evidence", path, "--collect", "e"], "--collect and --evidence"),
@@ -253,6 +255,57 @@ def test_a_reader_that_dies_costs_its_file_alone(tmp_path: Path) -> None:
     assert [(read.file.name, read.unread) for read in reads if read.unread] == [
         ("2.txt", "its reader died of it (exit code -9)")
     ]
+
+
+# Buckets.
+
+
+@pytest.fixture
+def bucket(versioned: Store) -> Iterator[Store]:
+    buckets.client.cache_clear()
+    yield versioned
+    buckets.client.cache_clear()
+
+
+@pytest.mark.long
+def test_what_a_bucket_keeps_of_the_deleted_is_read_too(bucket: Store) -> None:
+    bucket.write("shards/decide/k/rows.txt", f"it was {UID}".encode())
+    bucket.write("shards/decide/k/rows.txt", b"nothing")
+    bucket.write("notes.txt", UID.encode())
+    bucket.write("registers/revocations/a", UID.encode())
+    bucket.delete(["notes.txt"])
+    assert bucket.names() == ["registers/revocations/a", "shards/decide/k/rows.txt"]
+    verdict = judging.judge(files.listed(bucket.uri, []), ITEMS, workers=0)
+    (older, left) = sorted(leak.file for leak in verdict.leaks)
+    assert (older.startswith("notes.txt"), left.startswith("shards/decide/k/rows.txt (version ")) == (
+        True,
+    ) * 2
+    assert verdict.allowed == {"registers/revocations/": 1}
+    bucket.erase(["notes.txt", "shards/decide/k/rows.txt"])
+    assert judging.judge(files.listed(bucket.uri, []), ITEMS, workers=0).passed
+
+
+@pytest.mark.long
+def test_the_log_of_a_bucket_is_checked(
+    bucket: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = logged(tmp_path / "audit.jsonl", [{"n": number} for number in range(3)]).read_bytes()
+    bucket.write("audit.jsonl", data)
+    words = ["verify", "--revocations", str(revocation(tmp_path / "r.jsonl")), "--corpus", bucket.uri]
+    assert run([*words, "--workers", "0"]) == 0
+    bucket.write("audit.jsonl", data.replace(b'"n": 1', b'"n": 2'))
+    assert run([*words, "--workers", "0"]) == REFUSED
+    assert "BROKEN audit.jsonl, line 3" in capsys.readouterr().out
+    assert run([*words, "--also", f"{bucket.uri}/nowhere"]) == MISTAKE
+    assert "has no objects" in capsys.readouterr().err
+
+
+def test_a_key_cannot_lead_out_of_the_folder_that_it_is_copied_to(tmp_path: Path) -> None:
+    for name in ("audit/../../x.json", "audit//x.json", "receipts/a\0b"):
+        one = buckets.Version(uri="s3://b", name=name, id="null", is_newest=True, size=0)
+        with pytest.raises(ValueError, match="is no file of a corpus"):
+            buckets.copied([one], ["audit", "receipts"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Needles and runs.
