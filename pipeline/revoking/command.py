@@ -39,11 +39,11 @@ def revoke(
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
     asked = validated(options)
-    from pipeline.revoking import taking  # noqa: PLC0415  # torch
+    from pipeline.revoking import planning, taking  # noqa: PLC0415  # torch
 
     told = [] if revocations is None else taking.read(revocations)
     if dry_run:
-        facts, text = taking.planned(asked, told, as_of)
+        facts, text = planning.planned(asked, told, as_of)
     else:
         facts, text = taking.revoke(asked, told, as_of, engine, packs=packs)
     answer(facts, text, json=options.json)

@@ -52,31 +52,6 @@ def read(path: Path) -> list[Revocation]:
     return listing.revocations_at(LocalStore(str(path.absolute().parent)), path.name)
 
 
-def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None) -> Answer:
-    """What :func:`revoke` would touch: slots, shards and bytes of each step that reads rows."""
-    corpus = asked.corpus
-    found = look(corpus, told, instant(as_of))
-    steps: dict[str, dict[str, int]] = {}
-    for name in found.head.artifacts:
-        shards_ = corpus.artifact(found.head, name).shards
-        mine = [shard for slot, shard in shards_.items() if slot in found.gone.uids]
-        if mine:
-            size = sum(file.size for shard in mine for file in shard.files.values())
-            steps[name] = {"shards": len(mine), "of": len(shards_), "bytes": size}
-    facts: dict[str, Any] = {
-        "version": found.head.number,
-        "revocations": len(found.new),
-        "assets": len(found.gone.every),
-        "uids": sorted(found.gone.every),
-        "steps": steps,
-        "duplicates_listed": list(found.gone.others),
-    }
-    lines = [f"{facts['assets']} assets of version {found.head.number} would be taken back"]
-    for name, one in steps.items():
-        lines.append(f"  {name:<10} {one['shards']} of {one['of']} shards, {one['bytes'] / 1e6:.1f} MB")
-    return facts, "\n".join(lines)
-
-
 def look(corpus: Corpus, told: Sequence[Revocation], as_of: datetime) -> Found:
     head = corpus.newest()
     known = folding.revocations(corpus.store, head)

@@ -304,18 +304,28 @@ def test_what_a_table_or_a_folder_brought_goes_by_the_command_and_stays_gone(
     assert files_of(corpus, corpus.newest()) == left
 
 
-def test_a_dry_run_says_what_would_go_and_writes_nothing(
+def test_a_dry_run_says_what_would_be_touched_and_writes_nothing(
     corpus: Corpus, deliveries: Deliveries, built: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    built(corpus, [deliveries.write(samples())], Inline(), to="filter")
+    built(corpus, [deliveries.write(samples())], Inline())
     config, lines = tmp_path / "tiny.toml", tmp_path / "revocations.jsonl"
     config.write_text(TINY)
     lines.write_text(revocation(*GONE).model_dump_json(by_alias=True) + "\n")
     before = corpus.store.stamps()
     capsys.readouterr()
-    told = ["--corpus", corpus.store.uri, "--config", str(config), "--as-of", AS_OF.isoformat(), "--json"]
-    assert run(["revoke", "--dry-run", "--revocations", str(lines), *told]) == 0
+    told = ["--revocations", str(lines), "--corpus", corpus.store.uri, "--config", str(config)]
+    told += ["--as-of", AS_OF.isoformat(), "--engine", "inline", "--json"]
+    assert run(["revoke", "--dry-run", *told]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["uids"] == [f"acme:{name}" for name in GONE]
-    assert facts["steps"]["images"]["shards"] == 3
     assert corpus.store.stamps() == before
+    assert facts["bytes"] == sum(one["bytes"] for one in facts["steps"].values())
+    # What is touched is what is then written, but for lists that only one of the two searches reached.
+    assert run(["revoke", *told]) == 0
+    written = json.loads(capsys.readouterr().out)["shards_written"]
+    said = {step: one["shards"] for step, one in facts["steps"].items()}
+    assert said.keys() >= written.keys() - {"lists"}
+    assert {step: num for step, num in said.items() if step in written and step != "neighbors"} == {
+        step: num for step, num in written.items() if step in said and step != "neighbors"
+    }
+    assert said["neighbors"] <= written["neighbors"]
