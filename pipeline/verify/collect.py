@@ -53,9 +53,11 @@ def make_sharing(items: Sequence[Item]) -> Search:
 def collect(corpus: Root, also: Sequence[Root], targets: Sequence[Target], *, workers: int) -> Collected:
     listed = files.listed(corpus, also)
     known, unread = resolving.Known(), {}
+    of_kind: dict[str, set[str]] = {}
     for read in files.read_all(listed, make_resolver, targets, workers=workers, title="resolve"):
         if read.found is not None:
             known.add(read.found)
+            of_kind.setdefault(read.file.kind, set()).update(read.found.uids)
         if read.unread:
             unread[read.file.name] = read.unread
     gone = resolving.revoked(known, targets)
@@ -71,6 +73,11 @@ def collect(corpus: Root, also: Sequence[Root], targets: Sequence[Target], *, wo
         *(item for name, uid in gone.items() for item in names_of(name, uid)),
         *sorted(gathered, key=lambda item: (item.kind, item.uid, item.note, item.value)),
         survivors,
+        *(
+            Item("rows", "", kind, naming.digests(uids - gone.keys()).tobytes())
+            for kind, uids in sorted(of_kind.items())
+            if uids
+        ),
         *(Item("target", "", "", bytes.fromhex(target.sha256)) for target in targets),
     ]
     items = list(dict.fromkeys(items))
@@ -133,8 +140,9 @@ def without(items: Sequence[Item], shared: set[tuple[int, int]]) -> Iterator[Ite
             if len(left):
                 yield Item(item.kind, item.uid, item.note, left.tobytes())
         elif item.kind == "vector":
-            forms = needles.of([item])
-            yield from (Item("blob", item.uid, "vector", form.data) for form in forms if form.sub not in subs)
+            # Another that is the same, as that of the same words, shares all forms; one that is close, none.
+            if subs == {numbers.APPROXIMATE}:
+                yield from (Item("blob", item.uid, "vector", form.data) for form in needles.of([item]))
         elif item.kind not in WHOLE and item.kind != "blob":
             yield item
 

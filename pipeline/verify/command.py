@@ -19,7 +19,7 @@ from pipeline.verify import buckets, chain, collect, evidence, files, judging, r
 from pipeline.verify.evidence import Item
 from pipeline.verify.files import File, Root
 from pipeline.verify.judging import Verdict
-from pipeline.verify.revocations import Revocations
+from pipeline.verify.revocations import Revocations, Target
 
 LEAKED = 3
 SHOWN = 50
@@ -160,7 +160,8 @@ def _collect(asked: Asked, out: Path) -> int:
 def _verify(asked: Asked, given: Path | None, keys: Sequence[Path]) -> int:
     root, told = asked.root, asked.told
     gathered = [] if given is None else evidence.read(given)
-    items = list(dict.fromkeys([*collect.of_targets(told.targets), *gathered]))
+    # What was gathered for a target has its names, but for those that others bear too.
+    items = list(dict.fromkeys([*collect.of_targets(late(told, gathered)), *gathered]))
     publics = [chain.public_key(key) for key in keys]
     listed = files.listed(root, asked.also)
     verdict = judging.judge(listed, items, workers=asked.workers)
@@ -209,12 +210,16 @@ def checked_logs(root: Root, listed: Sequence[File], keys: Sequence[bytes]) -> d
 def not_looked_for(told: Revocations, gathered: Sequence[Item] | None) -> list[str]:
     if gathered is None:
         return [f"{one}: no evidence was given" for one in WITHOUT_EVIDENCE] + list(told.unjudged)
-    known = {item.value.hex() for item in gathered if item.kind == "target"}
-    late = sum(target.sha256 not in known for target in told.targets)
     found = [item.value.decode() for item in gathered if item.kind == "unseen" and not item.uid]
-    if late:
-        found.append(f"content of {late} targets, which the evidence was not gathered for")
+    if num := len(late(told, gathered)):
+        found.append(f"content of {num} targets, which the evidence was not gathered for")
     return [*found, *told.unjudged]
+
+
+def late(told: Revocations, gathered: Sequence[Item]) -> list[Target]:
+    """Targets that the evidence was not gathered for."""
+    known = {item.value.hex() for item in gathered if item.kind == "target"}
+    return [target for target in told.targets if target.sha256 not in known]
 
 
 def _lines(verdict: Verdict, answer: dict[str, Any]) -> list[str]:

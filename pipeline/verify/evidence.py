@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FORMAT = b"pardalis-evidence/1"
+FORMAT = b"pardalis-evidence/2"
 KINDS = {
     "id": "a name of the asset: note says which (uid, key, bare, example)",
     "digest": "sha256 of something of it, 32 bytes",
@@ -27,7 +27,9 @@ KINDS = {
     "index_id": "its id in the index, int64",
     "field": "a value that no row may hold; note: contributor, license, delivery or model_release",
     "unseen": "of which nothing can be looked for; value: why",
-    "survivors": "first 8 bytes of the sha256 of each uid that stays, sorted, uint64",
+    "survivors": "first 8 bytes of the sha256 of each uid that stays, with its provider and without, sorted, "
+    "uint64",
+    "rows": "the same of those that had rows in artifacts of a kind; note: the kind",
     "target": "sha256 of a target of the revocations that this was gathered for",
 }
 SCHEMA = pa.schema(

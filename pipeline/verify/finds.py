@@ -36,6 +36,6 @@ class Seen:
     uids: set[str] = field(default_factory=set)
     claims: dict[int, set[str]] = field(default_factory=dict)
     """Of the revoked ids of the index, the uids whose rows say that it is theirs."""
-    counts: dict[int, int] = field(default_factory=dict)
-    """Finds of each item, told or not."""
+    counts: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Finds of each item and what is looked for of it, told or not."""
     shared: set[tuple[int, int]] = field(default_factory=set)

@@ -31,7 +31,16 @@ NAMES = frozenset(
     {"uid", "group", "keeper", "key", "licenses", "license_ids", "contributor", "sources", "settled_by"}
 )
 NAMES |= frozenset(
-    {"text_tokenizer", "image_tokenizer", "schema", "also_like", "candidates", "reasons", "outcome"}
+    {
+        "text_tokenizer",
+        "image_tokenizer",
+        "schema",
+        "also_like",
+        "candidates",
+        "reasons",
+        "outcome",
+        "found_by",
+    }
 )
 """Columns and keys whose strings are names of others, or of what all share."""
 MADE = frozenset({"derived", "example", "example_id"})

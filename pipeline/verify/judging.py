@@ -6,10 +6,13 @@ what turns up in a row of one that was there before is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
+
+import numpy as np
 
 from pipeline.verify import files, merkle, naming
 from pipeline.verify.evidence import Item
@@ -17,7 +20,7 @@ from pipeline.verify.files import File, Read
 from pipeline.verify.finds import Hit
 from pipeline.verify.formats import BUDGET
 from pipeline.verify.needles import of as needles_of
-from pipeline.verify.search import Search
+from pipeline.verify.search import MOST_ALIKE, Search
 
 ALLOWED = ("registers/revocations/", "registers/erased/", "audit/", "receipts/")
 ALLOWED_FILES = ("audit.jsonl", "receipts.jsonl")
@@ -48,7 +51,7 @@ class Leak:
 class Verdict:
     leaks: list[Leak] = field(default_factory=list)
     untold: int = 0
-    """More finds of the same things in the same files."""
+    """More finds of the same things in the same files, beyond :data:`MOST_ALIKE` each."""
     unread: list[tuple[str, str]] = field(default_factory=list)
     allowed: dict[str, int] = field(default_factory=dict)
     """Finds in the places where they may be."""
@@ -99,36 +102,58 @@ class _Excused:
         self._revoked = {item.uid for item in items if item.kind == "id"}
         stay = [item for item in items if item.kind == "survivors"]
         self._known = None if not stay else Search(stay).others
-        self._new: set[int] = set()
+        self._rows = {
+            item.note: np.frombuffer(item.value, np.uint64) for item in items if item.kind == "rows"
+        }
+        self._new: set[tuple[int, int]] = set()
         for read in reads:
             for hit in read.found.hits:
-                if items[hit.item].kind in CONTENT and not hit.is_near and self._is_new(hit.owner):
-                    self._new.add(hit.item)
-                    verdict.shared_with.setdefault(items[hit.item].uid, set()).add(hit.owner)
+                item = items[hit.item]
+                if item.kind in CONTENT and not hit.is_near and self._is_new(hit.owner, item, read.file.kind):
+                    self._new.add(self._what(hit))
+                    verdict.shared_with.setdefault(item.uid, set()).add(hit.owner)
 
-    def _is_new(self, owner: str) -> bool:
-        """Whether an asset came after the evidence was gathered. Without evidence nobody knows."""
+    def _is_new(self, owner: str, item: Item, kind: str) -> bool:
+        """Whether an asset came after the evidence was gathered, or what was computed of it did, as of a
+        duplicate that takes the place of one that went. Without evidence nobody knows.
+        """
         if not owner or self._known is None or owner in self._revoked:
             return False
-        return not naming.is_among(self._known, owner)
+        if not naming.is_among(self._known, owner):
+            return True
+        rows = self._rows.get(kind)
+        return is_computed(item) and rows is not None and not naming.is_among(rows, owner)
+
+    def _what(self, hit: Hit) -> tuple[int, int]:
+        """Of codes each run by itself: that one is shared says nothing of the others."""
+        return hit.item, hit.sub if self._items[hit.item].kind == "codes" else 0
 
     def __call__(self, hit: Hit) -> bool:
         item = self._items[hit.item]
         if item.kind == "index_id":  # an id that another asset has by now is that asset's
             number = int.from_bytes(item.value, "little", signed=True)
             return any(owner and owner != item.uid for owner in self._claims.get(number, ()))
-        return hit.item in self._new
+        return self._what(hit) in self._new
+
+
+def is_computed(item: Item) -> bool:
+    """Of numbers that pictures which are alike have in common, and not of words or bytes."""
+    return item.kind in ("codes", "vector") or (item.kind == "blob" and item.note == "vector")
 
 
 def _judge_file(read: Read, items: Sequence[Item], excused: _Excused, verdict: Verdict) -> None:
     file = read.file
     leaks, told = [], set()
+    shown: Counter[int] = Counter()
     best: dict[int, int] = {}
     for hit in read.found.hits:
         best[hit.item] = min(_rank(hit.place), best.get(hit.item, _rank(hit.place)))
     for hit in read.found.hits:
         if not excused(hit) and _rank(hit.place) == best[hit.item]:
             item = items[hit.item]
+            shown[hit.item] += 1
+            if shown[hit.item] > MOST_ALIKE:
+                continue
             key = hit.place, item.uid, item.kind
             if key not in told:
                 told.add(key)
@@ -143,9 +168,10 @@ def _judge_file(read: Read, items: Sequence[Item], excused: _Excused, verdict: V
         verdict.allowed[folder] = verdict.allowed.get(folder, 0) + len(leaks)
     else:
         verdict.leaks += leaks
-        hits = {hit.item for hit in read.found.hits if not excused(hit)}
-        counted = sum(count for item, count in read.found.counts.items() if item in hits)
-        verdict.untold += max(0, counted - sum(not excused(hit) for hit in read.found.hits))
+        hits = {(hit.item, hit.sub) for hit in read.found.hits if not excused(hit)}
+        counted = sum(count for what, count in read.found.counts.items() if what in hits)
+        untold = counted - sum(not excused(hit) for hit in read.found.hits)
+        verdict.untold += max(0, untold) + sum(max(0, num - MOST_ALIKE) for num in shown.values())
 
 
 def _rank(place: str) -> int:

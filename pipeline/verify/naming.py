@@ -51,8 +51,9 @@ def digest(uid: str) -> int:
 
 
 def digests(uids: Iterable[str]) -> Digests:
-    """Sorted."""
-    return np.unique(np.array([digest(uid) for uid in uids], np.uint64))
+    """Sorted; of uids, and of what follows their provider: a longer id may stand without it too."""
+    names = {name for uid in uids for name in (uid, uid.partition(":")[2])}
+    return np.unique(np.array([digest(name) for name in names], np.uint64))
 
 
 def is_among(known: Digests, uid: str) -> bool:
@@ -96,8 +97,7 @@ def _is_whole_name(needle: Needle, before: bytes, after: bytes, others: Digests)
         return False
     # In a column of texts another one may begin where this one ends: any longer name counts, not the longest.
     for stop in range(len(tail), 0, -1):
-        name = needle.data + tail[:stop]
-        longer = name if b":" in name else name.replace(b"_", b":", 1)
-        if is_among(others, longer.decode("utf-8", "replace")):
+        name = (needle.data + tail[:stop]).decode("utf-8", "replace")
+        if is_among(others, name) or is_among(others, name.replace("_", ":", 1)):
             return False
     return True

@@ -81,8 +81,9 @@ class Search:
                 self.seen.shared.add((hit.item, hit.sub))
                 self._forget(hit.item, hit.sub)
         else:
-            self.seen.counts[hit.item] = self.seen.counts.get(hit.item, 0) + 1
-            if self.seen.counts[hit.item] <= MOST_ALIKE:
+            what = hit.item, hit.sub
+            self.seen.counts[what] = self.seen.counts.get(what, 0) + 1
+            if self.seen.counts[what] <= MOST_ALIKE:
                 self.seen.hits.append(hit)
 
     def _forget(self, item: int, sub: int) -> None:
