@@ -20,7 +20,9 @@ from pipeline.card.matching import Ints, Words, among, distinct
 from pipeline.card.parts import Part, flat
 
 MIX = np.uint64(0x9E3779B97F4A7C15)
-"""An odd number without pattern (2^64 over the golden ratio): a run of words is a polynomial in it."""
+"""An odd number without pattern (2^64 over the golden ratio): a run of words is a polynomial in it, without a
+constant term, whose lowest bit alone would tell two words apart. Whatever meets it has to be uint64: with an
+int or a float beside it, numpy rounds to 53 bits, and from the 7th word on nothing is left."""
 SHORTEST = 4
 """Words that a caption has at least to be called the same: "a dog" is everywhere."""
 
@@ -131,7 +133,7 @@ def runs(code_N: Ints, text_N: Ints, length: int) -> tuple[Ints, Ints]:
     hashes, whole = np.zeros(count, np.uint64), np.ones(count, np.bool_)
     for step in range(length):
         here = code_N[step : step + count]
-        hashes = hashes * MIX + here.astype(np.uint64)
+        hashes = (hashes + here.astype(np.uint64)) * MIX
         whole &= here > 0
     whole &= text_N[:count] == text_N[length - 1 : length - 1 + count]
     return positive(hashes[whole]), text_N[:count][whole]
@@ -142,7 +144,7 @@ def wholes(code_N: Ints, text_N: Ints) -> tuple[Ints, Ints]:
     starts = np.flatnonzero(np.diff(text_N, prepend=-1))
     sizes = np.diff(np.append(starts, len(text_N)))
     place = np.arange(len(code_N)) - np.repeat(starts, sizes)
-    weights = np.cumprod(np.concatenate([[1], np.full(int(sizes.max(initial=0)), MIX)]).astype(np.uint64))
+    weights = np.cumprod(np.full(sizes.max(initial=0), MIX, np.uint64), dtype=np.uint64)
     terms = code_N.astype(np.uint64) * weights[place]
     sums = np.add.reduceat(terms, starts) if len(starts) else np.zeros(0, np.uint64)
     unknown = np.add.reduceat(code_N == 0, starts) if len(starts) else np.zeros(0, np.int64)

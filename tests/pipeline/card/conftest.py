@@ -11,9 +11,9 @@ from pipeline.card import measuring, settings, termlists
 from tests.pipeline.card.written import Written, write
 
 BENCHMARK = (
-    "A man walking in the city, number 6",
+    "A man walking in the city, number 5",
     "somebody else walking along a quiet road by the sea",
-    "a woman, the CEO of a firm, and her dog",
+    "a woman, the CEO of a firm, and her 15 dogs",
 )
 
 
