@@ -1,8 +1,9 @@
 """Checks a log whose entries each hold the sha256 of the one before: nobody drops or rewrites one unseen.
 
-The surprising rule: a chain does not show that its newest entries were cut off; keep the last one's hash
-elsewhere. An entry is a line of a file, or a numbered file of a folder; its bytes are hashed with the line
-break or without it, the same way throughout.
+The surprising rule: whoever rewrites every entry has a sound chain again, so where keys are given the newest
+entry must be signed by one of them: it speaks for all before it. A chain does not show that its newest
+entries were cut off; keep the last one's hash elsewhere. An entry is a line of a file, or a numbered file of
+a folder; its bytes are hashed with the line break or without it, the same way throughout.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ KEY_BYTES = 32
 class Checked:
     entries: int
     faults: tuple[str, ...]
-    """Of the first entry that is wrong, and of each signature that is."""
+    """Of the first entry that is wrong, of each signature that is, and of one that is not there."""
     signatures: str
     """``verified``, ``unverified: why``, ``wrong`` or ``none``."""
 
@@ -36,13 +37,15 @@ class Checked:
 
 
 def check_log(path: Path, keys: Collection[bytes] = ()) -> Checked:
-    """``keys``: raw Ed25519 public keys, 32 bytes each. ValueError if there is no such file or folder."""
+    """``keys``: raw Ed25519 public keys, 32 bytes each. ValueError if there is no such file or folder.
+
+    With keys every signature must be by one of them, and the newest entry must have one.
+    """
     entries = _entries(path)
     ways = [_broken(entries, cut) for cut in (False, True)]
     broken = None if None in ways else max((way for way in ways if way is not None), key=lambda way: way[0])
     faults = [] if broken is None else [broken[1]]
-    signed = [(where, body) for where, data in entries if "signature" in (body := _body(data) or {})]
-    state, wrong = _signatures(signed, keys)
+    state, wrong = _signatures([(where, _body(data) or {}) for where, data in entries], keys)
     return Checked(entries=len(entries), faults=(*faults, *wrong), signatures=state)
 
 
@@ -102,18 +105,25 @@ def canonical(body: dict[str, Any]) -> bytes:
     return json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _signatures(signed: list[tuple[str, dict[str, Any]]], keys: Collection[bytes]) -> tuple[str, list[str]]:
-    if not signed:
-        return "none", []
+def _signatures(told: list[tuple[str, dict[str, Any]]], keys: Collection[bytes]) -> tuple[str, list[str]]:
+    signed = [(where, body) for where, body in told if "signature" in body]
     if not keys:
-        return "unverified: no public key was given", []
+        return ("unverified: no public key was given" if signed else "none"), []
+    wrong = [
+        f"{where}, the newest entry, is not signed: signatures were taken away, or it was written without a "
+        "signing key; write with one"
+        for where, body in told[-1:]
+        if "signature" not in body
+    ]
+    if not signed:
+        return "none", wrong
     try:
         ed25519 = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ed25519")
         invalid = importlib.import_module("cryptography.exceptions").InvalidSignature
     except ImportError:
-        return "unverified: the library cryptography is not installed", []
+        fault = f"{signed[-1][0]} has a signature that nobody checked: run `pip install pardalis[signing]`"
+        return "unverified: the library cryptography is not installed", [*wrong, fault]
     publics = [ed25519.Ed25519PublicKey.from_public_bytes(key) for key in keys]
-    wrong = []
     for where, body in signed:
         try:
             signature = _signature(body["signature"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import itertools
 import json
 import os
 import struct
@@ -13,7 +14,7 @@ import sys
 import tarfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -393,16 +394,17 @@ def test_the_tree_is_that_of_rfc_6962() -> None:
 # The log.
 
 
-def logged(path: Path, bodies: list[dict[str, Any]], key: Any = None) -> Path:
+def logged(path: Path, bodies: list[dict[str, Any]], keys: Sequence[Any] = ()) -> Path:
+    """Entry by entry signed by its key, if that is one."""
     prev, lines = "0" * 64, []
-    for body in bodies:
+    for body, key in itertools.zip_longest(bodies, keys):
         told = {**body, "prev": prev}
         if key is not None:
             told["signature"] = key.sign(chain.canonical(told)).hex()
         line = json.dumps(told, sort_keys=True).encode()
         lines.append(line)
         prev = hashlib.sha256(line).hexdigest()
-    path.write_bytes(b"\n".join(lines) + b"\n")
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
     return path
 
 
@@ -446,7 +448,7 @@ def test_a_broken_log_fails_the_command(tmp_path: Path, capsys: pytest.CaptureFi
 def test_signatures_are_checked_by_the_keys_that_are_given(tmp_path: Path) -> None:
     ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
     key, other = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
-    path = logged(tmp_path / "audit.jsonl", [{"n": 1}, {"n": 2, "said": "é"}], key)
+    path = logged(tmp_path / "audit.jsonl", [{"n": 1}, {"n": 2, "said": "é"}], [key, key])
     public = [one.public_key().public_bytes_raw() for one in (key, other)]
     assert chain.check_log(path).signatures == "unverified: no public key was given"
     assert chain.check_log(path, public).signatures == "verified"
@@ -454,6 +456,66 @@ def test_signatures_are_checked_by_the_keys_that_are_given(tmp_path: Path) -> No
     assert (wrong.signatures, len(wrong.faults), wrong.is_sound) == ("wrong", 2, False)
     (tmp_path / "key").write_text(public[0].hex())
     assert chain.public_key(tmp_path / "key") == public[0]
+
+
+def signing(count: int) -> tuple[Any, ...]:
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    return tuple(ed25519.Ed25519PrivateKey.generate() for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    ("signers", "signatures", "faults"),
+    [
+        ("kkk", "verified", []),
+        ("--k", "verified", []),
+        ("k-k", "verified", []),
+        ("---", "none", ["audit.jsonl, line 3, the newest entry, is not signed"]),
+        ("kk-", "wrong", ["audit.jsonl, line 3, the newest entry, is not signed"]),
+        ("kko", "wrong", ["audit.jsonl, line 3 is not signed by a key that was given"]),
+        ("ok-", "wrong", ["line 3, the newest entry, is not signed", "line 1 is not signed by a key"]),
+        ("", "none", []),
+    ],
+)
+def test_with_keys_the_newest_entry_speaks_for_all_before_it(
+    signers: str, signatures: str, faults: list[str], tmp_path: Path
+) -> None:
+    """k: the key that is given, o: another, -: unsigned, as by who wrote the whole chain anew."""
+    mine, other = signing(2)
+    keys = [{"k": mine, "o": other}.get(one) for one in signers]
+    path = logged(tmp_path / "audit.jsonl", [{"n": number} for number in range(len(keys))], keys)
+    found = chain.check_log(path, [mine.public_key().public_bytes_raw()])
+    assert (found.signatures, found.is_sound) == (signatures, not faults)
+    assert len(found.faults) == len(faults)
+    assert all(told in fault for told, fault in zip(faults, found.faults, strict=True)), found.faults
+    assert chain.check_log(path).is_sound  # without keys a chain is a chain
+
+
+def test_a_signature_that_nobody_can_check_is_a_fault_where_keys_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mine,) = signing(1)
+    path = logged(tmp_path / "audit.jsonl", [{"n": 1}, {"n": 2}], [None, mine])
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    found = chain.check_log(path, [mine.public_key().public_bytes_raw()])
+    assert found.signatures == "unverified: the library cryptography is not installed"
+    assert found.faults == (
+        "audit.jsonl, line 2 has a signature that nobody checked: run `pip install pardalis[signing]`",
+    )
+    assert chain.check_log(path).is_sound
+
+
+def test_a_log_whose_signatures_were_taken_away_fails_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mine,) = signing(1)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "key").write_text(mine.public_key().public_bytes_raw().hex())
+    words = ["verify", "--revocations", str(revocation(tmp_path / "r.jsonl")), "--workers", "0"]
+    words += ["--corpus", str(tmp_path / "corpus"), "--public-key", str(tmp_path / "key")]
+    for key, code in ((mine, 0), (None, REFUSED)):
+        logged(tmp_path / "corpus" / "audit.jsonl", [{"n": 1}, {"n": 2}], [key, key])
+        assert run(words) == code
+        assert ("BROKEN audit.jsonl, line 2, the newest entry" in capsys.readouterr().out) == (key is None)
 
 
 def test_instants_decide_what_is_in_force(tmp_path: Path) -> None:
