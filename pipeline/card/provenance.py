@@ -53,7 +53,7 @@ def provenance(card: Card) -> dict[str, Any]:
 
 
 def use(card: Card, about: About) -> dict[str, Any]:
-    licenses = wording.values(card, "rights.licenses")
+    kinds = {row["kind"]: row["assets"] for row in wording.values(card, "rights.kinds")}
     return {
         "confidentiality_classification": about.confidentiality or UNSTATED,
         "consent_documentation_location": about.consent or UNSTATED,
@@ -64,12 +64,12 @@ def use(card: Card, about: About) -> dict[str, Any]:
         "data_storage_geography": about.storage_geography or UNSTATED,
         "license_to_use": [
             {name: row[name] for name in ("license", "expression", "covers", "until", "assets")}
-            for row in licenses
+            for row in wording.values(card, "rights.licenses")
         ],
         "intended_data_use": about.use_cases or ", ".join(card["purpose"]["uses"]),
         "proprietary_data_presence": {
-            "contract": sum(row["assets"] for row in licenses if row["kind"] == "contract"),
-            "public_licence": sum(row["assets"] for row in licenses if row["kind"] == "spdx"),
-            "public_domain": sum(row["assets"] for row in licenses if row["kind"] == "public_domain"),
+            "contract": kinds.get("contract", 0),
+            "public_licence": kinds.get("spdx", 0),
+            "public_domain": kinds.get("public_domain", 0),
         },
     }

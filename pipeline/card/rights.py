@@ -77,6 +77,7 @@ class Rights:
     as_of: datetime
     outcomes: collections.Counter[tuple[str, str, str]] = field(default_factory=collections.Counter)
     named: collections.Counter[str] = field(default_factory=collections.Counter)
+    kinds: collections.Counter[str] = field(default_factory=collections.Counter)
     delivered: collections.Counter[str] = field(default_factory=collections.Counter)
     kept: collections.Counter[str] = field(default_factory=collections.Counter)
     found: collections.Counter[Terms] = field(default_factory=collections.Counter)
@@ -95,6 +96,7 @@ class Rights:
             names = text.split(APART)
             self.named.update({f"{provider}:{name}": rows for name in names})
             records = [self.licenses[provider][name] for name in names]
+            self.kinds.update(dict.fromkeys({one.kind for one in records}, rows))
             self.found[terms(records, self.needed)] += rows
 
     @property
@@ -166,6 +168,14 @@ class Rights:
                     {**one, **self._record(one["license"])}
                     for one in listed(self.named, self.total, "license")
                 ],
+            ),
+            Figure(
+                name="rights.kinds",
+                title="Kinds of licences",
+                step=step,
+                file=rows,
+                counted=f"{kept} with an entry of `licenses` of the kind, each asset once, {beside}",
+                values=listed(self.kinds, self.total, "kind"),
             ),
             *(
                 Figure(

@@ -89,7 +89,12 @@ def test_the_fields_of_provenance_are_the_22_of_the_standard(out: Path) -> None:
     assert {name: len(fields) for name, fields in found.items()} == {"source": 6, "provenance": 8, "use": 8}
     assert found["source"]["dataset_issuer"] == "Example Ltd"
     assert found["use"]["consent_documentation_location"] == "not stated"
-    assert found["use"]["proprietary_data_presence"]["public_licence"] > 0
+    licences = {row["license"]: row["assets"] for row in found["use"]["license_to_use"]}
+    presence = found["use"]["proprietary_data_presence"]
+    assert presence["public_licence"] == licences["acme:words"] > licences["acme:drawn"] > 0
+    contracts = ("open", "ends-soon", "ends-later", "pictures")
+    assert presence["contract"] == sum(licences[f"acme:{name}"] for name in contracts)
+    assert presence["public_domain"] == 0
     assert found["provenance"]["date_of_previously_issued_version"].startswith("2026-06-01")
 
 

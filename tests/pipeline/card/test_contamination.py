@@ -9,7 +9,8 @@ import pytest
 from pipeline.card import contamination
 from pipeline.card.matching import Ints, Words
 
-WORDS = "a man walks along the quiet road by the wide grey sea at night".split()
+CAPTION = "a man walks along the quiet road by the wide grey sea at night"
+WORDS = CAPTION.split()
 KNOWN = pa.array(sorted({*WORDS, "dog", "woman"}))
 
 
@@ -32,13 +33,13 @@ def test_captions_that_differ_in_one_word_are_not_the_same(place: int) -> None:
 
 
 def test_captions_that_differ_from_the_seventh_word_on_are_not_the_same() -> None:
-    first, other = contamination.wholes(*spoken(" ".join(WORDS), " ".join([*WORDS[:6], "dog", "woman"])))[0]
+    first, other = contamination.wholes(*spoken(CAPTION, " ".join([*WORDS[:6], "dog", "woman"])))[0]
     assert first != other
 
 
 def test_the_same_words_are_the_same_wherever_the_caption_stands() -> None:
-    one = " ".join(WORDS)
-    hashes, _ = contamination.wholes(*spoken(one, "dog", "a woman walks at night", one.upper() + "!"))
+    captions = (CAPTION, "dog", "a woman walks at night", CAPTION.upper() + "!")
+    hashes, _ = contamination.wholes(*spoken(*captions))
     assert len(hashes) == 3  # a single word is too short
     assert hashes[0] == hashes[2] != hashes[1]
     assert not len(contamination.wholes(np.zeros(0, np.int64), np.zeros(0, np.int64))[0])

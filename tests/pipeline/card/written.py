@@ -45,6 +45,7 @@ LICENSES: Mapping[str, License] = {
         ),
         license_(license_id="pictures", covers=["image"], valid_until="2028-01-01T00:00:00Z"),
         license_(license_id="words", kind="spdx", expression="CC-BY-4.0", covers=["text"]),
+        license_(license_id="drawn", kind="spdx", expression="CC-BY-SA-4.0", covers=["image"]),
     )
 }
 NAMED = (
@@ -74,7 +75,8 @@ def described(number: int, caption: str, *, picture: bytes, asset: Asset) -> tup
     lang, origin = (("en", "contributor"), ("de", "translated"), ("en", "model"))[number % 3]
     people = "no" if "bowl" in caption or "pistol" in caption else "yes"
     model = "not_applicable" if people == "no" else "none" if number % 11 == 0 else "unlimited"
-    licences = (["open"], ["ends-soon"], ["ends-later"], ["pictures", "words"])[number % 4]
+    image = "drawn" if number % 8 == 3 else "pictures"
+    licences = (["open"], ["ends-soon"], ["ends-later"], [image, "words"])[number % 4]
     told = {
         **asset.model_dump(mode="json", by_alias=True),
         "asset_id": f"a{number:05d}",
