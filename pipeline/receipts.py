@@ -2,7 +2,7 @@
 
 ``receipts/NNNNNN.json``, one a compaction, in the form of :mod:`pipeline.chain`. The surprising rule: a
 receipt proves absence from a set of uids, whose Merkle root it tells; that the set is all that the file holds
-is for a reader of the file to see, as `pardalis verify` does.
+is for a reader of the file to see. `pardalis verify` reads the files themselves, and believes no receipt.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Index:
     ntotal_before: int
     removed: int
     ntotal_after: int
+    added: int = 0
+    """Of duplicates that take the place of one that went."""
     id_set_sha256: str
     """Of the ids that are left: see :func:`ids_hash`."""
 
@@ -73,11 +75,11 @@ class Index:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
     regenerated: int
-    """Targets whose neighbors were chosen again."""
+    """Targets whose lists of neighbors are others now, or new."""
     dropped: int
     """Targets that are gone."""
     blanked: int = 0
-    """Documents whose tokens were overwritten in place."""
+    """Documents of packs that held any of it: overwritten in place, or packed anew without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +102,12 @@ class Receipt:
     """None where no index was built."""
     examples: Examples
     duplicates_listed: tuple[str, ...] = ()
-    """Uids whose picture or words are alike, left to a person."""
+    """Uids of other providers with the same bytes, left to a person."""
     backups_expire_at: str | None = None
     """When what copies there are elsewhere will be gone; None: unknown here."""
     models_affected: tuple[str, ...] = ()
-    """Identities of runs that saw what was taken back; their weights are not changed."""
+    """Identities of runs that began on a step of which a shard changed; their weights are not changed, and
+    `pardalis models-affected` tells what each has seen."""
     residue: tuple[str, ...] = ()
     """Fitted models that were made with it and stay pinned: STEP/KEY."""
     notes: Mapping[str, Any] = field(default_factory=dict)

@@ -43,7 +43,7 @@ def revoke(
 
     told = [] if revocations is None else taking.read(revocations)
     if dry_run:
-        facts, text = planning.planned(asked, told, as_of)
+        facts, text = planning.planned(asked, told, as_of, packs=packs)
     else:
         facts, text = taking.revoke(asked, told, as_of, engine, packs=packs)
     answer(facts, text, json=options.json)

@@ -12,23 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from infra.artifact import Artifact, Made, Shard, find_artifact, fingerprint
-from infra.corpus import Version
+from infra.corpus import Corpus, Version
 from infra.storage import Store
 from pipeline import erasing, refs, schema
 from pipeline.embed import EMBEDDINGS
 from pipeline.step import Before, Do, Erase, Report, Step, Task
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
-    """A shard of a step, as it was and as it is."""
-
-    step: str
-    slot: str
-    before: Shard | None
-    after: Shard
-    way: str
-    """``erased``, ``made`` again, or ``blanked``."""
+def whole(corpus: Corpus, head: Version) -> Version:
+    """The newest version with all that was ever built of the corpus: an ingest that changed decisions lists
+    nothing that was built on others, and what is taken back goes from that too.
+    """
+    found = head
+    for number in range(head.number - 1, head.floor - 1, -1):
+        older = corpus.version(number) if number else head
+        if {*older.artifacts} > {*found.artifacts}:
+            found = older
+    return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,7 +41,6 @@ class Compaction:
     slots: Mapping[str, frozenset[str]]
     """What is gone, by slot."""
     gone: frozenset[str] = field(init=False)
-    changed: list[Changed] = field(default_factory=list)
     _less: set[str] = field(default_factory=set)
     """Names of files that are what they were, but for rows of what is gone."""
     _embedded: tuple[refs.Ref, ...] = ()
@@ -115,18 +114,6 @@ class Compaction:
                 for file in shard.files
                 if erased or (old is not None and self._is_less(old, shard, file))
             )
-            if old is None or old.key != shard.key:
-                way = "erased" if erased else "made"
-                self.changed.append(Changed(step=step.name, slot=slot, before=old, after=shard, way=way))
-
-    def also(self, step: str, shards: Mapping[str, Shard], *, way: str) -> None:
-        """What was made of a step's older self without being asked for here."""
-        before = self.before(step)
-        self.changed += [
-            Changed(step=step, slot=slot, before=before.get(slot), after=shard, way=way)
-            for slot, shard in shards.items()
-            if slot not in before or before[slot].key != shard.key
-        ]
 
     def _is_less(self, old: Shard, new: Shard, file: str) -> bool:
         if file not in old.files:

@@ -24,6 +24,7 @@ from pipeline.derivation import derived_from
 from pipeline.jobs import Answer, instant
 from pipeline.neighbors import NEIGHBORS
 from pipeline.revoking import taking
+from pipeline.revoking.compaction import whole
 from pipeline.revoking.targets import Gone
 from pipeline.settings import Asked
 from pipeline.step import generation
@@ -46,11 +47,12 @@ class Touched:
         return f"  {self.step:<10} {told:<32} about {telemetry.clock(self.seconds)}"
 
 
-def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None) -> Answer:
+def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None, *, packs: str) -> Answer:
     corpus = asked.corpus
     found = taking.look(corpus, told, instant(as_of))
-    before = taking.whole(corpus, found.head)
-    steps = list(touched(corpus, before, found.gone, steps_that_erase(asked)))
+    before = whole(corpus, found.head)
+    erasing = steps_that_erase(asked) | ({PACK} if packs == "blank" else set())
+    steps = list(touched(corpus, before, found.gone, erasing))
     seconds = sum(one.seconds for one in steps)
     facts: dict[str, Any] = {
         "version": found.head.number,
@@ -61,12 +63,14 @@ def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None) -> Answ
         "bytes": sum(one.bytes for one in steps),
         "seconds": round(seconds, 1),
         "duplicates_listed": list(found.gone.others),
+        "near_duplicates_listed": taking.alike(corpus, before, found.gone),
     }
     lines = [f"{facts['assets']} assets of version {found.head.number} would be taken back"]
     lines += [one.line() for one in steps]
     if steps:
         total = f"{facts['bytes'] / 1e6:.1f} MB, about {telemetry.clock(seconds)} of one core"
         lines.append(f"{total}, beside the engine's start")
+    lines += taking.to_judge(facts)
     return facts, "\n".join(lines)
 
 
@@ -89,7 +93,7 @@ def touched(corpus: Corpus, version: Version, gone: Gone, erasing: frozenset[str
         if mine:
             size = sum(file.size for shard in mine.values() for file in shard.files.values())
             # What all rows of a delivery decide together is decided again, and not copied.
-            is_copied = step == PACK or (step in erasing and mine.keys() <= rows)
+            is_copied = step in erasing and (step == PACK or mine.keys() <= rows)
             seconds = size / BYTES_PER_S if is_copied else took.get(step, 0.0) * len(mine)
             yield Touched(step=step, shards=len(mine), of=len(shards_), bytes=size, seconds=seconds)
 

@@ -9,22 +9,26 @@ goes on with whatever the register says and the newest version still holds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from infra.corpus import Corpus, Version
 from infra.options import EngineOptions
 from infra.storage import LocalStore
-from pipeline import audit, config, erased, fetching, folding, indexing, plan, refs
+from pipeline import audit, config, erased, fetching, folding, indexing, pairs, plan, refs, schema
 from pipeline.contract import Revocation
 from pipeline.deliveries import listing
 from pipeline.examples import load_holders
 from pipeline.jobs import Answer, Job, instant, job
 from pipeline.revoking import blanking, collecting, derived, proving, scrubbing, targets
-from pipeline.revoking.compaction import Changed, Compaction
+from pipeline.revoking.compaction import Compaction, whole
+from pipeline.revoking.proving import Changed
 from pipeline.revoking.targets import Gone
 from pipeline.sealing import Seal
 from pipeline.settings import Asked
@@ -55,8 +59,9 @@ def read(path: Path) -> list[Revocation]:
 def look(corpus: Corpus, told: Sequence[Revocation], as_of: datetime) -> Found:
     head = corpus.newest()
     known = folding.revocations(corpus.store, head)
-    new = unknown(told, known)
     records = corpus.artifact(head, "records").shards
+    new = unknown(told, known)
+    new += targets.withdrawn(corpus.store, records, [*known, *new], as_of)
     gone = targets.found(corpus.store, head, records, [*known, *new], as_of)
     return Found(head=head, register=(*known, *new), new=tuple(new), gone=gone, as_of=as_of)
 
@@ -88,37 +93,61 @@ def taken(
     work: Job, told: Sequence[Revocation], as_of: datetime, *, packs: str
 ) -> tuple[dict[str, Any], list[Changed]]:
     """Everything, from the register to what is erased: facts, and the shards that changed."""
-    store, began = work.corpus.store, proving.now()
-    found = look(work.corpus, told, as_of)
-    head = work.publish(found.head, loaded(work.corpus, found.head, found.new))
-    if found.new:
-        facts = {
-            "version": head.number,
-            "revocations": [line.revocation_id for line in found.new],
-            "assets": len(found.gone.every),
-        }
-        audit.append(store, "revocation_loaded", facts, seal=work.seal)
-    version, compaction = compacted(work, head, found, packs=packs)
-    if version is not head:
-        proving.told(work, found, version, compaction, loaded_at=began)
-    gone = collecting.collect(work.corpus, version)
+    corpus, seal = work.corpus, work.seal
+    proving.owed(corpus, corpus.newest(), seal=seal)
+    found = look(corpus, told, as_of)
+    head = work.publish(found.head, loaded(corpus, found.head, found.new))
+    log_loaded(corpus, head, found, seal)
+    near = alike(corpus, whole(corpus, head), found.gone)
+    version = compacted(work, head, found, packs=packs)
+    changed = proving.owed(corpus, version, seal=seal)
+    gone = collecting.collect(corpus, version)
     if gone.files:
-        audit.append(store, "gc_done", gone.facts(), seal=work.seal)
-    return answer(found, version, compaction, gone), compaction.changed
+        audit.append(corpus.store, "gc_done", gone.facts(), seal=seal)
+    return answer(found, version, changed, gone, near), changed
+
+
+def log_loaded(corpus: Corpus, head: Version, found: Found, seal: Seal) -> None:
+    """What the register holds and the log does not tell of yet."""
+    known = {
+        name
+        for entry in audit.entries(corpus.store)
+        if entry.type == "revocation_loaded"
+        for name in entry.facts["revocations"]
+    }
+    names = [one for one in dict.fromkeys(line.revocation_id for line in found.register) if one not in known]
+    if names:
+        facts = {"version": head.number, "revocations": names, "assets": len(found.gone.every)}
+        audit.append(corpus.store, "revocation_loaded", facts, seal=seal)
+
+
+def alike(corpus: Corpus, before: Version, gone: Gone) -> list[str]:
+    """Assets that stay, of groups of duplicates with one that goes: a person may want to look at them."""
+    if not gone.uids or "dedup" not in before.artifacts:
+        return []
+    links = pairs.links_of(corpus, before)
+    named = pa.array(sorted(gone.every), pa.string())
+    columns = (schema.UID.name, schema.KEEPER.name)
+    of_gone = pc.or_(*(pc.is_in(links[name], value_set=named) for name in columns))
+    groups = links.filter(of_gone)[schema.GROUP.name].combine_chunks().unique()
+    mine = links.filter(pc.is_in(links[schema.GROUP.name], value_set=groups))
+    return sorted({uid for name in columns for uid in mine[name].to_pylist()} - gone.every)
 
 
 def swept(asked: Asked, *, dry_run: bool) -> collecting.Erased:
     """Erase what no version lists, alone."""
     corpus = asked.corpus
     with corpus.writing(purpose="pardalis gc"):
-        found = collecting.collect(corpus, corpus.newest(), dry_run=dry_run)
+        head, seal = corpus.newest(), Seal.of(config.of(asked.told).pipeline.audit)
+        if not dry_run:
+            proving.owed(corpus, head, seal=seal)
+        found = collecting.collect(corpus, head, dry_run=dry_run)
         if found.files and not dry_run:
-            seal = Seal.of(config.of(asked.told).pipeline.audit)
             audit.append(corpus.store, "gc_done", found.facts(), seal=seal)
     return found
 
 
-def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Version, Compaction]:
+def compacted(work: Job, head: Version, found: Found, *, packs: str) -> Version:
     """What is left of the newest version; itself, where nothing of it is to go."""
     corpus, gone = work.corpus, found.gone
     before = whole(corpus, head)
@@ -140,25 +169,15 @@ def compacted(work: Job, head: Version, found: Found, *, packs: str) -> tuple[Ve
             steps = [step for step in plan.build_steps(work.config) if step.name == PACK]
             version = work.run(version, steps, compaction)
         else:
-            version = with_blanked(work, before, version, gone)
-            compaction.also(PACK, corpus.artifact(version, PACK).shards, way="blanked")
+            # Packs of decisions that a later ingest changed have assets that are refused by now.
+            stays = PACK in head.artifacts
+            refused = set() if stays else proving.kept(corpus, before) - proving.kept(corpus, version)
+            version = with_blanked(work, before, version, gone.every | refused)
     version = derived.without(work, before, version, gone.every)
     same = replace(version, as_of=head.as_of) == head
     if same:
-        return head, compaction
-    return work.publish(head, replace(version, floor=head.number + 1)), compaction
-
-
-def whole(corpus: Corpus, head: Version) -> Version:
-    """The newest version with all that was ever built of the corpus: an ingest that changed decisions lists
-    nothing that was built on others, and what is taken back goes from that too.
-    """
-    found = head
-    for number in range(head.number - 1, head.floor - 1, -1):
-        older = corpus.version(number) if number else head
-        if {*older.artifacts} > {*found.artifacts}:
-            found = older
-    return found
+        return head
+    return work.publish(head, replace(version, floor=head.number + 1))
 
 
 def steps_of(work: Job, head: Version, as_of: datetime) -> list[Step]:
@@ -170,24 +189,28 @@ def steps_of(work: Job, head: Version, as_of: datetime) -> list[Step]:
     return [step for step in every if step.name in wanted and step.name not in (PACK, fetching.STEP)]
 
 
-def with_blanked(work: Job, head: Version, version: Version, gone: Gone) -> Version:
+def with_blanked(work: Job, head: Version, version: Version, gone: frozenset[str]) -> Version:
     store, corpus = work.corpus.store, work.corpus
     packs = corpus.artifact(head, PACK)
     split = corpus.artifact(head, "split").shards
     holders = load_holders(refs.each(store, split.values(), ROWS))
     inputs = {name: corpus.artifact(version, name).key for name in packs.inputs if name != PACK}
-    left = blanking.blanked(store, packs, gone.every, holders, inputs, work.log)
+    left = blanking.blanked(store, packs, gone, holders, inputs, work.log)
     return blanking.listed(store, head, version, left)
 
 
-def answer(found: Found, version: Version, compaction: Compaction, gone: collecting.Erased) -> dict[str, Any]:
+def answer(
+    found: Found, version: Version, changed: Sequence[Changed], gone: collecting.Erased, near: Sequence[str]
+) -> dict[str, Any]:
+    written = Counter(one.step for one in changed if one.after is not None)
     return {
         "version": version.number,
         "as_of": version.as_of,
         "revocations": len(found.new),
         "assets": len(found.gone.every),
-        "shards_written": dict(Counter(change.step for change in compaction.changed)),
+        "shards_written": dict(written),
         "duplicates_listed": list(found.gone.others),
+        "near_duplicates_listed": list(near),
         **gone.facts(),
     }
 
@@ -198,9 +221,15 @@ def text(facts: Mapping[str, Any]) -> str:
         f"version {facts['version']}: {facts['assets']} assets taken back, {written} shards written",
         f"erased {facts['erased_files']} files, {facts['erased_bytes'] / 1e6:.1f} MB",
     ]
-    if others := facts["duplicates_listed"]:
-        shown = ", ".join(others[:MOST]) + (" …" if len(others) > MOST else "")
-        lines.append(
-            f"{len(others)} assets of other providers have the same bytes and stay: {shown}; judge them"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *to_judge(facts)])
+
+
+def to_judge(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What is left to a person."""
+    for name, told in (
+        ("duplicates_listed", "assets of other providers have the same bytes and stay"),
+        ("near_duplicates_listed", "assets are near-duplicates and stay"),
+    ):
+        if some := facts[name]:
+            shown = ", ".join(some[:MOST]) + (" …" if len(some) > MOST else "")
+            yield f"{len(some)} {told}: {shown}; judge them, and revoke what is to go too"

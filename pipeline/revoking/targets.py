@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.artifact import Shard
+from infra.artifact import Shard, fingerprint
 from infra.corpus import Version
 from infra.storage import Store
 from pipeline import deciding, folding, refs, revisions, schema, tables
@@ -43,6 +43,8 @@ class Gone:
     them when it is sent again."""
     others: tuple[str, ...]
     """Assets of other providers with the same bytes, under licences of their own: a person decides."""
+    lines: tuple[Revocation, ...] = ()
+    """The revocations that name any of it; licences that ended by themselves have none."""
 
     @property
     def every(self) -> frozenset[str]:
@@ -59,6 +61,7 @@ def found(
     """``records``: the shards of the records step, by slot."""
     came = {slot: tables.read_parquet(refs.of(store, shard, REVISIONS)) for slot, shard in records.items()}
     due = [line for line in register if line.effective_at <= as_of]
+    acting: dict[str, Revocation] = {}
     copies = deciding.copies(due, came)
     removing = [line for line in (*due, *copies) if line.action != "restrict"]
     concerned = deciding.concerning(removing, version, came, records)
@@ -70,6 +73,7 @@ def found(
         named = {uid for line in concerned[slot] for uid in of_slot(line, table)}
         if any(line.target_type == "delivery" for line in concerned[slot]):
             named |= {*table[UID].to_pylist()}
+        acting |= {line.revocation_id: line for line in concerned[slot]}
         known = licenses[folded.provider]
         over = {
             name
@@ -80,7 +84,43 @@ def found(
             named |= without_licence(refs.of(store, records[slot], RECORDS), over)
         if named:
             uids[slot] = frozenset(named)
-    return Gone(uids=uids, copies=tuple(copies), others=tuple(sorted(elsewhere(copies, came, uids))))
+    return Gone(
+        uids=uids,
+        copies=tuple(copies),
+        others=tuple(sorted(elsewhere(copies, came, uids))),
+        lines=tuple(acting[name] for name in sorted(acting)),
+    )
+
+
+def withdrawn(
+    store: Store, records: Mapping[str, Shard], register: Sequence[Revocation], as_of: datetime
+) -> Iterator[Revocation]:
+    """What records themselves say by their status: a revocation of each provider, of what none names yet."""
+    known = {
+        f"{line.provider}:{bare(line, target)}"
+        for line in register
+        if line.target_type == "asset" and line.action != "restrict"
+        for target in line.targets
+    }
+    found: dict[str, set[str]] = {}
+    for shard in records.values():
+        table = tables.read_parquet(refs.of(store, shard, REVISIONS), [schema.UID, revisions.WITHDRAWN])
+        for uid in table.filter(table[revisions.WITHDRAWN.name])[UID].to_pylist():
+            if uid not in known:
+                provider, _, asset = uid.partition(":")
+                found.setdefault(provider, set()).add(asset)
+    for provider, assets in sorted(found.items()):
+        yield Revocation(
+            schema="revocation/1.0",
+            revocation_id=f"status-{fingerprint(sorted(assets))}",
+            provider=provider,
+            target_type="asset",
+            targets=tuple(sorted(assets)),
+            reason="other",
+            action="remove",
+            requested_at=as_of,
+            effective_at=as_of,
+        )
 
 
 def of_slot(line: Revocation, table: pa.Table) -> Iterator[str]:
@@ -114,9 +154,10 @@ def without_licence(records: refs.Ref, over: Collection[str]) -> set[str]:
 
 
 def is_over(license_: License, as_of: datetime) -> bool:
-    """Whether the term has ended and the data goes with it."""
-    until = license_.valid_until
-    return until is not None and until <= as_of and license_.after_term in DELETED
+    """Whether it was revoked, or its term has ended and the data goes with it."""
+    until, revoked_at = license_.valid_until, license_.revoked_at
+    has_ended = until is not None and until <= as_of and license_.after_term in DELETED
+    return has_ended or (revoked_at is not None and revoked_at <= as_of)
 
 
 def elsewhere(

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from infra.cli import run
 from infra.corpus import Corpus, Version
 from infra.storage import LocalStore, Store
 from infra.telemetry import Log
-from pipeline import blocks, contract, erasing, packs, refs, refused, tables
+from pipeline import audit, blocks, contract, erasing, packs, receipts, refs, refused, tables
 from pipeline.config import Config
 from pipeline.contract import Revocation
 from pipeline.deliveries.writer import write_table
@@ -27,7 +28,7 @@ from pipeline.engine import Engine, Inline
 from pipeline.examples import KINDS
 from pipeline.jobs import Job
 from pipeline.records import RECORDS
-from pipeline.revoking import collecting, taking
+from pipeline.revoking import taking
 from pipeline.sealing import Seal
 from pipeline.searching import members
 from pipeline.shards import Block
@@ -61,11 +62,8 @@ def revoked(
         work = Job(
             corpus=corpus, lease=lease, config=config, engine=engine or Inline(), log=Log(), seal=Seal()
         )
-        found = taking.look(corpus, list(lines), AS_OF)
-        head = work.publish(found.head, taking.loaded(corpus, found.head, found.new))
-        version, _ = taking.compacted(work, head, found, packs=packs)
-        collecting.collect(corpus, version)
-        return version
+        taking.taken(work, list(lines), AS_OF, packs=packs)
+        return corpus.newest()
 
 
 def stripped(uri: str, keys: set[str]) -> str:
@@ -175,7 +173,7 @@ def test_nothing_of_them_is_left_and_the_next_build_makes_packs_alone(
         text.encode() for number in (3, 12, 20) for text in (sample(number)[0].file.sha256,)
     ]
     for name in corpus.store.names():
-        if not name.startswith("registers/revocations/"):
+        if not name.startswith(("registers/revocations/", "audit/", "receipts/")):
             data = corpus.store.read(name)
             assert not [needle for needle in needles if needle in data], name
     again = built(corpus, [uri], Inline())
@@ -249,12 +247,18 @@ def test_a_crash_anywhere_is_completed_by_the_next_run_and_serves_nothing(
             assert served <= refused.uids(left, head)
         revoked(left, tiny, [revocation(*GONE)])
         assert standing(left) == expected, point
+        # Told once each, whenever it died.
+        told = Counter(entry.type for entry in audit.entries(left.store))
+        assert (told["revocation_loaded"], told["compaction_done"]) == (1, 1), point
+        (receipt,) = receipts.read(left.store)
+        assert receipt.receipt.revocation_ids == ("taken-back",)
         shutil.rmtree(place)
 
 
 def standing(corpus: Corpus) -> tuple[dict[tuple[str, str, str], str], list[str]]:
     """What the newest version lists, and all that lies there beside leases."""
-    names = [name for name in corpus.store.names() if not name.startswith(("leases/", "versions/"))]
+    apart = ("leases/", "versions/", "audit/")
+    names = [name for name in corpus.store.names() if not name.startswith(apart)]
     return files_of(corpus, corpus.newest()), names
 
 
