@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from infra.corpus import Corpus, Version
 from infra.ending import GateRefused
 from infra.options import ReadOptions, answer, as_json
 from infra.storage import LocalStore
+from infra.telemetry import say
 from pipeline.card import (
     croissant,
     eusummary,
@@ -26,6 +28,8 @@ from pipeline.card import (
 
 PAGE, CARD, CROISSANT = "card.html", "card.json", "croissant.json"
 SUMMARY, PROVENANCE = "eu-training-content-summary.md", "provenance.json"
+OLD = timedelta(days=30)
+"""From which on rights are worth judging anew: the shortest span that a gate on ends of terms has."""
 
 
 def card(
@@ -49,7 +53,8 @@ def card(
     before
         Number of an earlier version; what is named is set beside it.
     gate
-        NAME.max=NUMBER or NAME.min=NUMBER, beside those of the settings.
+        NAME.max=NUMBER or NAME.min=NUMBER, beside those of the settings. Ends of terms (rights.ending_*) and
+        of waivers are judged as of the version's instant, not today's: pardalis ingest judges rights anew.
     settings_file
         TOML file: gates, waivers, terms, benchmarks, a reference of countries, words about the corpus.
     """
@@ -72,6 +77,8 @@ def card(
     for name, text in written(found, asked):
         folder.write(name, text.encode())
     answer(found, "\n".join(said(found, out)), json=options.json)
+    if warning := old(version.as_of, datetime.now(UTC)):
+        say(warning)
     verdicts = [gating.Verdict(**one) for one in found["gates"]]
     if refusal := gating.refusal(verdicts):
         raise GateRefused(refusal)
@@ -102,12 +109,29 @@ def written(found: dict[str, Any], asked: measuring.Asked) -> Iterator[tuple[str
     yield SUMMARY, eusummary.document(found, about)
 
 
+def old(as_of: str, now: datetime) -> str:
+    """That a version's rights were judged long ago, and what to do; empty where they were not.
+
+    >>> old("2026-06-01T00:00:00+00:00", datetime(2026, 7, 1, tzinfo=UTC))
+    ''
+    """
+    age = now - datetime.fromisoformat(as_of)
+    if age <= OLD:
+        return ""
+    return (
+        f"rights were judged as of {as_of}, {age.days} days ago, and what ended since counts as running, for "
+        "gates too: pardalis ingest, which needs no delivery, judges rights anew; then make the card again"
+    )
+
+
 def said(found: dict[str, Any], out: Path) -> Iterator[str]:
     kept, delivered = wording.kept(found), wording.delivered(found)
     yield f"{found['title']}, version {found['version']}: {kept:,} assets of {delivered:,} delivered"
     soon = wording.values(found, "rights.soon")
-    yield f"  terms that end within a year: {soon['within_365_days']:,} assets"
+    yield f"  terms that end within a year of {soon['as_of']}: {soon['within_365_days']:,} assets"
     yield f"  {wording.associated(found, 3)}"
+    if found["gates"]:
+        yield f"  gates, with ends of terms and waivers as of {found['as_of']}:"
     for one in found["gates"]:
         value = "not measured" if one["value"] is None else f"{one['value']:.6g}"
         waiver = f", {one['by']}: {one['reason']}" if one["by"] else ""

@@ -1,7 +1,8 @@
 """Gates: thresholds on what was measured, and the waivers of those who answer for one that says no.
 
 The surprising rule: a gate on what was not measured says no. Whoever asks that at most a tenth of a corpus be
-in some list does not mean "unless nobody looked".
+in some list does not mean "unless nobody looked". And the clock is the version's: terms and waivers end as of
+its instant, so that a card that is made again says the same.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Verdict:
     value: float | None
     """Null where it was not measured."""
     verdict: Literal["passed", "refused", "waived"]
+    as_of: str
+    """The version's instant, by which terms and waivers are judged."""
     reason: str = ""
     """Of the waiver."""
     by: str = ""
@@ -163,7 +166,10 @@ def judged(
             if verdict == "waived"
             else {}
         )
-        found.append(Verdict(gate=name, threshold=threshold, value=value, verdict=verdict, **waiver))
+        judged_at = as_of.isoformat()
+        found.append(
+            Verdict(gate=name, threshold=threshold, value=value, verdict=verdict, as_of=judged_at, **waiver)
+        )
     return found
 
 

@@ -111,8 +111,8 @@ class Rights:
         return dict(sorted(counts.items()))
 
     def soon(self) -> dict[str, Any]:
-        """Shares of the assets whose term ends within some days of the version's instant."""
-        told = {}
+        """Assets whose term ends within some days of the version's instant, and that instant."""
+        told: dict[str, Any] = {"as_of": self.as_of.isoformat()}
         for days in SOON_DAYS:
             until = self.as_of + timedelta(days=days)
             rows = sum(rows for one, rows in self.found.items() if one.ends and one.ends <= until)
@@ -205,7 +205,8 @@ class Rights:
                 title="Terms that end soon",
                 step=step,
                 file=rows,
-                counted=f"{kept} whose term, as in rights.expiry, ends at most so many days after as_of",
+                counted=f"{kept} whose term, as in rights.expiry, ends at most so many days after as_of, the "
+                "instant at which the version's rights were judged",
                 values=self.soon(),
             ),
         ]

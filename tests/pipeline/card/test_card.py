@@ -217,6 +217,24 @@ def test_a_gate_says_no_with_its_own_code_after_all_was_written(
     assert found["before"] is None
 
 
+def test_the_instant_of_rights_stands_beside_what_ends(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instant = written.versions[1].as_of
+    found = made(written, tmp_path, "--gate", "rights.ending_30_days.max=1")
+    told = capsys.readouterr()
+    assert f"end within a year of {instant}: " in told.out
+    assert f"gates, with ends of terms and waivers as of {instant}:" in told.out
+    assert f"rights were judged as of {instant}" in told.err
+    assert found["figures"]["rights.soon"]["values"]["as_of"] == instant
+    assert [one["as_of"] for one in found["gates"]] == [instant]
+    html = (tmp_path / "card.html").read_text()
+    assert f"Within 30 days of {instant}" in html
+    assert f"are judged as of {instant}" in html
+    assert run(["card", "--help"]) == 0
+    assert "rights.ending_*" in capsys.readouterr().out
+
+
 def test_a_list_of_the_user_stands_in_for_ours(written: Written, tmp_path: Path) -> None:
     text = (OWN / "occupations.toml").read_text().replace("version = 1", "version = 7")
     (tmp_path / "mine.toml").write_text(text.partition("[terms")[0] + '[terms.x]\n"walker" = "walking"\n')

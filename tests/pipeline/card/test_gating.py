@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.card import gating, settings
+from pipeline.card import command, gating, settings
 from pipeline.card.settings import Waiver
 from pipeline.reading import BadConfig
 
@@ -45,6 +45,18 @@ def test_a_waiver_holds_for_versions_before_its_day(until: int, verdict: str) ->
     assert found.verdict == verdict
     assert found.by == ("the board" if verdict == "waived" else "")
     assert found.value == 0.5
+
+
+def test_a_verdict_says_as_of_when_terms_and_waivers_were_judged() -> None:
+    (found,) = gating.judged(FIGURES, {"contributors.gini.max": 0.1}, (), AS_OF)
+    assert found.as_of == "2026-06-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(("days", "is_told"), [(30, False), (31, True), (400, True)])
+def test_that_rights_were_judged_long_ago_is_told_with_what_to_do(days: int, is_told: bool) -> None:
+    told = command.old(AS_OF.isoformat(), AS_OF + timedelta(days=days))
+    assert bool(told) == is_told
+    assert not is_told or (f"{days} days ago" in told and "pardalis ingest" in told and "\n" not in told)
 
 
 def test_a_gate_that_passes_needs_no_waiver() -> None:
