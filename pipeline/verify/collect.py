@@ -85,7 +85,7 @@ def collect(corpus: Root, also: Sequence[Root], targets: Sequence[Target], *, wo
     kept = list(without(items, shared))
     assets = sorted(known.uids & gone.keys())
     return Collected(
-        items=(*kept, *_unseen(assets, kept)),
+        items=(*kept, *_unseen(assets, kept), *_nobodys(known, targets)),
         assets=tuple(assets),
         unread=tuple(sorted(unread.items())),
         shared=len({item for item, _ in shared}),
@@ -165,3 +165,10 @@ def _unseen(assets: Sequence[str], items: Sequence[Item]) -> Iterator[Item]:
             of = f"{len(missing)} of {len(assets)} assets"
             told = f"{words} of {of}: the corpus holds none that are theirs alone"
             yield Item("unseen", "", words, told.encode())
+
+
+def _nobodys(known: resolving.Known, targets: Sequence[Target]) -> Iterator[Item]:
+    """Targets that lead to no asset, as all do once they are erased."""
+    if num := len(resolving.leading_nowhere(known, targets)):
+        why = "the corpus has no asset that goes with them, as after `pardalis revoke`"
+        yield Item("unseen", "", "targets", f"content of {num} of {len(targets)} targets: {why}".encode())

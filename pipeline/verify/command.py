@@ -1,6 +1,12 @@
 """The command ``pardalis verify``.
 
-Exit codes: 0 nothing was found, 2 the user's mistake, 3 a leak was found or a file could not be read.
+Exit codes: 0 nothing was found, 2 the user's mistake, 3 a leak was found, a file could not be read, a log is
+broken, or whole targets had no evidence.
+
+The surprising rule: 0 says nothing of what cannot be looked for, since the corpus held none that was theirs
+alone; no other run could say more, and the last line and ``looked_for_all`` tell it. A contributor, licence,
+delivery or release whose assets nobody gathered is no such thing: whatever is left of them would not be
+found, and who reads the code alone would take that for the proof.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ from pipeline.verify.files import File, Root
 from pipeline.verify.judging import Verdict
 from pipeline.verify.revocations import Revocations, Target
 
-LEAKED = 3
+REFUSED = 3
 SHOWN = 50
 """Leaks and files that are told on a terminal; ``--json`` tells all."""
 WITHOUT_EVIDENCE = (
@@ -34,6 +40,8 @@ WITHOUT_EVIDENCE = (
     "perceptual hashes",
     "assets that are named by their contributor, licence, delivery, release or content",
 )
+OF_MANY = frozenset({"contributor", "license", "delivery", "model_release"})
+"""Kinds of targets that only evidence leads to the assets of."""
 
 
 def verify(  # noqa: PLR0913  # options of a command
@@ -53,25 +61,36 @@ def verify(  # noqa: PLR0913  # options of a command
     Trusts no manifest, and imports nothing of pardalis. What captions, pictures, codes and vectors to look
     for is gathered before they are erased; the file that holds them is as confidential as they are.
 
+    Exit codes: 0, nothing was found, and the last line says so if not all was looked for; 2, a mistake, such
+    as revocations that take nothing back; 3, something is left, a file could not be read, a log is broken, or
+    nothing is proved of whole targets, of which no evidence was gathered.
+
     Example: pardalis verify --revocations taken-back.jsonl --evidence evidence.parquet --also reports/
 
     Parameters
     ----------
     revocations
-        Records of revocations, one JSON object a line.
+        Records of revocations, one JSON object a line. What has ended by its licence is taken back without
+        one: to prove that, fill in `pardalis contract template revocation` with target_type license, reason
+        license_expired and every licence that has ended; an asset that another licence still names, name by
+        itself, with target_type asset.
     corpus
         A folder, or s3://BUCKET/PREFIX, of which every version of every object is read; default
         $PARDALIS_CORPUS.
     evidence
-        What --collect wrote before the erasing. Without it only ids, hashes and fields are looked for.
+        What --collect wrote before `pardalis revoke`; delete it after the proof. Without it only ids, hashes
+        and fields are looked for, and nothing is proved of a contributor, licence, delivery or release.
     collect
-        Write the evidence to this new file, and look for nothing.
+        Write the evidence to this new file, and look for nothing. Do it before `pardalis revoke`: what is
+        erased cannot be gathered, and then nobody can prove that captions, pictures, codes and vectors are
+        gone. The file holds them: delete it after the proof.
     also
         More folders, files and s3:// addresses to read: reports, caches, runs, pages of evaluations.
     as_of
         Revocations that are in force at this instant; default now.
     public_key
-        Ed25519 public keys (PEM or hex) by which the audit log and the receipts may be signed.
+        Ed25519 public keys (PEM or hex): the newest entry of the audit log and of the receipts must be signed
+        by one of them, and every other signature be of one.
     workers
         Processes that read; default one a CPU.
     json
@@ -120,7 +139,13 @@ def revocations_of(path: Path, as_of: str) -> Revocations:
         instant = datetime.fromisoformat(as_of) if as_of else datetime.now(UTC)
     except ValueError:
         raise ValueError(f"--as-of {as_of}: write YYYY-MM-DDTHH:MM:SSZ") from None
-    return revocations.read(path, instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+    found = revocations.read(path, instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+    if not found.targets:
+        rest = len(found.unjudged) - SHOWN
+        why = "; ".join([*found.unjudged[:SHOWN], *([f"and {rest} more"] if rest > 0 else [])])
+        fix = "give one that removes or replaces and is in force, or the instant at which it is as --as-of"
+        raise ValueError(f"--revocations {path} takes nothing back: {why or 'it has no records'}; {fix}")
+    return found
 
 
 def _collect(asked: Asked, out: Path) -> int:
@@ -154,7 +179,7 @@ def _collect(asked: Asked, out: Path) -> int:
         *(f"unread: {file}: {why}" for file, why in found.unread[:SHOWN]),
     ]
     _say(answer, lines, json=asked.json)
-    return LEAKED if found.unread else 0
+    return REFUSED if found.unread else 0
 
 
 def _verify(asked: Asked, given: Path | None, keys: Sequence[Path]) -> int:
@@ -166,11 +191,15 @@ def _verify(asked: Asked, given: Path | None, keys: Sequence[Path]) -> int:
     listed = files.listed(root, asked.also)
     verdict = judging.judge(listed, items, workers=asked.workers)
     logs = checked_logs(root, listed, publics)
-    passed = verdict.passed and all(log.is_sound for log in logs.values())
     missing = not_looked_for(told, gathered if given is not None else None)
+    if publics and not any(log.entries for log in logs.values()):
+        missing.append("signatures: the corpus has no entry of a log that --public-key could be of")
+    unproved = late(told, gathered) if given is not None else of_many(told)
+    passed = verdict.passed and all(log.is_sound for log in logs.values()) and not unproved
     revoked = sorted({item.uid for item in items if item.kind == "id" and ":" in item.uid})
     answer = {
         "passed": passed,
+        "looked_for_all": not missing,
         "revoked": revoked,
         "files": verdict.num_files,
         "bytes": verdict.num_bytes,
@@ -183,14 +212,15 @@ def _verify(asked: Asked, given: Path | None, keys: Sequence[Path]) -> int:
         "allowed": verdict.allowed,
         "shared_with_newer_assets": {uid: sorted(owners) for uid, owners in verdict.shared_with.items()},
         "not_looked_for": missing,
+        "unproved": [target.name for target in unproved],
         "logs": {
             name: {"entries": log.entries, "faults": list(log.faults), "signatures": log.signatures}
             for name, log in logs.items()
         },
         "artifacts": judging.proofs(verdict, revoked),
     }
-    _say(answer, _lines(verdict, answer), json=asked.json)
-    return 0 if passed else LEAKED
+    _say(answer, [*_lines(verdict, answer), _last(verdict, answer)], json=asked.json)
+    return 0 if passed else REFUSED
 
 
 LOGS = ("audit", "audit.jsonl", "receipts", "receipts.jsonl")
@@ -222,6 +252,11 @@ def late(told: Revocations, gathered: Sequence[Item]) -> list[Target]:
     return [target for target in told.targets if target.sha256 not in known]
 
 
+def of_many(told: Revocations) -> list[Target]:
+    """Targets whose assets nobody knows without evidence."""
+    return [target for target in told.targets if target.kind in OF_MANY]
+
+
 def _lines(verdict: Verdict, answer: dict[str, Any]) -> list[str]:
     lines = [
         f"LEAK {one.file}: {one.place}: {one.what}{f' of {one.uid}' if one.uid else ''}"
@@ -239,14 +274,23 @@ def _lines(verdict: Verdict, answer: dict[str, Any]) -> list[str]:
         named = ", ".join(sorted(owners)[:5])
         lines.append(f"shared: {uid} has something in common with {named}, which came later")
     lines += [f"not looked for: {one}" for one in answer["not_looked_for"]]
+    rest = len(answer["unproved"]) - SHOWN
+    lines += [f"nothing is proved of {one}: no evidence was gathered" for one in answer["unproved"][:SHOWN]]
+    return [*lines, f"… nor of {rest} more"] if rest > 0 else lines
+
+
+def _last(verdict: Verdict, answer: dict[str, Any]) -> str:
     size = f"{verdict.num_files} files, {verdict.num_bytes / 1e6:.1f} MB"
-    if answer["passed"]:
-        lines.append(f"passed: nothing of {len(answer['revoked'])} revoked assets in {size}")
-    else:
-        broken = sum(len(log["faults"]) for log in answer["logs"].values())
+    broken = sum(len(log["faults"]) for log in answer["logs"].values())
+    if broken or not verdict.passed:
         counts = f"{len(verdict.leaks)} leaks, {len(verdict.unread)} files unread, {broken} faults of logs"
-        lines.append(f"failed: {counts}, in {size}")
-    return lines
+        return f"failed: {counts}, in {size}"
+    found = f"nothing of {len(answer['revoked'])} revoked assets in {size}"
+    if answer["looked_for_all"]:
+        return f"passed: {found}"
+    missing, unproved = len(answer["not_looked_for"]), len(answer["unproved"])
+    more = f", and nothing is proved of {unproved} targets: exit code {REFUSED}" if unproved else ""
+    return f"passed as far as it looked: {found}; {missing} things were not looked for{more}"
 
 
 def _say(answer: dict[str, Any], lines: Sequence[str], *, json: bool) -> None:

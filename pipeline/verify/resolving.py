@@ -172,6 +172,17 @@ def revoked(known: Known, targets: Sequence[Target]) -> dict[str, str]:
         found |= more
 
 
+def leading_nowhere(known: Known, targets: Sequence[Target]) -> list[Target]:
+    """Targets that no asset of the corpus goes with."""
+    named = {targets[number] for _, number in known.named}
+    return [
+        target
+        for target in targets
+        if target not in named
+        and not (target.kind == "asset" and f"{target.provider}:{target.value}" in known.uids)
+    ]
+
+
 def parsed(data: bytes) -> dict[str, Any]:
     try:
         record = json.loads(data)

@@ -36,6 +36,11 @@ class Target:
     reason: str
 
     @property
+    def name(self) -> str:
+        """As it is told: ``contributor acme:who-left``."""
+        return f"{self.kind} {self.provider}:{self.value}" if self.provider else f"{self.kind} {self.value}"
+
+    @property
     def is_about_content(self) -> bool:
         return self.reason in ABOUT_CONTENT
 

@@ -155,6 +155,8 @@ def test_a_corpus_that_was_built_without_them_passes(
     answer = json.loads(capsys.readouterr().out)
     assert (answer["passed"], answer["leaks"], answer["unread"]) == (True, [], [])
     assert {"acme:shot-0005", "acme:shot-0020"} <= set(answer["revoked"])
+    assert answer["unproved"] == []
+    assert "content of 2 of 6 targets: the corpus has no asset" in answer["not_looked_for"][-1]
     proved = {one["artifact"]: one for one in answer["artifacts"]}
     assert {"decide", "embed", "index", "images", "registers/ids", "pack", "neighbors"} <= proved.keys()
     assert all(
@@ -224,12 +226,25 @@ def test_what_came_later_and_is_alike_is_told_and_no_leak(world: World, gone: Go
 def test_without_evidence_it_says_what_it_cannot_look_for(
     world: World, gone: Gone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Of assets that are named by themselves at least their names; of those of a contributor nothing, which
+    is no proof.
+    """
     leaks.put(tmp_path, "a.txt", gone.caption.encode())
-    words = ["verify", "--revocations", str(world.revocations), "--corpus", str(tmp_path), "--workers", "0"]
-    assert run(words) == 0
-    assert "not looked for: captions and titles: no evidence was given" in capsys.readouterr().out
+    by_id = tmp_path.parent / f"{tmp_path.name}.jsonl"
+    by_id.write_text(world.revocations.read_text().splitlines()[0])
+    at = ["--corpus", str(tmp_path), "--workers", "0"]
+    assert run(["verify", "--revocations", str(by_id), *at]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "not looked for: captions and titles: no evidence was given" in told
+    assert told[-1].startswith("passed as far as it looked: nothing of 3 revoked assets in 1 files")
+    assert told[-1].endswith("; 8 things were not looked for")
+    assert run(["verify", "--revocations", str(world.revocations), *at]) == REFUSED
+    told = capsys.readouterr().out.splitlines()
+    assert "nothing is proved of contributor acme:who-left: no evidence was gathered" in told
+    assert told[-1].startswith("passed as far as it looked")
+    assert told[-1].endswith("and nothing is proved of 3 targets: exit code 3")
     leaks.put(tmp_path, "b.txt", gone.uid.encode())
-    assert run(words) == REFUSED
+    assert run(["verify", "--revocations", str(by_id), *at]) == REFUSED
     assert f"LEAK b.txt: offset 0: its name (uid) of {gone.uid}" in capsys.readouterr().out
 
 

@@ -14,7 +14,7 @@ import sys
 import tarfile
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,9 @@ from pipeline.verify import (
     buckets,
     chain,
     collect,
+    evidence,
     files,
+    harvest,
     judging,
     merkle,
     naming,
@@ -575,10 +577,11 @@ RECORDS = [
 ]
 
 
-def of_records(folder: Path) -> Path:
+def of_records(folder: Path, *, without: Collection[str] = ()) -> Path:
+    left = [one for one in RECORDS if one["asset_id"] not in without]
     rows = {
-        "uid": [f"{one['provider']}:{one['asset_id']}" for one in RECORDS],
-        "record": [json.dumps(one) for one in RECORDS],
+        "uid": [f"{one['provider']}:{one['asset_id']}" for one in left],
+        "record": [json.dumps(one) for one in left],
     }
     (folder / "shards" / "records").mkdir(parents=True)
     pq.write_table(pa.table(rows), folder / "shards" / "records" / "records.parquet")
@@ -646,3 +649,201 @@ def test_a_longer_name_that_another_follows_at_once_is_not_the_shorter_one() -> 
     others = naming.digests(["emoji:1f9cd-1f3fb", "emoji:1f9ce"])
     for data, whole in ((b"emoji:1f9cd-1f3fbemoji:1f9ce", False), (b"emoji:1f9cd-thumb", True)):
         assert naming.stands(needle, memoryview(data), 0, (0, len(data)), others) == whole
+
+
+# What a pass is worth.
+
+
+def answered(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
+    """(exit code, the answer as JSON, the last line on a terminal)."""
+    capsys.readouterr()
+    code = run(["verify", *words, "--workers", "0", "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert run(["verify", *words, "--workers", "0"]) == code
+    return code, answer, capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"effective_at": "2999-01-01T00:00:00Z"}, "revocation acme-r-000017 is not in force yet"),
+        ({"action": "restrict"}, "revocation acme-r-000017 ends uses and removes nothing"),
+        (
+            {"target_type": "content_pdq", "targets": ["ab" * 32]},
+            "revocation acme-r-000017 names fingerprints, of which a person judges",
+        ),
+        (None, "it has no records"),
+    ],
+)
+def test_revocations_that_take_nothing_back_are_the_users_mistake(
+    changes: dict[str, Any] | None, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = revocation(tmp_path / "r.jsonl", **(changes or {}))
+    if changes is None:
+        path.write_text("\n")
+    (tmp_path / "c").mkdir()
+    for more in ([], ["--collect", str(tmp_path / "e")]):
+        assert run(["verify", "--revocations", str(path), "--corpus", str(tmp_path / "c"), *more]) == MISTAKE
+        told = capsys.readouterr().err
+        assert f"--revocations {path} takes nothing back: {why}; give one that removes or replaces" in told
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("kind", ["contributor", "license", "delivery", "model_release"])
+def test_nothing_is_proved_of_whom_only_evidence_leads_to(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An asset of theirs may lie there, and nobody knows it for one."""
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a.txt").write_text("acme:theirs-2")
+    path = revocation(tmp_path / "r.jsonl", target_type=kind, targets=["c2"])
+    words = ["--revocations", str(path), "--corpus", str(tmp_path / "c")]
+    code, answer, last = answered(words, capsys)
+    assert (code, answer["passed"], answer["looked_for_all"], answer["leaks"]) == (REFUSED, False, False, [])
+    assert answer["unproved"] == [f"{kind} acme:c2"]
+    assert last.startswith("passed as far as it looked: nothing of 0 revoked assets in 1 files")
+    assert last.endswith("8 things were not looked for, and nothing is proved of 1 targets: exit code 3")
+
+
+def test_evidence_of_other_targets_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus, after = of_records(tmp_path / "a"), of_records(tmp_path / "b", without=("plain-1", "later-5"))
+    (after / "shards" / "made.parquet").unlink()
+    one = revocation(tmp_path / "one.jsonl", target_type="delivery", targets=["d2"])
+    both = revocation(tmp_path / "both.jsonl", targets=["plain-1"])
+    both.write_text(both.read_text() + one.read_text())
+    gathered = str(tmp_path / "evidence")
+    collects = ["verify", "--corpus", str(corpus), "--collect", gathered, "--workers", "0"]
+    assert run([*collects, "--revocations", str(one)]) == 0
+    at = ["--corpus", str(after), "--evidence", gathered, "--revocations"]
+    code, answer, last = answered([*at, str(one)], capsys)
+    assert (code, answer["passed"], answer["looked_for_all"], answer["unproved"]) == (0, True, False, [])
+    assert "captions of 1 of 1 assets: the corpus holds none" in answer["not_looked_for"][0]
+    missing = len(answer["not_looked_for"])
+    assert last.endswith(f" MB; {missing} things were not looked for")
+    code, answer, last = answered([*at, str(both)], capsys)
+    assert (code, answer["leaks"], answer["unproved"]) == (REFUSED, [], ["asset acme:plain-1"])
+    assert last.endswith(
+        f"; {missing + 1} things were not looked for, and nothing is proved of 1 targets: exit code 3"
+    )
+
+
+def test_only_what_was_looked_for_whole_is_said_to_have_passed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c").mkdir()
+    path = revocation(tmp_path / "r.jsonl", target_type="asset", targets=["plain-1"])
+    mine = revocations.read(path, datetime(2026, 7, 1, tzinfo=UTC)).targets
+    evidence.write(tmp_path / "e", [Item("target", "", "", bytes.fromhex(mine[0].sha256))])
+    words = ["--revocations", str(path), "--corpus", str(tmp_path / "c"), "--evidence", str(tmp_path / "e")]
+    code, answer, last = answered(words, capsys)
+    assert (code, answer["passed"], answer["looked_for_all"]) == (0, True, True)
+    assert last.startswith("passed: nothing of ")
+    later = revocation(tmp_path / "later.jsonl", effective_at="2999-01-01T00:00:00Z")
+    path.write_text(path.read_text() + later.read_text())
+    code, answer, last = answered(words, capsys)
+    assert (code, answer["passed"], answer["looked_for_all"]) == (0, True, False)
+    assert last.endswith("; 1 things were not looked for")
+
+
+def test_a_key_without_a_log_checks_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "key").write_text("ab" * 32)
+    words = ["--revocations", str(revocation(tmp_path / "r.jsonl")), "--corpus", str(tmp_path / "c")]
+    _, answer, _ = answered([*words, "--public-key", str(tmp_path / "key")], capsys)
+    told = "signatures: the corpus has no entry of a log that --public-key could be of"
+    assert answer["not_looked_for"][-1] == told
+
+
+def test_evidence_that_was_gathered_too_late_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = of_records(tmp_path / "a", without=["later-5"])
+    path = revocation(tmp_path / "r.jsonl", target_type="delivery", targets=["d2"])
+    words = ["--revocations", str(path), "--corpus", str(after)]
+    assert run(["verify", *words, "--collect", str(tmp_path / "e"), "--workers", "0"]) == 0
+    told = (
+        "content of 1 of 1 targets: the corpus has no asset that goes with them, as after `pardalis revoke`"
+    )
+    assert f"cannot be looked for: {told}" in capsys.readouterr().out.splitlines()
+    _, answer, _ = answered([*words, "--evidence", str(tmp_path / "e")], capsys)
+    assert answer["not_looked_for"] == [told]
+
+
+def test_what_ended_by_its_licence_is_proved_by_a_record_that_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As --revocations says; one that another licence still names stays, and names the ended one too."""
+    before, after = of_records(tmp_path / "a"), of_records(tmp_path / "b", without=["ended-3"])
+    path = revocation(tmp_path / "r.jsonl", target_type="license", targets=["l9"], reason="license_expired")
+    gathered = str(tmp_path / "evidence")
+    at = ["--revocations", str(path), "--corpus"]
+    assert run(["verify", *at, str(before), "--collect", gathered, "--workers", "0"]) == 0
+    assert "evidence of 1 assets" in capsys.readouterr().out
+    code, answer, _ = answered([*at, str(before), "--evidence", gathered], capsys)
+    assert (code, {leak["uid"] for leak in answer["leaks"]}) == (REFUSED, {"acme:ended-3", ""})
+    code, answer, _ = answered([*at, str(after), "--evidence", gathered], capsys)
+    assert (code, answer["revoked"], answer["unproved"]) == (0, ["acme:ended-3"], [])
+
+
+# What a duplicate that takes the place of another has in common with it.
+
+STAYS, TWIN = "acme:stays-000001", "acme:twin-000002"
+CODES = [np.random.default_rng(seed).integers(0, 8192, 60).tolist() for seed in range(2)]
+WORDS = "Two friends on a bench by the sea"
+
+
+def of_twin() -> list[Item]:
+    """Evidence of an asset, gathered when another had rows of tokens too, and its twin only of records."""
+    runs = numbers.telling(np.array(CODES[0] + CODES[1]), numbers.CODES)
+    return [
+        *ITEMS,
+        Item("codes", UID, str(numbers.CODES), runs.tobytes()),
+        *harvest.of_vector(UID, np.arange(1, 33, dtype=np.float32)),
+        Item("text", UID, "title", WORDS.encode()),
+        Item("survivors", "", "", naming.digests([STAYS, TWIN]).tobytes()),
+        Item("rows", "", "tokenize", naming.digests([STAYS]).tobytes()),
+        Item("rows", "", "records", naming.digests([STAYS, TWIN]).tobytes()),
+    ]
+
+
+def planted(folder: Path, kind: str, uid: str, **columns: Any) -> None:
+    path = folder / "shards" / kind / "k" / f"{uid.partition(':')[2] or 'cache'}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"uid": [uid], **columns}), path)
+
+
+def codes_of(which: int) -> Any:
+    return pa.array([CODES[which]], pa.list_(pa.uint16()))
+
+
+def test_codes_of_a_twin_that_newly_has_a_row_are_told_and_no_leak(tmp_path: Path) -> None:
+    vector = pa.array([list(range(1, 33))], pa.list_(pa.float32()))
+    planted(tmp_path, "tokenize", TWIN, codes=codes_of(0), vector=vector)
+    verdict = judged(tmp_path, of_twin())
+    assert (verdict.leaks, verdict.untold, verdict.shared_with) == ([], 0, {UID: {TWIN}})
+
+
+@pytest.mark.parametrize(("kind", "uid"), [("tokenize", STAYS), ("records", TWIN), ("caches", TWIN)])
+def test_codes_in_a_row_of_one_that_had_such_rows_are_a_leak(kind: str, uid: str, tmp_path: Path) -> None:
+    """So they are in a kind of which nobody had rows: no artifact made them there for its own reasons."""
+    planted(tmp_path, kind, uid, codes=codes_of(0))
+    verdict = judged(tmp_path, of_twin())
+    assert {(leak.kind, leak.uid) for leak in verdict.leaks} == {("codes", UID)}
+    assert verdict.shared_with == {}
+
+
+def test_that_a_run_is_shared_says_nothing_of_another_run(tmp_path: Path) -> None:
+    planted(tmp_path, "tokenize", TWIN, codes=codes_of(0))
+    planted(tmp_path, "tokenize", STAYS, codes=codes_of(1))
+    verdict = judged(tmp_path, of_twin())
+    assert {(leak.file, leak.kind) for leak in verdict.leaks} == {
+        ("shards/tokenize/k/stays-000001.parquet", "codes")
+    }
+    assert verdict.shared_with == {UID: {TWIN}}
+
+
+def test_words_in_that_new_row_are_a_leak(tmp_path: Path) -> None:
+    planted(tmp_path, "tokenize", TWIN, codes=codes_of(0), said=[WORDS])
+    verdict = judged(tmp_path, of_twin())
+    assert {(leak.kind, leak.place) for leak in verdict.leaks} == {("text", "row 0, column said")}
+    assert verdict.shared_with == {UID: {TWIN}}
