@@ -187,7 +187,7 @@ def responsible(card: Card, about: About) -> dict[str, Any]:
         ),
         "rai:dataCollectionType": ["Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": [
-            f"{row['step']}: {row['outcome']} {row['code']}, {row['assets']} assets"
+            f"{row['step']}: {row['outcome']} {row['code']}, {wording.number(row['assets'])} assets"
             for row in wording.values(card, "rights.outcomes")
             if row["step"]
         ]

@@ -124,7 +124,8 @@ def rows(licenses: Sequence[dict[str, object]]) -> Iterator[str]:
 
 def processing(card: Card) -> Iterator[str]:
     outcomes = wording.values(card, "rights.outcomes")
-    reserved = [row for row in outcomes if str(row["code"]).startswith("embedded_")]
+    reserved = [row["assets"] for row in outcomes if str(row["code"]).startswith("embedded_")]
+    left_out = None if None in reserved else sum(reserved)
     unfit = [row for row in outcomes if row["code"] in ("adult", "minors", "release", "nsfw")]
     yield ""
     yield "## 3. Data processing aspects"
@@ -134,12 +135,12 @@ def processing(card: Card) -> Iterator[str]:
     yield (
         "Reservations inside image files (IPTC/PLUS data mining, C2PA and CAWG training assertions) are read "
         "from every file; one that contradicts its licence leaves the asset out until a person decides: "
-        f"{sum(row['assets'] for row in reserved):,} assets left out."
+        f"{wording.number(left_out)} assets left out."
     )
     yield ""
     yield "### 3.2 Removal of illegal content"
     yield ""
-    told = "; ".join(f"{row['code']}: {row['assets']:,}" for row in unfit) or "none were found"
+    told = "; ".join(f"{row['code']}: {wording.number(row['assets'])}" for row in unfit) or "none were found"
     purpose = card["purpose"]
     people = ", people under an unlimited release alone" if "generation" in purpose["uses"] else ""
     yield (

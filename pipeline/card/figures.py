@@ -6,13 +6,18 @@ others of a whole would give away. It is ``null``, and "withheld" on the page. N
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 LEAST = 10
 """The smallest count that is told of people."""
+ABOUT_PEOPLE = ("release", "adult", "minors", "embedded_release", "pii_")
+"""How codes begin that tell of the people in a picture or its words: the rows that they took out are people
+too. Other codes, such as ``expired`` and ``blurred``, tell of assets, and few are told.
+"""
 Values = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +57,35 @@ def few(count: int, total: int) -> bool:
     return told(count) is None or told(total - count) is None
 
 
-def of_whole(counts: Mapping[str, int]) -> dict[str, int | None]:
+def of_whole(counts: Mapping[K, int], people: Collection[K] | None = None) -> dict[K, int | None]:
     """The parts of a whole whose sum is known: where one alone is few, the next smallest is withheld too.
+
+    ``people``: the parts that count people, where others do not.
 
     >>> of_whole({"yes": 3, "no": 500, "unknown": 40})
     {'yes': None, 'no': 500, 'unknown': None}
     >>> of_whole({"yes": 3, "no": 4, "unknown": 0})
     {'yes': None, 'no': None, 'unknown': 0}
+    >>> of_whole({"minors": 3, "expired": 2, "blank": 40}, people=["minors"])
+    {'minors': None, 'expired': None, 'blank': 40}
+    >>> of_whole({"minors": 12, "expired": 2}, people=["minors"])
+    {'minors': 12, 'expired': 2}
     """
-    hidden = {name for name, count in counts.items() if told(count) is None}
+    counted = counts if people is None else people
+    hidden = {name for name in counted if told(counts[name]) is None}
     if len(hidden) == 1:
         others = [name for name, count in counts.items() if count and name not in hidden]
         hidden |= set(sorted(others, key=lambda name: counts[name])[:1])
     return {name: None if name in hidden else count for name, count in counts.items()}
+
+
+def of_reasons(counts: Mapping[str, int]) -> dict[str, int | None]:
+    """Rows that were taken out, by code; those that tell of people are withheld where they are few.
+
+    >>> of_reasons({"pii_email": 3, "pii_phone": 12, "blank": 4, "blurred": 5})
+    {'pii_email': None, 'pii_phone': 12, 'blank': None, 'blurred': 5}
+    """
+    return of_whole(counts, [code for code in counts if code.startswith(ABOUT_PEOPLE)])
 
 
 def share(count: int | None, total: int) -> float | None:

@@ -32,9 +32,12 @@ def always(lists: Sequence[dict[str, Any]]) -> Iterator[str]:
         "intervals that take each for a draw of its own are too narrow."
     )
     yield (
-        f"Counts from 1 to {LEAST - 1} of people, contributors and terms are withheld, and with them what "
-        "would give them away inside one table. Two cards of nearly equal versions, set beside each other, "
-        "may give away what each withholds."
+        f"Counts from 1 to {LEAST - 1} of people, contributors and terms are withheld, those of what was "
+        "taken out for releases, adult content, minors or personal data too, and where one alone of a whole "
+        "is, the next smallest with it. Counts of assets alone are told however few: licences, providers, "
+        "other reasons, duplicates, captions of benchmarks. Whoever subtracts one table from another, what "
+        "came to a step from what came to the next, or this card from that of a nearly equal version, may "
+        "find what is withheld."
     )
     yield (
         "People, minors, releases, countries and the use of AI are told as the deliveries state them; nobody "

@@ -62,7 +62,12 @@ def notable(cut: dict[str, Any]) -> dict[str, Any]:
     rows = [*flagged, *others[: max(GROUPS - len(flagged), 0)]]
     rows = [row for row in rows if row["entered"] < cut["entered"]]
     ends = [row["high"] for row in rows if row["high"] is not None]
-    return {**cut, "shown": rows, "reach": max([2 * cut["rate"], 0.01, *ends]), "flagged": len(flagged)}
+    return {
+        **cut,
+        "shown": rows,
+        "reach": max([2 * (cut["rate"] or 0), 0.01, *ends]),
+        "flagged": len(flagged),
+    }
 
 
 def anybody(rows: Sequence[Mapping[str, Any]]) -> bool:

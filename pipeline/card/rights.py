@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import schema
-from pipeline.card.figures import Figure
+from pipeline import outcomes, schema
+from pipeline.card.figures import ABOUT_PEOPLE, Figure, of_whole
 from pipeline.card.parts import Part
 from pipeline.contract import PARTS, License
 from pipeline.grants import Uses
@@ -119,6 +119,19 @@ class Rights:
             told[f"within_{days}_days"] = rows
         return told
 
+    def settled(self) -> list[dict[str, Any]]:
+        """The most frequent first; few of a code that tells of people are withheld. What is kept is told
+        elsewhere, and hides nothing.
+        """
+        gone = {key: rows for key, rows in self.outcomes.items() if key[1] != outcomes.KEPT}
+        counts = {**self.outcomes, **of_whole(gone, [key for key in gone if key[2].startswith(ABOUT_PEOPLE)])}
+        return [
+            {"step": step, "outcome": outcome, "code": code, "assets": rows}
+            for (step, outcome, code), rows in sorted(
+                counts.items(), key=lambda one: (-(one[1] if one[1] is not None else 0.5), one[0])
+            )
+        ]
+
     def by(self, name: str) -> list[dict[str, Any]]:
         counts: collections.Counter[str] = collections.Counter()
         for one, rows in self.found.items():
@@ -140,12 +153,7 @@ class Rights:
                 step=step,
                 file=rows,
                 counted="rows by settled_by, outcome and the code of the first of reasons (before its colon)",
-                values=[
-                    {"step": step, "outcome": outcome, "code": code, "assets": count}
-                    for (step, outcome, code), count in sorted(
-                        self.outcomes.items(), key=lambda one: (-one[1], one[0])
-                    )
-                ],
+                values=self.settled(),
             ),
             Figure(
                 name="rights.providers",

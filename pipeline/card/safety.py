@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
 from pipeline import schema
-from pipeline.card.figures import Figure, share, told
+from pipeline.card.figures import Figure, of_reasons, share, told
 from pipeline.card.matching import Ints
 from pipeline.card.parts import Part, flat
 from pipeline.card.rights import grouped
@@ -103,7 +103,7 @@ class Safety:
                 step=step,
                 file="rows.parquet",
                 counted=f"rows whose first reason has a code that begins with pii, or {RESEMBLES}",
-                values=dict(sorted(self.taken_for_it.items())),
+                values=dict(sorted(of_reasons(self.taken_for_it).items())),
             ),
         ]
         if "dedup" in version.artifacts:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline import schema
 from pipeline.card.associations import Axis
-from pipeline.card.figures import Figure, few
+from pipeline.card.figures import Figure, few, of_reasons, share
 from pipeline.card.matching import Ints
 from pipeline.card.parts import STEPS, Bools, Part
 from pipeline.reviewing import meanings
@@ -74,11 +74,15 @@ class Shifts:
 
     def cuts(self) -> list[dict[str, Any]]:
         """Every step and code that removed something, with the groups that come often enough."""
-        order = {name: place for place, name in enumerate(STEPS)}
-        found = sorted(self.removed.items(), key=lambda one: (order[one[0][0]], -one[1], one[0]))
-        return [self._cut(step, rule, count) for (step, rule), count in found]
+        found = []
+        for step in STEPS:
+            counts = of_reasons({rule: rows for (of, rule), rows in self.removed.items() if of == step})
+            ordered = sorted(counts.items(), key=lambda one: (-(one[1] or 0), one[0]))
+            found += [self._cut(step, rule, count) for rule, count in ordered]
+        return found
 
-    def _cut(self, step: str, rule: str, count: int) -> dict[str, Any]:
+    def _cut(self, step: str, rule: str, count: int | None) -> dict[str, Any]:
+        """Without groups where its count is withheld: a rate of theirs would give it away."""
         entered = self.entered[step]
         values = sorted(key[1:] for key in self.came if key[0] == step)
         often = [
@@ -92,8 +96,8 @@ class Shifts:
             "setting": meanings.of(rule).setting,
             "entered": entered,
             "removed": count,
-            "rate": count / entered,
-            "groups": [self._row(step, rule, value) for value in often],
+            "rate": share(count, entered),
+            "groups": [] if count is None else [self._row(step, rule, value) for value in often],
         }
 
     def _row(self, step: str, rule: str, value: Value) -> dict[str, Any]:

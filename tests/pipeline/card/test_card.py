@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from infra.cli import run
 from infra.ending import MISTAKE, REFUSED
 from pipeline.card.figures import LEAST
+from pipeline.card.safety import Safety
 from pipeline.card.termlists import OWN
 from tests.pipeline.card.written import Written
 
@@ -152,7 +154,7 @@ def test_every_figure_says_what_it_was_counted_from(written: Written, out: Path)
         assert all((folder / one["key"] / source["file"]).is_file() for one in shards), name
 
 
-TOLD_IN_FULL = ("rights.", "contamination.", "safety.taken_out", "safety.duplicates", "people.unreleased")
+TOLD_IN_FULL = ("rights.", "contamination.", "safety.duplicates")
 OF_PEOPLE = {"assets", "together", "elsewhere", "members", "citations", "entered", "removed", "count"}
 OF_PEOPLE |= {"group_total", "attribute_total", "captions", "marked"}
 
@@ -179,6 +181,32 @@ def test_no_small_count_of_people_is_told(out: Path) -> None:
     assert len(told) > 100
     assert not [one for one in told if 0 < one[2] < LEAST]
     assert any(row["assets"] is None for row in found["figures"]["representation.identity"]["values"])
+
+
+def test_no_file_tells_how_few_were_taken_out_for_what_is_about_people(out: Path) -> None:
+    found = json.loads((out / "card.json").read_text())
+    few = ("adult", "minors")
+    outcomes = {row["code"]: row["assets"] for row in found["figures"]["rights.outcomes"]["values"]}
+    assert [outcomes[code] for code in few] == [None, None]
+    cuts = {cut["rule"]: cut for cut in found["figures"]["shift.cuts"]["values"]}
+    assert [(cuts[code]["removed"], cuts[code]["rate"], cuts[code]["groups"]) for code in few] == [
+        (None, None, [])
+    ] * 2
+    protocol = json.loads((out / "croissant.json").read_text())["rai:dataPreprocessingProtocol"]
+    assert {f"decide: rejected {code}, withheld assets" for code in few} <= set(protocol)
+    summary = (out / "eu-training-content-summary.md").read_text()
+    assert {"adult: withheld", "minors: withheld"} <= set(re.findall(r"\w+: withheld", summary))
+    (limit,) = (one for one in found["limits"] if one.startswith("Counts from 1 to 9"))
+    assert "taken out for releases, adult content, minors or personal data" in limit
+
+
+def test_few_with_personal_data_that_were_taken_out_are_withheld(written: Written) -> None:
+    gone = collections.Counter({"pii_email": 3, "resembles_revoked": 12, "pii_phone": 40})
+    told = {
+        figure.name: figure.values
+        for figure in Safety((), taken_for_it=gone).figures("split", written.corpus, written.versions[1])
+    }
+    assert told["safety.taken_out"] == {"pii_email": None, "pii_phone": 40, "resembles_revoked": None}
 
 
 def test_change_is_told_since_the_earlier_version(out: Path) -> None:

@@ -76,9 +76,11 @@ def code(row: dict[str, Any]) -> str:
 def test_every_row_has_one_outcome(recount: Recount) -> None:
     counted = collections.Counter((row["settled_by"], row["outcome"], code(row)) for row in recount.rows)
     found = {(r["step"], r["outcome"], r["code"]): r["assets"] for r in recount.values("rights.outcomes")}
-    assert found == counted
-    assert sum(found.values()) == sum(count for _, count in NAMED)
-    assert {"release", "blurred", "near_duplicate", ""} == {code for _, _, code in found}
+    few = {key for key, count in counted.items() if key[2] in ("adult", "minors") and count < LEAST}
+    assert found == {key: None if key in few else count for key, count in counted.items()}
+    assert sum(counted.values()) == sum(count for _, count in NAMED)
+    assert {code for _, _, code in few} == {"adult", "minors"}
+    assert {"release", "adult", "minors", "blurred", "near_duplicate", ""} == {code for _, _, code in found}
 
 
 def test_licences(recount: Recount) -> None:
@@ -183,7 +185,7 @@ def test_whom_a_step_takes_out(recount: Recount) -> None:
         others, left = len(here) - women[1], women[0] - women[1]
         hidden = None in (told(women[1]), told(others), told(left))
         assert (row["entered"], row["removed"]) == (women[0], None if hidden else women[1])
-        came = [row for row in came if code(row) != rule]
+        came = [row for row in came if row["settled_by"] != step or row["outcome"] == "kept"]
     assert row["flag"] == "over-removed"
 
 

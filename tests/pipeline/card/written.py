@@ -86,7 +86,8 @@ def described(number: int, caption: str, *, picture: bytes, asset: Asset) -> tup
         if number % 2
         else [],
         "has_people": people,
-        "has_minors": ("no", "unknown")[number % 2],
+        "has_minors": "yes" if number % 101 == 7 else ("no", "unknown")[number % 2],
+        "is_adult": number % 101 == 8,
         "releases": {"model": model, "property": "not_applicable"},
         "contributor": {"id": f"c{int(number**0.5)}", "country": ("NL", "US", "IN")[number % 3]},
         "location": {"country": "FR"} if number % 7 == 0 else {},
