@@ -20,7 +20,7 @@ from infra.cli import run
 from infra.corpus import Corpus, Version
 from infra.storage import LocalStore, Store
 from infra.telemetry import Log
-from pipeline import audit, blocks, contract, erasing, packs, receipts, refs, refused, tables
+from pipeline import audit, blocks, contract, erasing, jobs, packs, receipts, refs, refused, rows, tables
 from pipeline.config import Config
 from pipeline.contract import Revocation
 from pipeline.deliveries.writer import write_table
@@ -32,6 +32,7 @@ from pipeline.revoking import taking
 from pipeline.sealing import Seal
 from pipeline.searching import members
 from pipeline.shards import Block
+from pipeline.step import ROWS
 from tests.laws.conftest import AS_OF, TINY, Build, Deliveries, Samples, license_, sample
 from tests.laws.test_forms import HEADING
 from tests.pipeline import agencies
@@ -264,6 +265,63 @@ def standing(corpus: Corpus) -> tuple[dict[tuple[str, str, str], str], list[str]
 
 def uids_of_index(corpus: Corpus, version: Version) -> set[str]:
     return set(members.read(corpus, version)["uid"].to_pylist())
+
+
+def test_packs_of_decisions_that_changed_since_show_nothing_that_is_refused_by_now(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    built(corpus, [deliveries.write(samples())], Inline())
+    adult = deliveries.write([sample(5, asset_revision=1, is_adult=True)], kind="correction")
+    ingested(corpus, tiny, [adult])
+    assert "pack" not in corpus.newest().artifacts
+    version = revoked(corpus, tiny, [revocation("a0012")])
+    assert "pack" in version.artifacts
+    assert {"acme:a0005", "acme:a0012"}.isdisjoint(told := cited(corpus, version))
+    assert len(told) > 10
+
+
+def ingested(corpus: Corpus, config: Config, uris: list[str]) -> None:
+    with corpus.writing(purpose="test") as lease:
+        work = Job(corpus=corpus, lease=lease, config=config, engine=Inline(), log=Log(), seal=Seal())
+        jobs.ingest_all(work, uris, AS_OF.isoformat())
+
+
+def cited(corpus: Corpus, version: Version) -> set[str]:
+    """Whom the packs name."""
+    found = set()
+    for kind in KINDS:
+        for block in shown(packs.listed(corpus, version, kind)):
+            found |= {span["uid"] for row in block.record.column(3).to_pylist() for span in row}
+    return found
+
+
+def test_what_a_record_says_is_revoked_goes_and_does_not_come_back(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    built(corpus, [deliveries.write(samples())], Inline())
+    at = {"status": "revoked", "revoked_at": "2026-05-01T00:00:00Z"}
+    ingested(corpus, tiny, [deliveries.write([sample(5, asset_revision=1, **at)], kind="correction")])
+    version = revoked(corpus, tiny, [])
+    assert "acme:a0005" not in uids(corpus, version) | cited(corpus, version)
+    again = [sample(5, asset_revision=2), sample(40)]
+    ingested(corpus, tiny, [deliveries.write(again)])
+    assert ("acme:a0005" in kept(corpus), "acme:a0040" in kept(corpus)) == (False, True)
+
+
+def kept(corpus: Corpus) -> set[str]:
+    shards = corpus.artifact(corpus.newest(), "images").shards.values()
+    tables_ = [rows.kept(refs.of(corpus.store, one, ROWS)) for one in shards]
+    return {uid for table in tables_ for uid in table["uid"].to_pylist()}
+
+
+def test_a_licence_that_was_revoked_takes_its_assets_along_whatever_holds_after_its_term(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    ended = license_(license_id="ended", revoked_at="2026-05-01T00:00:00Z", after_term="perpetual")
+    mine = [sample(number, license_ids=["ended"]) for number in (3, 4)]
+    uri = deliveries.write([*mine, sample(6)], {"": license_(), "ended": ended})
+    built(corpus, [uri], Inline(), to="filter")
+    assert uids(corpus, revoked(corpus, tiny, [])) == {"acme:a0006"}
 
 
 FORMS: dict[str, Callable[[Store], object]] = {
