@@ -50,6 +50,20 @@ def test_every_heading_is_reached_and_every_source_opens(page: Page, address: st
     expect(source.get_by_text("95 % Wilson intervals")).to_be_visible()
 
 
+def test_what_is_written_beside_the_curves_touches_none_and_the_dashed_line_lies_on_top(
+    page: Page, address: str
+) -> None:
+    page.goto(address)
+    drawn = page.locator("svg[aria-label='Lorenz curves'] g")
+    frame = drawn.locator("rect").bounding_box()
+    top = drawn.locator("text").last.bounding_box()
+    assert frame
+    assert top
+    assert top["x"] + top["width"] <= frame["x"]
+    shapes = drawn.locator("polyline, line").evaluate_all("found => found.map(one => one.tagName)")
+    assert shapes[-1] == "line"
+
+
 def test_pictures_are_drawn(page: Page, address: str) -> None:
     page.goto(address)
     assert page.locator("svg[aria-label*='their term ends'] rect").count() == 36

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from infra.cli import run
 from infra.ending import MISTAKE, REFUSED
+from pipeline.card import page
 from pipeline.card.figures import LEAST
 from pipeline.card.safety import Safety
 from pipeline.card.termlists import OWN
@@ -132,6 +134,17 @@ def test_the_page_stands_alone_and_escapes_what_people_wrote(out: Path) -> None:
     assert "default-src 'none'" in html
     for name in json.loads((out / "card.json").read_text())["figures"]:
         assert f"figure <code>{name}</code>" in html
+
+
+def test_one_delivery_and_one_contributor_are_no_more(card: dict[str, Any]) -> None:
+    html = page.rendered(card)
+    assert "deliveries of 1 provider<" in html
+    assert "<span>contributors; " in html
+    card = {**copy.deepcopy(card), "deliveries": card["deliveries"][:1]}
+    card["figures"]["contributors.spread"]["values"]["contributors"] = 1
+    html = page.rendered(card)
+    assert "delivery of 1 provider<" in html
+    assert "<span>contributor; " in html
 
 
 def test_no_file_tells_where_the_corpus_lies_or_what_a_caption_says(written: Written, out: Path) -> None:
