@@ -34,7 +34,7 @@ def always(lists: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield (
         f"Counts from 1 to {LEAST - 1} of people, contributors and terms are withheld, those of what was "
         "taken out for releases, adult content, minors or personal data too, and where one alone of a whole "
-        "is, the next smallest with it. However few they are, the contributors in all are told, and counts of "
+        "is, the next smallest with it. However few they are, contributors in all are told, and counts of "
         "assets alone: licences, providers, other reasons, duplicates, captions of benchmarks. Whoever "
         "subtracts one table from another, what came to a step from what came to the next, or this card from "
         "that of a nearly equal version, may find what is withheld."
