@@ -24,6 +24,9 @@ import botocore.exceptions
 from infra import s3
 from infra.redaction import masked
 
+PARTIAL = ".partial-"
+"""How the name of a file begins that is being written."""
+
 
 def cache_folder() -> Path:
     """``$XDG_CACHE_HOME/pardalis``, else ``~/.cache/pardalis``: everything in it can be made again."""
@@ -146,6 +149,16 @@ class Store(ABC):
         self.delete(names)
 
     @abstractmethod
+    def hidden(self, prefix: str = "") -> dict[str, int]:
+        """What lies there and no listing shows, by a name for :meth:`erase_hidden`, with its bytes: what a
+        killed write left behind; on S3 older versions, and deletions.
+        """
+
+    @abstractmethod
+    def erase_hidden(self, names: Sequence[str]) -> None:
+        """Remove what :meth:`hidden` found."""
+
+    @abstractmethod
     def local(self, name: str) -> Path:
         """A file to memory-map. From S3 it is kept in the cache folder, so the object must be immutable."""
 
@@ -201,7 +214,7 @@ class LocalStore(Store):
         folder = self._path(name).parent
         folder.mkdir(parents=True, exist_ok=True)
         # Not mkstemp, which lets nobody else read: the umask decides who may share a corpus.
-        partial = folder / f".partial-{secrets.token_hex(8)}"
+        partial = folder / f"{PARTIAL}{secrets.token_hex(8)}"
         try:
             with partial.open("xb") as file:
                 file.write(data)
@@ -227,8 +240,18 @@ class LocalStore(Store):
         return {
             name: size_of(path)
             for name, path in named
-            if name.startswith(prefix) and not path.name.startswith(".partial-") and not path.is_symlink()
+            if name.startswith(prefix) and not path.name.startswith(PARTIAL) and not path.is_symlink()
         }
+
+    def hidden(self, prefix: str = "") -> dict[str, int]:
+        folder = self._path(prefix)
+        found = (
+            Path(at, file) for at, _, files in os.walk(folder) for file in files if file.startswith(PARTIAL)
+        )
+        return {path.relative_to(self.root).as_posix(): size_of(path) for path in found}
+
+    def erase_hidden(self, names: Sequence[str]) -> None:
+        self.delete(names)
 
     def stamp(self, name: str) -> str:
         try:
@@ -364,6 +387,23 @@ class S3Store(Store):
             for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
                 if item["Key"] == where["Key"]:
                     yield item["VersionId"]
+
+    def hidden(self, prefix: str = "") -> dict[str, int]:
+        where, found, markers = self._at(prefix), dict[str, int](), list[str]()
+        pages = s3.client().get_paginator("list_object_versions")
+        for page in pages.paginate(Bucket=where["Bucket"], Prefix=where["Key"]):
+            for item in page.get("Versions", ()):
+                if not item["IsLatest"]:
+                    found[f"{item['VersionId']} {item['Key']}"] = item["Size"]
+            markers += [f"{item['VersionId']} {item['Key']}" for item in page.get("DeleteMarkers", ())]
+        # Last: without its marker an older version would be the newest again.
+        return found | dict.fromkeys(markers, 0)
+
+    def erase_hidden(self, names: Sequence[str]) -> None:
+        bucket = self._at("")["Bucket"]
+        for name in names:
+            version, _, key = name.partition(" ")
+            s3.client().delete_object(Bucket=bucket, Key=key, VersionId=version)
 
     def _cached(self, name: str) -> Path:
         return cache_folder() / "objects" / hashlib.sha256(self.where(name).encode()).hexdigest()

@@ -57,7 +57,12 @@ def collect(corpus: Corpus, head: Version, *, dry_run: bool = False) -> Erased:
     gone = sorted(name for name in sizes if name not in keep)
     if not dry_run:
         store.erase(gone)
-    return Erased(files=len(gone), bytes=sum(sizes[name] for name in gone), forwarded=forwarded)
+    # What a killed write left, and on S3 the older versions of manifests that were replaced above.
+    hidden = {name: size for prefix in SWEPT for name, size in store.hidden(prefix).items()}
+    if not dry_run:
+        store.erase_hidden(list(hidden))
+    size = sum(sizes[name] for name in gone) + sum(hidden.values())
+    return Erased(files=len(gone) + len(hidden), bytes=size, forwarded=forwarded)
 
 
 def manifests(version: Version) -> Iterator[tuple[str, str]]:

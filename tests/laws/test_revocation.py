@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from infra import s3 as s3_clients
 from infra.artifact import find_artifact
 from infra.cli import run
 from infra.corpus import Corpus, Version
@@ -28,7 +29,7 @@ from pipeline.engine import Engine, Inline
 from pipeline.examples import KINDS
 from pipeline.jobs import Job
 from pipeline.records import RECORDS
-from pipeline.revoking import taking
+from pipeline.revoking import collecting, taking
 from pipeline.sealing import Seal
 from pipeline.searching import members
 from pipeline.shards import Block
@@ -181,6 +182,38 @@ def test_nothing_of_them_is_left_and_the_next_build_makes_packs_alone(
     changed = {step for step, key in again.artifacts.items() if version.artifacts[step] != key}
     assert changed == {"pack"}
     assert revoked(corpus, tiny, [revocation(*GONE)]) == again
+
+
+def test_what_a_killed_write_left_is_erased_too(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    built(corpus, [deliveries.write(samples())], Inline(), to="filter")
+    left = Path(corpus.store.uri, "shards", "images", "k", ".partial-0123456789abcdef")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(sample(3)[1])
+    assert collecting.collect(corpus, corpus.newest(), dry_run=True).files == 1
+    assert left.exists()
+    assert collecting.collect(corpus, corpus.newest()).files == 1
+    assert not left.exists()
+
+
+def test_of_a_bucket_that_keeps_versions_none_is_left(
+    versioned: Store, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    corpus = Corpus(versioned)
+    built(corpus, [deliveries.write(samples())], Inline())
+    revoked(corpus, tiny, [revocation(target_type="contributor", targets=["c3"])])
+    assert (
+        versioned.hidden("artifacts/") == versioned.hidden("shards/") == versioned.hidden("deliveries/") == {}
+    )
+    client, bucket = s3_clients.client(), versioned.uri.split("/")[2]
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for one in page["Versions"]:
+            if not any(part in one["Key"] for part in ("/registers/revocations/", "/audit/", "/receipts/")):
+                told = {"Bucket": bucket, "Key": one["Key"], "VersionId": one["VersionId"]}
+                data = client.get_object(**told)["Body"].read()
+                assert b"a0003" not in data, one["Key"]
+                assert b"acme:c3" not in data, one["Key"]
 
 
 def uids(corpus: Corpus, version: Version) -> set[str]:
