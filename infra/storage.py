@@ -148,15 +148,15 @@ class Store(ABC):
         """
         self.delete(names)
 
-    @abstractmethod
-    def hidden(self, prefix: str = "") -> dict[str, int]:
+    def hidden(self, prefix: str = "") -> dict[str, int]:  # noqa: ARG002  # of some stores nothing is hidden
         """What lies there and no listing shows, by a name for :meth:`erase_hidden`, with its bytes: what a
         killed write left behind; on S3 older versions, and deletions.
         """
+        return {}
 
-    @abstractmethod
     def erase_hidden(self, names: Sequence[str]) -> None:
         """Remove what :meth:`hidden` found."""
+        self.delete(names)
 
     @abstractmethod
     def local(self, name: str) -> Path:
@@ -244,14 +244,9 @@ class LocalStore(Store):
         }
 
     def hidden(self, prefix: str = "") -> dict[str, int]:
-        folder = self._path(prefix)
-        found = (
-            Path(at, file) for at, _, files in os.walk(folder) for file in files if file.startswith(PARTIAL)
-        )
-        return {path.relative_to(self.root).as_posix(): size_of(path) for path in found}
-
-    def erase_hidden(self, names: Sequence[str]) -> None:
-        self.delete(names)
+        files = (Path(at, file) for at, _, inside in os.walk(self._path(prefix)) for file in inside)
+        left = (path for path in files if path.name.startswith(PARTIAL))
+        return {path.relative_to(self.root).as_posix(): size_of(path) for path in left}
 
     def stamp(self, name: str) -> str:
         try:
