@@ -270,11 +270,21 @@ class Block:
 
     def holding(self, *uids: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """For each span of these assets its row [H], and the asset's role in it [H]."""
+        hits, row_H = self._spans_of(uids)
+        return row_H, numbers(self.record.column(3).values.field("role"), np.uint8)[hits]
+
+    def documents(self, *uids: str) -> NDArray[np.int64]:
+        """[N, 2]: rows, and numbers within them, of the documents that have a span of these assets."""
+        hits, row_H = self._spans_of(uids)
+        number_H = numbers(self.record.column(3).values.field("document"), np.int32)[hits]
+        return np.unique(np.stack([row_H, number_H.astype(np.int64)], axis=1), axis=0)
+
+    def _spans_of(self, uids: Collection[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places among all spans [H], and their rows [H]."""
         spans = self.record.column(3)
         named = pc.is_in(spans.values.field("uid"), pa.array(uids, pa.string()))
         (hits,) = np.nonzero(np.asarray(named, np.bool_))
-        row_H = np.searchsorted(numbers(spans.offsets, np.int32), hits, side="right") - 1
-        return row_H, numbers(spans.values.field("role"), np.uint8)[hits]
+        return hits, np.searchsorted(numbers(spans.offsets, np.int32), hits, side="right") - 1
 
     def without(self, uids: Collection[str]) -> Block:
         """The block with ``<pad>`` for every token of these assets.

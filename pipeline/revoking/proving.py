@@ -208,6 +208,5 @@ def documents(store: Store, shard: Shard, gone: frozenset[str]) -> int:
     found = 0
     for name, info in shard.facts["packs"].items():
         for block in shards.blocks_of(refs.of(store, shard, name).read(), info):
-            spans = block.record.column(3).to_pylist()
-            found += sum(len({span["document"] for span in row if span["uid"] in gone}) for row in spans)
+            found += len(block.documents(*gone))
     return found
