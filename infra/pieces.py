@@ -313,6 +313,13 @@ def passing(error: BaseException) -> bool:
     return not isinstance(error, Missing | botocore.exceptions.NoCredentialsError)
 
 
+def forget() -> None:
+    """Keep nothing of what this machine fetched: who reads on has it mapped, or fetches it again."""
+    folder = cache_folder() / "pieces"
+    for path in folder.glob("[!.]*") if folder.is_dir() else ():  # locks begin with a dot
+        path.unlink(missing_ok=True)
+
+
 def trim(folder: Path, most: int) -> None:
     """Remove the oldest files until the folder holds no more; whoever has one mapped keeps it."""
     files = []

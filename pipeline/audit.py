@@ -31,7 +31,6 @@ Type = Literal[
     "dataset_built",
     "revocation_loaded",
     "compaction_done",
-    "verification_done",
     "gc_done",
 ]
 TYPES = get_args(Type)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from infra import pieces
 from infra.artifact import artifact_name, find_artifact, forward_artifact
 from infra.corpus import Corpus, Version
 from infra.storage import Store
@@ -61,6 +62,7 @@ def collect(corpus: Corpus, head: Version, *, dry_run: bool = False) -> Erased:
     hidden = {name: size for prefix in SWEPT for name, size in store.hidden(prefix).items()}
     if not dry_run:
         store.erase_hidden(list(hidden))
+        pieces.forget()  # blocks of packs, which nobody can tell whether they held any of it
     size = sum(sizes[name] for name in gone) + sum(hidden.values())
     return Erased(files=len(gone) + len(hidden), bytes=size, forwarded=forwarded)
 

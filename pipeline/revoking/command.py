@@ -22,13 +22,17 @@ def revoke(
 ) -> None:
     """Take assets back: nobody serves them from now on, and the newest version holds nothing of them.
 
+    Before it, `pardalis ledger` tells whose they were, and `pardalis verify --collect` what to look for
+    afterwards: neither can be told later.
+
     Example: pardalis revoke --revocations revocations.jsonl --corpus s3://bucket/corpus
 
     Parameters
     ----------
     revocations
         Records as `pardalis contract template revocation` shows them, one a line. Without it, what the corpus
-        was told before is carried out, licences whose term has ended among it.
+        was told before is carried out; so are licences that were revoked, or whose term has ended and takes
+        the data with it (after_term), and records that say they are revoked.
     as_of
         Instant at which revocations and licences are judged, UTC; default now.
     packs

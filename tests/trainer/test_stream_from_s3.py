@@ -333,6 +333,17 @@ def test_a_block_that_is_spoilt_in_the_store_is_named_and_never_served(packs: St
     assert not set(seen) & set(range(first, first + 8))
 
 
+def test_a_stream_goes_on_when_all_that_was_fetched_is_forgotten(packs: Store) -> None:
+    wanted, found = expected(packs, 60), []
+    for step, batch in enumerate(islice(iter(stream(packs)), 60)):
+        found.append(numbers(batch))
+        if step % 7 == 3:
+            pieces.forget()
+    assert found == wanted
+    pieces.forget()
+    assert [path for path in (cache_folder() / "pieces").iterdir() if path.name[0] != "."] == []
+
+
 def test_a_block_that_is_spoilt_in_the_cache_is_fetched_again(packs: Store) -> None:
     wanted = expected(packs, 50)
     assert [numbers(batch) for batch in islice(iter(stream(packs)), 50)] == wanted
