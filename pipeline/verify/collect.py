@@ -73,6 +73,12 @@ def collect(corpus: Root, also: Sequence[Root], targets: Sequence[Target], *, wo
         *(item for name, uid in gone.items() for item in names_of(name, uid)),
         *sorted(gathered, key=lambda item: (item.kind, item.uid, item.note, item.value)),
         survivors,
+        Item(
+            "newest_id",
+            "",
+            "",
+            max((number for _, number in known.ids), default=-1).to_bytes(8, "little", signed=True),
+        ),
         *(
             Item("rows", "", kind, naming.digests(uids - gone.keys()).tobytes())
             for kind, uids in sorted(of_kind.items())
@@ -81,7 +87,7 @@ def collect(corpus: Root, also: Sequence[Root], targets: Sequence[Target], *, wo
         *(Item("target", "", "", bytes.fromhex(target.sha256)) for target in targets),
     ]
     items = list(dict.fromkeys(items))
-    shared = _shared(items, listed, workers)
+    shared = _shared(items, listed, workers) if stay else set()
     kept = list(without(items, shared))
     assets = sorted(known.uids & gone.keys())
     return Collected(

@@ -29,6 +29,7 @@ KINDS = {
     "unseen": "of which nothing can be looked for; value: why",
     "survivors": "first 8 bytes of the sha256 of each uid that stays, with its provider and without, sorted, "
     "uint64",
+    "newest_id": "the highest id of the index, int64; whatever has a higher one came later",
     "rows": "the same of those that had rows in artifacts of a kind; note: the kind",
     "target": "sha256 of a target of the revocations that this was gathered for",
 }

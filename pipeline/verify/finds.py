@@ -35,7 +35,7 @@ class Seen:
     wrong: list[Wrong] = field(default_factory=list)
     uids: set[str] = field(default_factory=set)
     claims: dict[int, set[str]] = field(default_factory=dict)
-    """Of the revoked ids of the index, the uids whose rows say that it is theirs."""
+    """Of the ids of the index that are revoked, or came later, the uids whose rows say that it is theirs."""
     counts: dict[tuple[int, int], int] = field(default_factory=dict)
     """Finds of each item and what is looked for of it, told or not."""
     shared: set[tuple[int, int]] = field(default_factory=set)

@@ -20,7 +20,7 @@ from pipeline.verify.files import File, Read
 from pipeline.verify.finds import Hit
 from pipeline.verify.formats import BUDGET
 from pipeline.verify.needles import of as needles_of
-from pipeline.verify.search import MOST_ALIKE, Search
+from pipeline.verify.search import MOST_ALIKE, Search, signed
 
 ALLOWED = ("registers/revocations/", "registers/erased/", "audit/", "receipts/")
 ALLOWED_FILES = ("audit.jsonl", "receipts.jsonl")
@@ -108,10 +108,15 @@ class _Excused:
         self._new: set[tuple[int, int]] = set()
         for read in reads:
             for hit in read.found.hits:
-                item = items[hit.item]
-                if item.kind in CONTENT and not hit.is_near and self._is_new(hit.owner, item, read.file.kind):
+                item, owner = items[hit.item], self._owner(hit)
+                if item.kind in CONTENT and not hit.is_near and self._is_new(owner, item, read.file.kind):
                     self._new.add(self._what(hit))
-                    verdict.shared_with.setdefault(item.uid, set()).add(hit.owner)
+                    verdict.shared_with.setdefault(item.uid, set()).add(owner)
+
+    def _owner(self, hit: Hit) -> str:
+        """Of a vector of the index whoever all tables say has its id."""
+        claims = self._claims.get(hit.index_id, set())
+        return hit.owner or (next(iter(claims)) if len(claims) == 1 else "")
 
     def _is_new(self, owner: str, item: Item, kind: str) -> bool:
         """Whether an asset came after the evidence was gathered, or what was computed of it did, as of a
@@ -131,7 +136,7 @@ class _Excused:
     def __call__(self, hit: Hit) -> bool:
         item = self._items[hit.item]
         if item.kind == "index_id":  # an id that another asset has by now is that asset's
-            number = int.from_bytes(item.value, "little", signed=True)
+            number = signed(item)
             return any(owner and owner != item.uid for owner in self._claims.get(number, ()))
         return self._what(hit) in self._new
 

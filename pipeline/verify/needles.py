@@ -53,6 +53,11 @@ def of(items: Sequence[Item]) -> list[Needle]:
     return found
 
 
+def distinct(found: Sequence[Needle]) -> list[Needle]:
+    """The first of those that look for the same."""
+    return list({(one.data, one.edges): one for one in reversed(found)}.values())[::-1]
+
+
 def _utf16(text: str) -> bytes:
     """Found in either byte order: without its last byte, which is of the next letter."""
     return text.encode("utf-16-le", "surrogatepass")[:-1]

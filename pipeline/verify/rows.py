@@ -123,6 +123,8 @@ class Table:
                     for found in search.index_ids.found(values):
                         self._number(leaf, found)
                         self._ids.append((leaf.row(found.place), int(values[found.place])))
+                    for place in np.nonzero(values > search.newest_id)[0].tolist():
+                        self._ids.append((leaf.row(place), int(values[place])))
         elif leaf.ends_L is not None:
             self._vectors(leaf, leaf.ends_L)
 

@@ -37,7 +37,9 @@ class Search:
         self.names = {
             n for n, item in enumerate(items) if item.kind == "id" and item.note not in needles.BARE
         }
-        self.matcher = needles.Matcher(needles.of(items))
+        every = needles.of(items)
+        # Words that many of the revoked have in common are told of one, or each find would be found for all.
+        self.matcher = needles.Matcher(every if sharing else needles.distinct(every))
         self.runs = [numbers.Runs(items, width) for width in (numbers.CODES, numbers.WORDS)]
         self.vectors = numbers.Vectors(items)
         self.singles = numbers.Singles(items, "integer")
@@ -51,9 +53,9 @@ class Search:
         self.seen = Seen()
         self.is_sharing, self._is_inside = sharing, False
         self._revoked = {item.uid for item in items if item.kind != "field"}
-        self._known_ids = {
-            int.from_bytes(item.value, "little", signed=True) for item in items if item.kind == "index_id"
-        }
+        newest = [signed(item) for item in items if item.kind == "newest_id"]
+        self.newest_id = newest[0] if newest else np.iinfo(np.int64).max
+        self._known_ids = {signed(item) for item in items if item.kind == "index_id"}
 
     def begin(self) -> Seen:
         """What is found from now on."""
@@ -255,3 +257,8 @@ class Search:
 
     def _needle(self, needle: needles.Needle, place: str, owner: str = "") -> None:
         self.keep(Hit(place=place, item=needle.item, sub=needle.sub, owner=owner))
+
+
+def signed(item: Item) -> int:
+    """The number that it holds."""
+    return int.from_bytes(item.value, "little", signed=True)

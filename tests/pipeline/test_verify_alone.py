@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -801,7 +802,9 @@ def of_twin() -> list[Item]:
         *harvest.of_vector(UID, np.arange(1, 33, dtype=np.float32)),
         Item("text", UID, "title", WORDS.encode()),
         Item("survivors", "", "", naming.digests([STAYS, TWIN]).tobytes()),
+        Item("newest_id", "", "", (5).to_bytes(8, "little", signed=True)),
         Item("rows", "", "tokenize", naming.digests([STAYS]).tobytes()),
+        Item("rows", "", "index", naming.digests([STAYS]).tobytes()),
         Item("rows", "", "records", naming.digests([STAYS, TWIN]).tobytes()),
     ]
 
@@ -847,3 +850,25 @@ def test_words_in_that_new_row_are_a_leak(tmp_path: Path) -> None:
     verdict = judged(tmp_path, of_twin())
     assert {(leak.kind, leak.place) for leak in verdict.leaks} == {("text", "row 0, column said")}
     assert verdict.shared_with == {UID: {TWIN}}
+
+
+@pytest.mark.parametrize(
+    ("number", "owner", "leaks"), [(9, TWIN, 0), (9, "", 1), (9, STAYS, 1), (4, TWIN, 1)]
+)
+def test_a_vector_under_an_id_that_came_later_is_of_whoever_has_that_id(
+    number: int, owner: str, leaks: int, tmp_path: Path
+) -> None:
+    vector = np.arange(1, 33, dtype=np.float32)[None]
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(32))
+    index.add_with_ids(vector / np.linalg.norm(vector), np.array([number]))
+    planted(tmp_path, "index", owner, id=pa.array([number], pa.int64()))
+    (tmp_path / "shards/index/k/segment.faiss").write_bytes(bytes(faiss.serialize_index(index)))
+    verdict = judged(tmp_path, of_twin())
+    assert [leak.kind for leak in verdict.leaks] == ["vector"] * leaks
+    assert verdict.shared_with == ({} if leaks else {UID: {TWIN}})
+
+
+def test_words_that_two_of_the_revoked_have_in_common_are_told_once(tmp_path: Path) -> None:
+    items = [Item("text", uid, "title", WORDS.encode()) for uid in ("acme:a1", "acme:a2")]
+    (tmp_path / "a.txt").write_text(WORDS)
+    assert [leak.uid for leak in judged(tmp_path, items).leaks] == ["acme:a1"]
