@@ -31,7 +31,7 @@ from pipeline.step import generation
 
 PACK = taking.PACK
 BYTES_PER_S = 10e6
-"""603 MB in 61 s of a core, for 10 of 100,000 assets: most of it goes into lists of neighbors, not copying."""
+"""603 MB in 61 s of a core, for 10 of 100,000 assets: most of it goes into neighbors, not copying."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
