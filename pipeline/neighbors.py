@@ -121,6 +121,8 @@ def chosen_again(task: Task, before: Before, *, config: NeighborConfig, gpus: bo
     """
     table, reach = (erasing.table_of(name, before.read(name)) for name in (NEIGHBORS, REACH))
     left, reach = (erasing.dropped(one, before.gone) for one in (table, reach))
+    if not left.num_rows:  # the index may be empty too
+        return written(left, np.zeros((0, len(exclude.VIA)), np.float32))
     wanted = left[schema.UID.name]
     whole, dropped = (
         exclude.Sides(*embed.vectors(found.take(pc.index_in(wanted, found[schema.UID.name]))))

@@ -29,7 +29,8 @@ def read(corpus: Corpus, version: Version) -> pa.Table:
         tables.read_parquet(refs.of(corpus.store, shard, MEMBERS), [schema.UID, *OF_INDEX])
         for _, shard in sorted(corpus.artifact(version, "index").shards.items())
     ]
-    members = pa.concat_tables(listed).sort_by(schema.ID.name)
+    empty = pa.schema([schema.UID, *OF_INDEX]).empty_table()  # where all was taken back
+    members = pa.concat_tables([empty, *listed]).sort_by(schema.ID.name)
     kept = [of_slot(corpus, slot, shard) for slot, shard in corpus.artifact(version, "split").shards.items()]
     rows = pa.concat_tables(kept).combine_chunks()
     uid = schema.UID.name

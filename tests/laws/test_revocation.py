@@ -197,6 +197,18 @@ def test_what_a_killed_write_left_is_erased_too(
     assert not left.exists()
 
 
+def test_of_a_corpus_all_of_which_is_taken_back_nothing_is_left(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    built(corpus, [deliveries.write(samples())], Inline())
+    every = [f"c{number}" for number in range(5)]
+    version = revoked(corpus, tiny, [revocation(target_type="contributor", targets=every)])
+    assert uids(corpus, version) | cited(corpus, version) | uids_of_index(corpus, version) <= {""}
+    for name in corpus.store.names():
+        if not name.startswith(("registers/revocations/", "audit/", "receipts/")):
+            assert b"acme:a00" not in corpus.store.read(name), name
+
+
 def test_of_a_bucket_that_keeps_versions_none_is_left(
     versioned: Store, deliveries: Deliveries, built: Build, tiny: Config
 ) -> None:
