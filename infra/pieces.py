@@ -28,7 +28,7 @@ from pydantic import Field
 from infra import s3
 from infra.artifact import Corrupt, check_part, is_part
 from infra.settings import Section
-from infra.storage import UNREACHABLE, LocalStore, Missing, Store, cache_folder
+from infra.storage import PARTIAL, UNREACHABLE, LocalStore, Missing, Store, cache_folder
 from infra.telemetry import say
 
 
@@ -328,7 +328,7 @@ def trim(folder: Path, most: int) -> None:
             with contextlib.suppress(FileNotFoundError):
                 told = entry.stat()
                 # By a kill, where there are no nameless files.
-                left = entry.name.startswith(".partial-") and time.time() - told.st_mtime > LEFT_S
+                left = entry.name.startswith(PARTIAL) and time.time() - told.st_mtime > LEFT_S
                 if left:
                     Path(entry.path).unlink()
                 elif not entry.name.startswith("."):

@@ -27,7 +27,7 @@ from pipeline.revoking import taking
 from pipeline.revoking.compaction import whole
 from pipeline.revoking.targets import Gone
 from pipeline.settings import Asked
-from pipeline.step import generation
+from pipeline.step import Step, generation
 
 PACK = taking.PACK
 BYTES_PER_S = 10e6
@@ -51,8 +51,8 @@ def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None, *, pack
     corpus = asked.corpus
     found = taking.look(corpus, told, instant(as_of))
     before = whole(corpus, found.head)
-    erasing = steps_that_erase(asked) | ({PACK} if packs == "blank" else set())
-    steps = list(touched(corpus, before, found.gone, erasing))
+    every = plan.steps(config.of(asked.told))
+    steps = list(touched(corpus, before, found.gone, every, packs=packs))
     seconds = sum(one.seconds for one in steps)
     facts: dict[str, Any] = {
         "version": found.head.number,
@@ -74,17 +74,21 @@ def planned(asked: Asked, told: Sequence[Revocation], as_of: str | None, *, pack
     return facts, "\n".join(lines)
 
 
-def steps_that_erase(asked: Asked) -> frozenset[str]:
-    return frozenset(step.name for step in plan.steps(config.of(asked.told)) if step.erase is not None)
-
-
-def touched(corpus: Corpus, version: Version, gone: Gone, erasing: frozenset[str]) -> Iterator[Touched]:
+def touched(
+    corpus: Corpus, version: Version, gone: Gone, steps: Sequence[Step], *, packs: str
+) -> Iterator[Touched]:
     """Of each artifact that holds any of them; models stay."""
+    known = {step.name for step in steps}
+    erasing = {step.name for step in steps if step.erase is not None} | (
+        {PACK} if packs == "blank" else set()
+    )
     rows = corpus.artifact(version, "records").shards.keys()
     took = seconds_a_shard(corpus.store)
     for step in version.artifacts:
-        shards_ = corpus.artifact(version, step).shards
-        every = gone.every | derived_from(corpus.store, corpus.artifact(version, step), gone.every)
+        artifact = corpus.artifact(version, step)
+        shards_, every = artifact.shards, gone.every
+        if step not in known:
+            every |= derived_from(corpus.store, artifact, every)
         mine = {
             slot: shard
             for slot, shard in shards_.items()

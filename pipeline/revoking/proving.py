@@ -17,7 +17,7 @@ from infra import runs
 from infra.artifact import Shard
 from infra.corpus import Corpus, Version
 from infra.storage import Store
-from pipeline import audit, erasing, folding, receipts, refs, rows, schema, shards
+from pipeline import audit, erasing, folding, indexing, receipts, refs, schema, shards
 from pipeline.derivation import SOURCES
 from pipeline.indexing import MEMBERS
 from pipeline.neighbors import NEIGHBORS
@@ -26,7 +26,6 @@ from pipeline.revoking import targets
 from pipeline.revoking.compaction import whole
 from pipeline.revoking.targets import Gone
 from pipeline.sealing import Seal
-from pipeline.step import ROWS
 
 UID, SPANS = schema.UID.name, "spans"
 
@@ -83,7 +82,8 @@ def changed(corpus: Corpus, before: Version, after: Version) -> list[Changed]:
 def receipt(corpus: Corpus, before: Version, after: Version, changes: Sequence[Changed]) -> Receipt:
     store, as_of = corpus.store, datetime.fromisoformat(after.as_of)
     register = folding.revocations(store, after)
-    gone = targets.found(store, before, corpus.artifact(before, "records").shards, register, as_of)
+    records = corpus.artifact(before, "records").shards
+    gone = targets.found(store, before, records, targets.revisions_of(store, records), register, as_of)
     is_fitted = "split" in before.artifacts and not gone.every.isdisjoint(kept(corpus, before))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     loaded = (one for one in audit.entries(store, newest_first=True) if one.type == "revocation_loaded")
@@ -108,8 +108,7 @@ def receipt(corpus: Corpus, before: Version, after: Version, changes: Sequence[C
 
 def kept(corpus: Corpus, version: Version) -> set[str]:
     """All that models were fitted on are among them."""
-    shards_ = corpus.artifact(version, "split").shards.values()
-    return {uid for one in shards_ for uid in rows.kept(refs.of(corpus.store, one, ROWS))[UID].to_pylist()}
+    return {*indexing.kept_uids(corpus.store, [*corpus.artifact(version, "split").shards.values()])}
 
 
 def readers(corpus: Corpus, changes: Sequence[Changed]) -> Iterator[str]:

@@ -60,9 +60,10 @@ def look(corpus: Corpus, told: Sequence[Revocation], as_of: datetime) -> Found:
     head = corpus.newest()
     known = folding.revocations(corpus.store, head)
     records = corpus.artifact(head, "records").shards
+    came = targets.revisions_of(corpus.store, records)
     new = unknown(told, known)
-    new += targets.withdrawn(corpus.store, records, [*known, *new], as_of)
-    gone = targets.found(corpus.store, head, records, [*known, *new], as_of)
+    new += targets.withdrawn(came, [*known, *new], as_of)
+    gone = targets.found(corpus.store, head, records, came, [*known, *new], as_of)
     return Found(head=head, register=(*known, *new), new=tuple(new), gone=gone, as_of=as_of)
 
 

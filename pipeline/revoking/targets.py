@@ -51,15 +51,20 @@ class Gone:
         return frozenset(uid for some in self.uids.values() for uid in some)
 
 
-def found(
+def revisions_of(store: Store, records: Mapping[str, Shard]) -> dict[str, pa.Table]:
+    """What was delivered, by slot; ``records``: the shards of the records step."""
+    return {slot: tables.read_parquet(refs.of(store, shard, REVISIONS)) for slot, shard in records.items()}
+
+
+def found(  # of a version
     store: Store,
     version: Version,
     records: Mapping[str, Shard],
+    came: Mapping[str, pa.Table],
     register: Sequence[Revocation],
     as_of: datetime,
 ) -> Gone:
-    """``records``: the shards of the records step, by slot."""
-    came = {slot: tables.read_parquet(refs.of(store, shard, REVISIONS)) for slot, shard in records.items()}
+    """``came``: :func:`revisions_of` the records."""
     due = [line for line in register if line.effective_at <= as_of]
     acting: dict[str, Revocation] = {}
     copies = deciding.copies(due, came)
@@ -93,7 +98,7 @@ def found(
 
 
 def withdrawn(
-    store: Store, records: Mapping[str, Shard], register: Sequence[Revocation], as_of: datetime
+    came: Mapping[str, pa.Table], register: Sequence[Revocation], as_of: datetime
 ) -> Iterator[Revocation]:
     """What records themselves say by their status: a revocation of each provider, of what none names yet."""
     known = {
@@ -103,8 +108,7 @@ def withdrawn(
         for target in line.targets
     }
     found: dict[str, set[str]] = {}
-    for shard in records.values():
-        table = tables.read_parquet(refs.of(store, shard, REVISIONS), [schema.UID, revisions.WITHDRAWN])
+    for table in came.values():
         for uid in table.filter(table[revisions.WITHDRAWN.name])[UID].to_pylist():
             if uid not in known:
                 provider, _, asset = uid.partition(":")
