@@ -167,10 +167,10 @@ def make_shards(
     rows = 0
     with log.bar(step.name, total=len(missing), unit="steps" if step.fitted else "shards") as bar:
         for way, mine in ways:
-            for slot, shard in engine.run(way, mine, store, bar):
-                found[slot] = shard
+            for done in engine.run(way, mine, store, bar):
+                found[done.slot] = done.shard
                 if not step.fitted:
-                    rows += sum(shard.counts.values())
+                    rows += sum(done.shard.counts.values())
                     bar.advance(1, f"{rows} rows")
         if step.fitted:
             bar.done = bar.total

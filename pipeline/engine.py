@@ -1,60 +1,68 @@
-"""Run a step's tasks, in this process or on Ray. The only module of this package that imports Ray.
+"""Run a step's tasks, in this process or elsewhere: what an engine is, and the one that is this process.
 
-The unit of work and of retry is the shard. A worker reads what the task names, computes, and publishes the
-shard itself; only its manifest travels back, so no image passes through the driver or the object store. A
-worker that dies loses nothing but its own shard, which is made again with the same bytes.
+The unit of work and of retry is the shard: who makes it reads what the task names, computes, and publishes
+the shard itself. :mod:`pipeline.pool` does so on Ray.
 """
 
 from __future__ import annotations
 
-import math
+import socket
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
-import ray
-from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
 
 from infra.artifact import Shard, publish_shard
 from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline import numerics
-from pipeline.step import Do, Step, Task, Workers
-
-RETRIES = 3
-"""Deaths of a worker that one shard may cost before the job fails."""
-
-POLL_S = 1.0
+from pipeline.step import Do, Step, Task
 
 
 class JobFailed(RuntimeError):
     """A shard could not be made, however often it was tried."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A shard, and who made it when: that is told, and never written into the corpus."""
+
+    slot: str
+    shard: Shard
+    began: float
+    """In seconds since 1970, by the clock of who made it."""
+    seconds: float
+    node: str
+    tries: int = 1
+    """Workers that began it: those that died of it, and one that was set beside a slow one."""
+
+
 class Engine(Protocol):
     """What runs tasks: this process, or workers on a cluster."""
 
-    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
-        """Each shard with its slot as it is done, in any order."""
+    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[Done]:
+        """Each shard as it is done, in any order."""
 
     def close(self) -> None:
         """Give back what is held; a later run takes it again."""
 
 
-def make(step: Step, do: Do, task: Task, store: Store, report: Any) -> Shard:
+def make(step: Step, do: Do, task: Task, store: Store, report: Any) -> Done:
+    began, clock = time.time(), time.monotonic()
     shard = publish_shard(store, step.name, step.key(task), do(task, report))
     # Arrow keeps what it freed: 30 MiB after 40,000 records, which the next shard would come on top of.
     pa.default_memory_pool().release_unused()
-    return shard
+    seconds = time.monotonic() - clock
+    return Done(slot=task.slot, shard=shard, began=began, seconds=seconds, node=socket.gethostname())
 
 
 @dataclass(frozen=True, slots=True)
 class Inline:
     """In this process: for tests, small jobs, and to step through a shard under a debugger."""
 
-    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
+    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[Done]:
         numerics.use_threads(step.workers.cpus)
         numerics.keep_memory()
         do = step.open()
@@ -65,116 +73,7 @@ class Inline:
                 bar.at(done, note)
 
         for task in tasks:
-            yield task.slot, make(step, do, task, store, report)
+            yield make(step, do, task, store, report)
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-class Worker:
-    """Opens a step once, then makes shards of it. Opening the next step forgets the last."""
-
-    def __init__(self) -> None:
-        self._opened: tuple[list[Any], Do] | None = None
-        self._progress = (0, 0, "")
-        numerics.keep_memory()
-
-    def run(self, step: Step, task: Task, store: Store) -> Shard:
-        numerics.use_threads(step.workers.cpus)  # here: OpenMP keeps the number by thread, and Ray picks one
-        identity = [*step.identity(), step.erasing]
-        if self._opened is None or self._opened[0] != identity:
-            self._opened = (identity, step.open())
-        return make(step, self._opened[1], task, store, self._report)
-
-    def _report(self, done: int, total: int, note: str) -> None:
-        self._progress = (done, total, note)
-
-    def progress(self) -> tuple[int, int, str]:
-        """How far the task at work is; answered by a second thread."""
-        return self._progress
-
-
-@dataclass(slots=True)
-class OnRay:
-    """Actors on the cluster that this process joined. The pool is kept while steps want the same shape."""
-
-    _pool: list[ActorHandle[Worker]] = field(default_factory=list)
-    _shape: Workers | None = None
-
-    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
-        if not tasks:
-            return
-        idle = list(self._workers(step.workers, len(tasks)))
-        shared = ray.put(step)
-        waiting = list(reversed(tasks))
-        running: dict[Any, tuple[ActorHandle[Worker], Task]] = {}
-        try:
-            while waiting or running:
-                while waiting and idle:
-                    worker, task = idle.pop(), waiting.pop()
-                    running[worker.run.remote(shared, task, store)] = (worker, task)
-                ready, _ = ray.wait(list(running), timeout=POLL_S)
-                for ref in ready:
-                    worker, task = running[ref]
-                    yield task.slot, result(ref, step, task)
-                    idle.append(worker)
-                    del running[ref]
-                if step.fitted and running:
-                    watch([worker for worker, _ in running.values()], bar)
-        finally:
-            if running:  # a shard failed, and others are at work: another run must not share their memory
-                self.close()
-
-    def _workers(self, shape: Workers, wanted: int) -> list[ActorHandle[Worker]]:
-        """As many of this shape as the cluster holds and the tasks want; the old pool is let go first."""
-        if self._shape != shape or len(self._pool) < min(wanted, fits(shape)):
-            self.close()
-            actor = ray.remote(Worker).options(
-                num_cpus=shape.cpus,
-                num_gpus=shape.gpus,
-                max_restarts=-1,
-                max_task_retries=RETRIES,
-                max_concurrency=2,  # one thread works, the other answers how far it is
-            )
-            count = min(wanted, fits(shape))
-            self._pool = [actor.remote() for _ in range(count)]  # type: ignore[misc]  # Ray: handle or class
-            self._shape = shape
-        return self._pool
-
-    def close(self) -> None:
-        """Let the workers go, so that others may have their CPUs."""
-        for worker in self._pool:
-            ray.kill(worker)
-        self._pool, self._shape = [], None
-
-
-def fits(shape: Workers) -> int:
-    """Workers of this shape that the cluster holds at once; at least one, which then waits for its place."""
-    total = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray has no hint here
-    by_cpu = total.get("CPU", 0) / shape.cpus
-    by_gpu = total.get("GPU", 0) / shape.gpus if shape.gpus else math.inf
-    return max(1, int(min(by_cpu, by_gpu)))
-
-
-def result(ref: Any, step: Step, task: Task) -> Shard:
-    try:
-        shard: Shard = ray.get(ref)
-    except RayActorError as error:
-        raise JobFailed(
-            f"step {step.name!r}, shard {task.slot}: its worker died {RETRIES + 1} times "
-            f"({str(error).splitlines()[0]}); lower what it needs, or take the shard's inputs out"
-        ) from error
-    return shard
-
-
-def watch(workers: Sequence[ActorHandle[Worker]], bar: Bar) -> None:
-    """Show how far long work is. A worker that is just being replaced is asked again later."""
-    ready, _ = ray.wait([worker.progress.remote() for worker in workers], timeout=POLL_S)
-    for ref in ready:
-        try:
-            done, total, note = ray.get(ref)
-        except RayActorError:
-            continue
-        if total:
-            bar.total = total
-            bar.at(done, note)

@@ -16,7 +16,8 @@ from infra.telemetry import Log
 from pipeline import audit, checking, config, folding, indexing, plan, settings, weights
 from pipeline import build as building
 from pipeline.config import Config
-from pipeline.engine import Engine, Inline, OnRay
+from pipeline.engine import Engine, Inline
+from pipeline.pool import OnRay
 from pipeline.reading import Told
 from pipeline.sealing import Seal
 from pipeline.settings import CONFIG, Asked

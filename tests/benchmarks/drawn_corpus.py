@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.artifact import Made, Shard, publish_shard
+from infra.artifact import Made
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Bar, Log
@@ -40,10 +40,10 @@ from pipeline.config import Config
 from pipeline.contract import Asset, License
 from pipeline.deliveries.writer import Heading, write_delivery
 from pipeline.embed import EMBEDDINGS, FEATURES
-from pipeline.engine import Inline
+from pipeline.engine import Done, Inline, make
 from pipeline.outcomes import KEPT
 from pipeline.records import RECORDS, REVISIONS
-from pipeline.step import IMAGES, ROWS, Step, Task
+from pipeline.step import IMAGES, ROWS, Step, Task, nothing_told
 from pipeline.tokenized import Tokenizers
 from pipeline.tokens import CURVES, TOKENS, VQ
 
@@ -216,13 +216,13 @@ DRAWN: Mapping[str, Callable[[Task], Made]] = {
 class Drawing:
     """An engine that draws what it is not to make."""
 
-    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
+    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[Done]:
         draw = None if step.erasing else DRAWN.get(step.name)
         if draw is None:
             yield from Inline().run(step, tasks, store, bar)
             return
         for task in tasks:
-            yield task.slot, publish_shard(store, step.name, step.key(task), draw(task))
+            yield make(step, lambda one, _report: draw(one), task, store, nothing_told)
 
     def close(self) -> None:
         """Nothing is held."""

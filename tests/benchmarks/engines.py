@@ -23,8 +23,8 @@ from infra.corpus import Version
 from infra.options import CorpusOptions, EngineOptions
 from infra.telemetry import Log
 from pipeline import build, folding, numerics, plan
-from pipeline.engine import OnRay
 from pipeline.jobs import configured
+from pipeline.pool import OnRay
 from pipeline.step import Step, Task
 
 WORKERS = 2

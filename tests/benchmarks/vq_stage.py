@@ -34,7 +34,7 @@ from infra.options import EngineOptions
 from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import archive, build, encoding, numerics, rows, schema, tables, tokens
-from pipeline.engine import OnRay
+from pipeline.pool import OnRay
 from pipeline.step import IMAGES, ROWS, Task
 from pipeline.tokens import BPE, VQ, ImageConfig, TextConfig
 from tests.benchmarks import photographs

@@ -16,7 +16,6 @@ import pytest
 
 from infra import cluster
 from infra import s3 as s3_clients
-from infra.artifact import Shard
 from infra.cli import run
 from infra.corpus import Corpus, Version
 from infra.guarded.https import INTERNET, Network
@@ -26,7 +25,8 @@ from infra.telemetry import Bar, Log
 from pipeline import build, checking, folding, plan
 from pipeline.config import Config
 from pipeline.deliveries.writer import write_folder
-from pipeline.engine import Engine, Inline, OnRay
+from pipeline.engine import Done, Engine, Inline
+from pipeline.pool import OnRay
 from pipeline.step import ROWS, Step, Task
 from tests.infra.tls_server import HOST, PUBLIC, Site, body, serving
 
@@ -271,7 +271,7 @@ class Stopping(Inline):
 
     __slots__ = ()
 
-    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
+    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[Done]:
         for done in super().run(step, tasks, store, bar):
             yield done
             raise KeyboardInterrupt

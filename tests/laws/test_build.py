@@ -35,7 +35,7 @@ def contents(store: Store, *prefixes: str) -> dict[str, str]:
 class Refuses:
     """An engine that must not be asked for anything."""
 
-    def run(self, step: Step, tasks: Sequence[Task], _store: Store, _bar: Bar) -> Iterator[tuple[str, Made]]:
+    def run(self, step: Step, tasks: Sequence[Task], _store: Store, _bar: Bar) -> Iterator[Made]:
         if tasks:
             raise AssertionError(f"step {step.name!r} ran again on {[task.slot for task in tasks]}")
         return iter(())

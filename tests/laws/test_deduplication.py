@@ -19,8 +19,9 @@ from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import build, dedup, refs, tables
 from pipeline.duplicates import DuplicateConfig
-from pipeline.engine import Engine, Inline, OnRay
+from pipeline.engine import Engine, Inline
 from pipeline.explaining import catalog_rows, explained, told
+from pipeline.pool import OnRay
 from pipeline.step import Workers
 
 from .conftest import Build, Deliveries, Samples, drawing, sample

@@ -23,7 +23,8 @@ from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import build, refs
 from pipeline.config import Config
-from pipeline.engine import Inline, JobFailed, OnRay
+from pipeline.engine import Inline, JobFailed
+from pipeline.pool import OnRay
 from pipeline.step import OutOfMemory, Report, Source, Step, Task
 
 from .conftest import TINY, Build, Deliveries, sample

@@ -8,12 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from infra.artifact import Shard
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Bar, Log
 from pipeline import build, config, plan, refs, tables
-from pipeline.engine import Inline
+from pipeline.engine import Done, Inline
 from pipeline.step import ROWS, Step, Task
 
 from .conftest import AS_OF, TINY, Build, Deliveries, sample
@@ -26,7 +25,7 @@ SCORERS = ("pipeline.scores.nsfw = true", "pipeline.scores.alignment = true")
 class OnlyScreens:
     """An engine for a changed threshold: whatever else is asked for runs a model again."""
 
-    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[tuple[str, Shard]]:
+    def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[Done]:
         assert not tasks or step.name == "screen", step.name
         return Inline().run(step, tasks, store, bar)
 

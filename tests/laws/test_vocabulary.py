@@ -15,7 +15,8 @@ from infra.corpus import Corpus
 from infra.storage import Store
 from pipeline import build, tokens
 from pipeline.config import Config
-from pipeline.engine import Inline, OnRay
+from pipeline.engine import Inline
+from pipeline.pool import OnRay
 from pipeline.tokens import BPE
 from tokenizer_service import text
 

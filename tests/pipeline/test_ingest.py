@@ -19,7 +19,8 @@ from infra.guarded.isolated import Died
 from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import archive, build, config, folding, ingest, looking, plan, reading, refs, tables
-from pipeline.engine import Engine, Inline, OnRay
+from pipeline.engine import Engine, Inline
+from pipeline.pool import OnRay
 from pipeline.step import IMAGES, ROWS, Step
 from tests.hostile.made import AS_OF, Parcel, encoded, license_, lines, picture, record, sample, tarred
 from tokenizer_service import images
