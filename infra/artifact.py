@@ -123,19 +123,38 @@ def find_shard(store: Store, step: str, key: str) -> Shard | None:
 
 
 def publish_shard(store: Store, step: str, key: str, made: Made) -> Shard:
-    """Write the files, then the manifest that makes them a shard. Publishing twice changes nothing."""
-    files = {
-        name: File(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-        for name, data in made.files.items()
-    }
-    files = dict(sorted({**files, **made.kept}.items()))
+    """Write the files, then the manifest that makes them a shard. The first to publish wins: a worker that
+    was given up and works on, or a second one set beside it, changes nothing, even where it made other bytes.
+    """
+    folder = f"shards/{step}/{key}"
+    files = {name: _placed(store, folder, name, data) for name, data in made.files.items()}
     shard = Shard(
-        step=step, key=key, files=files, counts=dict(sorted(made.counts.items())), facts=dict(made.facts)
+        step=step,
+        key=key,
+        files=dict(sorted({**files, **made.kept}.items())),
+        counts=dict(sorted(made.counts.items())),
+        facts=dict(made.facts),
     )
-    for name, data in made.files.items():
-        store.write(shard.name(name), data)
-    store.write(f"{shard.folder}/shard.json", pretty(shard.json()))
-    return shard
+    if store.create(f"{folder}/shard.json", pretty(shard.json())):
+        return shard
+    first = find_shard(store, step, key)
+    if first is None:
+        raise Missing(f"{store.where(folder)} was erased while it was made; run the command again")
+    return first
+
+
+def _placed(store: Store, folder: str, name: str, data: bytes) -> File:
+    """The file as written. Where another worker left other bytes of this name, beside them: it may be about
+    to list those.
+    """
+    file = File(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    if store.create(f"{folder}/{name}", data):
+        return file
+    if hashlib.sha256(store.read(f"{folder}/{name}")).hexdigest() == file.sha256:
+        return file
+    file = replace(file, at=f"{folder}/{file.sha256[:16]}")
+    store.write(f"{file.at}/{name}", data)
+    return file
 
 
 def check(data: bytes, sha256: str, where: str) -> None:

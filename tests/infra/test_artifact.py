@@ -45,6 +45,38 @@ def test_a_shard_exists_only_when_its_manifest_does(store: Store) -> None:
     assert refs.of(store, shard, "rows.parquet").read() == b"all"
 
 
+def test_who_publishes_first_wins_and_what_others_make_under_the_same_key_changes_nothing(
+    store: Store,
+) -> None:
+    """As a worker does that was cut off, and computes sums on another kind of CPU."""
+    first = publish_shard(store, "embed", "k", Made(files={"v": b"0.1"}, counts={"kept": 1}))
+    before = {name: store.read(name) for name in store.names()}
+    late = publish_shard(store, "embed", "k", Made(files={"v": b"0.2"}, counts={"kept": 1}))
+    assert late == first
+    assert {name: store.read(name) for name in before} == before
+    assert refs.of(store, late, "v").read() == b"0.1"
+
+
+def test_a_file_that_a_dead_worker_left_is_no_other_workers_file(store: Store) -> None:
+    """Who is about to list those bytes lists them, and who is here lists its own."""
+    store.write("shards/embed/k/v", b"0.1")
+    made = Made(files={"v": b"0.2"}, counts={"kept": 1})
+    shard = publish_shard(store, "embed", "k", made)
+    assert refs.of(store, shard, "v").read() == b"0.2"
+    assert store.read("shards/embed/k/v") == b"0.1"
+    assert find_shard(store, "embed", "k") == shard
+
+
+def test_publishing_what_a_dead_worker_had_begun_leaves_what_an_undisturbed_one_does(store: Store) -> None:
+    made = Made(files={"v": b"0.1", "w": b"2"}, counts={"kept": 1})
+    store.write("shards/embed/k/v", b"0.1")
+    publish_shard(store, "embed", "k", made)
+    shot = {name: store.read(name) for name in store.names()}
+    store.delete(list(shot))
+    publish_shard(store, "embed", "k", made)
+    assert {name: store.read(name) for name in store.names()} == shot
+
+
 def test_a_changed_byte_is_named(store: Store) -> None:
     shard = publish_shard(store, "filter", "k", Made(files={"rows.parquet": b"right"}))
     store.write(shard.name("rows.parquet"), b"wrong")
