@@ -10,12 +10,14 @@ from infra.artifact import (
     Made,
     find_artifact,
     find_shard,
+    find_shards,
     fingerprint,
     publish_artifact,
     publish_shard,
 )
 from infra.storage import Store
 from pipeline import refs
+from tests.counted import Counted
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -96,3 +98,23 @@ def test_an_artifact_comes_back_as_it_was_and_adds_up(store: Store) -> None:
     publish_artifact(store, artifact)
     assert find_artifact(store, "filter", "key") == artifact
     assert artifact.counts == {"kept": 3, "rejected:small": 3}
+
+
+@pytest.mark.parametrize("num", [3, 100])
+def test_shards_that_are_there_are_found_together_and_others_are_not(store: Store, num: int) -> None:
+    keys = [fingerprint(number) for number in range(num)]
+    made = {key: publish_shard(store, "filter", key, Made(files={"f": key.encode()})) for key in keys[::2]}
+    store.write(f"shards/filter/{keys[1]}/f", b"begun by a worker that died")
+    publish_shard(store, "filters", keys[1], Made(files={"f": b"of another step"}))
+    assert find_shards(store, "filter", [*keys, *keys]) == made
+
+
+@pytest.mark.parametrize("done", [0, 40])
+def test_a_missing_shard_costs_no_question_and_a_listing_tells_a_thousand_names(done: int) -> None:
+    keys = [fingerprint(number) for number in range(5000)]
+    store = Counted("corpus")
+    for key in keys[:done]:
+        publish_shard(store, "filter", key, Made(files={"f": b"x"}))
+    store.asked.clear()
+    assert set(find_shards(store, "filter", keys)) == {*keys[:done]}
+    assert (store.asked["get"], store.asked["list"]) == (done, 16)
