@@ -76,6 +76,7 @@ def step(config: FetchConfig, network: Network = INTERNET) -> Step:
         settings=Section(),
         tasks=functools.partial(list_tries, config=config),
         open=lambda: functools.partial(fetch, config=config, network=network),
+        speculative=False,
     )
 
 

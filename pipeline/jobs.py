@@ -19,6 +19,7 @@ from pipeline.config import Config
 from pipeline.engine import Engine, Inline
 from pipeline.pool import OnRay
 from pipeline.reading import Told
+from pipeline.scheduling import WorkersConfig
 from pipeline.sealing import Seal
 from pipeline.settings import CONFIG, Asked
 from pipeline.step import Step
@@ -30,12 +31,12 @@ Balances = dict[str, dict[str, int]]
 
 
 @contextlib.contextmanager
-def engine_of(options: EngineOptions) -> Iterator[Engine]:
+def engine_of(options: EngineOptions, workers: WorkersConfig) -> Iterator[Engine]:
     """The engine that the command line asks for; a local Ray lives as long as the block."""
     if options.engine == "inline":
         yield Inline()
         return
-    with cluster.joined(options.cluster()), contextlib.closing(OnRay()) as on_ray:
+    with cluster.joined(options.cluster()), contextlib.closing(OnRay(workers)) as on_ray:
         yield on_ray
 
 
@@ -79,7 +80,7 @@ def job(
     seal = Seal.of(found.pipeline.audit)
     with corpus.writing(purpose=f"pardalis {command}") as lease:
         try:
-            with engine_of(engine_options) as engine:
+            with engine_of(engine_options, found.pipeline.workers) as engine:
                 yield Job(corpus=corpus, lease=lease, config=found, engine=engine, log=log, seal=seal)
         finally:
             log.save(corpus.store, command)

@@ -1,30 +1,34 @@
 """Run a step's tasks on Ray. The only module of this package that imports Ray.
 
 Only a shard's manifest travels back from who made it, so no image passes through the driver or the object
-store. A worker that dies loses nothing but its own shard, which is made again with the same bytes.
+store. A worker that dies or falls silent loses nothing but its own shard, which another makes with the same
+bytes; where one is slow an idle worker begins the same, and the first is taken. No wait is without end.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError
+from ray.util import get_node_ip_address
 
 from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline import numerics
 from pipeline.engine import Done, JobFailed, make
+from pipeline.scheduling import Running, Schedule, WorkersConfig
 from pipeline.step import Do, Step, Task, Workers
 
-RETRIES = 3
-"""Deaths of a worker that one shard may cost before the job fails."""
-
 POLL_S = 1.0
+"""Between two looks at how large the cluster is, and who is silent."""
+STILLBORN = 5
+"""Workers in a row that may die before they answer."""
 
 
 class Worker:
@@ -34,6 +38,10 @@ class Worker:
         self._opened: tuple[list[Any], Do] | None = None
         self._progress = (0, 0, "")
         numerics.keep_memory()
+
+    def node(self) -> str:
+        """Where it is; the first that it is asked, so that no shard waits for a worker that has no place."""
+        return str(get_node_ip_address())  # type: ignore[no-untyped-call]  # Ray has no hint
 
     def run(self, step: Step, task: Task, store: Store) -> Done:
         numerics.use_threads(step.workers.cpus)  # here: OpenMP keeps the number by thread, and Ray picks one
@@ -51,86 +59,194 @@ class Worker:
 
 
 @dataclass(slots=True)
+class Member:
+    """A worker of the pool, and what it was asked: first where it is, then for shards."""
+
+    actor: ActorHandle[Worker]
+    asked: Any
+    node: str = ""
+    running: Running | None = None
+    told: tuple[int, int, str] = (0, 0, "")
+    """The progress that it told last."""
+
+    @property
+    def is_idle(self) -> bool:
+        return bool(self.node) and self.running is None
+
+
+@dataclass(slots=True)
 class OnRay:
     """Actors on the cluster that this process joined. The pool is kept while steps want the same shape."""
 
-    _pool: list[ActorHandle[Worker]] = field(default_factory=list)
+    config: WorkersConfig = field(default_factory=WorkersConfig)
+    _pool: list[Member] = field(default_factory=list)
     _shape: Workers | None = None
+    _stillborn: int = 0
+    _looked: float = -math.inf
+    _up: float = 0.0
+    """When a worker was last there."""
 
     def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[Done]:
         if not tasks:
             return
-        idle = list(self._workers(step.workers, len(tasks)))
-        shared = ray.put(step)
-        waiting = list(reversed(tasks))
-        running: dict[Any, tuple[ActorHandle[Worker], Task]] = {}
-        try:
-            while waiting or running:
-                while waiting and idle:
-                    worker, task = idle.pop(), waiting.pop()
-                    running[worker.run.remote(shared, task, store)] = (worker, task)
-                ready, _ = ray.wait(list(running), timeout=POLL_S)
-                for ref in ready:
-                    worker, task = running[ref]
-                    yield result(ref, step, task)
-                    idle.append(worker)
-                    del running[ref]
-                if step.fitted and running:
-                    watch([worker for worker, _ in running.values()], bar)
-        finally:
-            if running:  # a shard failed, and others are at work: another run must not share their memory
-                self.close()
-
-    def _workers(self, shape: Workers, wanted: int) -> list[ActorHandle[Worker]]:
-        """As many of this shape as the cluster holds and the tasks want; the old pool is let go first."""
-        if self._shape != shape or len(self._pool) < min(wanted, fits(shape)):
+        if self._shape != step.workers:
             self.close()
-            actor = ray.remote(Worker).options(
-                num_cpus=shape.cpus,
-                num_gpus=shape.gpus,
-                max_restarts=-1,
-                max_task_retries=RETRIES,
-                max_concurrency=2,  # one thread works, the other answers how far it is
+            self._shape = step.workers
+        # A model is fitted once: two that fit it would take twice the time of both.
+        schedule = Schedule.of(
+            step.name, tasks, self.config, speculative=step.speculative and not step.fitted
+        )
+        shared = ray.put(step)
+        self._up = time.monotonic()
+        try:
+            while not schedule.is_done:
+                self._look(schedule)
+                for member in self._pool:
+                    if member.is_idle and (running := schedule.begin(time.monotonic())):
+                        member.running = running
+                        member.asked = member.actor.run.remote(shared, running.task, store)
+                yield from self._answers(schedule)
+                if step.fitted:
+                    self._watch(bar)
+        finally:
+            # Those still at work are slow ones whose shard another made, or a shard failed: another run must
+            # not share their memory.
+            for member in [one for one in self._pool if one.running is not None]:
+                self._let_go(member)
+
+    def _look(self, schedule: Schedule) -> None:
+        """Once in a while: have as many workers as there is room and work for, and end those that are
+        silent. Raises :class:`JobFailed` where none comes.
+        """
+        now = time.monotonic()
+        if now - self._looked < POLL_S and self._pool:
+            return
+        self._looked = now
+        for running in schedule.silent(now):
+            member = next(one for one in self._pool if one.running is running)
+            self._let_go(member)
+            schedule.lose(running, f"no sign of life in {self.config.deadline_s:g} s")
+        if any(member.node for member in self._pool):
+            self._up = now
+        shape = self._shape or Workers()
+        nodes = alive()
+        memory = reserved(nodes, self.config)
+        room = max(1, fits(nodes, shape, memory) + self.config.ahead)
+        for _ in range(min(schedule.wanted, room, self.config.most or room) - len(self._pool)):
+            self._add(shape, memory)
+        if now - self._up > self.config.start_s:
+            raise JobFailed(
+                f"step {schedule.step!r}: no worker of {reservation(shape, memory)} came up within "
+                f"{self.config.start_s:g} s on {len(nodes)} nodes; add a node that holds one, or lower "
+                "pipeline.workers.memory_gib"
             )
-            count = min(wanted, fits(shape))
-            self._pool = [actor.remote() for _ in range(count)]  # type: ignore[misc]  # Ray: handle or class
-            self._shape = shape
-        return self._pool
+
+    def _add(self, shape: Workers, memory: int) -> None:
+        # Ray is to restart none and to try nothing again: who waits for a lost node would wait for ever.
+        actor = ray.remote(Worker).options(
+            num_cpus=shape.cpus,
+            num_gpus=shape.gpus,
+            memory=memory,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=2,  # one thread works, the other answers how far it is
+        )
+        made: Any = actor.remote()
+        self._pool.append(Member(made, made.node.remote()))
+
+    def _answers(self, schedule: Schedule) -> Iterator[Done]:
+        """Shards that are done by now, or within a moment."""
+        waited: dict[Any, Member] = {one.asked: one for one in self._pool if not one.is_idle}
+        ready, _ = ray.wait(list(waited), timeout=POLL_S) if waited else ([], [])
+        for ref in ready:
+            member = waited[ref]
+            running = member.running
+            try:
+                answer = ray.get(ref)
+            except RayTaskError:
+                raise  # the step's own error, as if it had been raised here
+            except RayError as error:
+                self._let_go(member)
+                if running is not None:
+                    schedule.lose(running, first_line(error))
+                else:
+                    self._count_stillborn(error)
+                continue
+            if running is None:
+                member.node, self._stillborn = answer, 0
+                continue
+            member.running = None
+            tries = schedule.end(running, time.monotonic())
+            if tries is not None:
+                yield replace(answer, node=member.node, tries=tries)
+
+    def _count_stillborn(self, error: RayError) -> None:
+        self._stillborn += 1
+        if self._stillborn >= STILLBORN:
+            told = f"{STILLBORN} workers in a row died as they started ({first_line(error)})"
+            raise JobFailed(f"{told}; see that all nodes have this version of pardalis and its packages")
+
+    def _watch(self, bar: Bar) -> None:
+        """Show how far long work is, and take what changed for a sign of life."""
+        busy: dict[Any, Member] = {one.actor.progress.remote(): one for one in self._pool if one.running}
+        ready, _ = ray.wait(list(busy), timeout=POLL_S) if busy else ([], [])
+        for ref in ready:
+            member = busy[ref]
+            try:
+                told = ray.get(ref)
+            except RayError:
+                continue  # it died, which its shard tells
+            if told != member.told and member.running is not None:
+                member.told, member.running.heard = told, time.monotonic()
+            done, total, note = told
+            if total:
+                bar.total = total
+                bar.at(done, note)
+
+    def _let_go(self, member: Member) -> None:
+        self._pool.remove(member)
+        ray.kill(member.actor)
 
     def close(self) -> None:
         """Let the workers go, so that others may have their CPUs."""
-        for worker in self._pool:
-            ray.kill(worker)
-        self._pool, self._shape = [], None
+        for member in list(self._pool):
+            self._let_go(member)
+        self._shape = None
 
 
-def fits(shape: Workers) -> int:
-    """Workers of this shape that the cluster holds at once; at least one, which then waits for its place."""
-    total = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray has no hint here
-    by_cpu = total.get("CPU", 0) / shape.cpus
-    by_gpu = total.get("GPU", 0) / shape.gpus if shape.gpus else math.inf
-    return max(1, int(min(by_cpu, by_gpu)))
-
-
-def result(ref: Any, step: Step, task: Task) -> Done:
+def alive() -> list[dict[str, float]]:
+    """What each node has; nothing while the head is away, which comes back or ends this process."""
     try:
-        done: Done = ray.get(ref)
-    except RayActorError as error:
-        raise JobFailed(
-            f"step {step.name!r}, shard {task.slot}: its worker died {RETRIES + 1} times "
-            f"({str(error).splitlines()[0]}); lower what it needs, or take the shard's inputs out"
-        ) from error
-    return done
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # no hint
+    except RayError:
+        return []
 
 
-def watch(workers: Sequence[ActorHandle[Worker]], bar: Bar) -> None:
-    """Show how far long work is. A worker that is just being replaced is asked again later."""
-    ready, _ = ray.wait([worker.progress.remote() for worker in workers], timeout=POLL_S)
-    for ref in ready:
-        try:
-            done, total, note = ray.get(ref)
-        except RayActorError:
-            continue
-        if total:
-            bar.total = total
-            bar.at(done, note)
+def reserved(nodes: Sequence[dict[str, float]], config: WorkersConfig) -> int:
+    """Bytes of one worker: what the settings say, or all of the largest node where none has so much."""
+    largest = max((node.get("memory", 0.0) for node in nodes), default=0.0)
+    asked_for = config.memory_gib * (1 << 30)
+    return int(min(asked_for, largest) if largest else asked_for)
+
+
+def fits(nodes: Sequence[dict[str, float]], shape: Workers, memory: int) -> int:
+    """Workers of this shape that the nodes hold at once."""
+    return sum(
+        int(
+            min(
+                node.get("CPU", 0.0) / shape.cpus,
+                node.get("GPU", 0.0) / shape.gpus if shape.gpus else math.inf,
+                node.get("memory", 0.0) / memory,
+            )
+        )
+        for node in nodes
+    )
+
+
+def reservation(shape: Workers, memory: int) -> str:
+    """What one reserves, as words."""
+    return f"{shape.cpus} CPUs, {shape.gpus:g} GPUs and {memory / (1 << 30):.1f} GiB"
+
+
+def first_line(error: RayError) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -25,6 +25,7 @@ from pipeline.ingest import IngestConfig
 from pipeline.queries import QueryConfig
 from pipeline.reading import Told
 from pipeline.rights import Purpose
+from pipeline.scheduling import WorkersConfig
 from pipeline.scores import ScoreConfig
 from pipeline.screening import ScreenRules, unscored
 from pipeline.sealing import AuditConfig
@@ -47,6 +48,7 @@ class PipelineTable(Section):
     split: SplitConfig = SplitConfig()
     examples: ExampleConfig = ExampleConfig()
     audit: AuditConfig = AuditConfig()
+    workers: WorkersConfig = WorkersConfig()
 
 
 class RetrievalTable(Section):

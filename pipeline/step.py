@@ -126,6 +126,8 @@ class Step:
     stays: Stays | None = None
     """Of a model that has a slot a generation: whether the one that was fitted is still to be taken, as long
     as the settings are the same. Without it, a model is pinned whole, and other settings are refused."""
+    speculative: bool = True
+    """Whether an idle worker may begin a shard beside a slow one: not where others' servers are asked."""
     smaller: Callable[[], Step] | None = None
     """The same step in smaller batches; none where it has no batches, or they are of one row."""
 

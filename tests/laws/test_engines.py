@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -23,9 +25,10 @@ from infra.storage import Store
 from infra.telemetry import Log
 from pipeline import build, refs
 from pipeline.config import Config
-from pipeline.engine import Inline, JobFailed
+from pipeline.engine import Done, Inline, JobFailed
 from pipeline.pool import OnRay
-from pipeline.step import OutOfMemory, Report, Source, Step, Task
+from pipeline.scheduling import WorkersConfig
+from pipeline.step import OutOfMemory, Report, Source, Step, Task, Workers
 
 from .conftest import TINY, Build, Deliveries, sample
 from .test_build import contents
@@ -101,6 +104,65 @@ def test_a_shard_that_kills_every_worker_fails_the_job_by_its_name(on_ray: OnRay
         run_fragile(tmp_path, on_ray, deaths=100)
     assert not Corpus(Store.at(tmp_path / "corpus")).store.names("artifacts/")
     on_ray.close()
+
+
+def sleeping_step(trap: Path, seconds: float) -> Step:
+    """Shard 3 sleeps where nobody was before; the others take no time."""
+
+    def do(task: Task, _report: Report) -> Made:
+        if task.slot == "3":
+            with contextlib.suppress(FileExistsError):
+                (trap / "first").touch(exist_ok=False)
+                time.sleep(seconds)
+        return Made(files={"out": task.only("in").read() * 2}, counts={"kept": 1})
+
+    return Step(name="sleeping", settings=Section(), tasks=numbered, open=lambda: do)
+
+
+def run_sleeping(root: Path, config: WorkersConfig) -> dict[str, Done]:
+    corpus = Corpus(Store.at(root / "corpus"))
+    (root / "trap").mkdir()
+    for number in range(6):
+        corpus.store.write(str(number), str(number).encode())
+    source = build.Built(corpus=corpus, version=corpus.head())
+    step = sleeping_step(root / "trap", 600)
+    with contextlib.closing(OnRay(config)) as engine, Log().bar("sleeping", total=6, unit="shards") as bar:
+        done = list(engine.run(step, step.tasks(source), corpus.store, bar))
+    assert sorted(one.slot for one in done) == [str(number) for number in range(6)]
+    return {one.slot: one for one in done}
+
+
+def test_an_idle_worker_begins_a_slow_shard_too_and_the_slow_one_is_not_waited_for(
+    on_ray: OnRay, tmp_path: Path
+) -> None:
+    on_ray.close()
+    done = run_sleeping(tmp_path, WorkersConfig(slow_s=0.5))
+    assert done["3"].tries == 2
+    assert done["3"].seconds < 600
+
+
+@pytest.mark.slow
+def test_a_worker_that_gives_no_sign_of_life_is_killed_and_its_shard_made_by_another(
+    on_ray: OnRay, tmp_path: Path
+) -> None:
+    on_ray.close()
+    done = run_sleeping(tmp_path, WorkersConfig(deadline_s=25, slow_s=900))
+    assert done["3"].tries == 2
+
+
+def test_where_no_worker_can_start_the_job_says_what_it_waited_for(on_ray: OnRay, tmp_path: Path) -> None:
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    corpus.store.write("0", b"0")
+    source = build.Built(corpus=corpus, version=corpus.head())
+    wants = dataclasses.replace(sleeping_step(tmp_path, 0), workers=Workers(gpus=1))
+    on_ray.close()
+    engine = OnRay(WorkersConfig(start_s=2))
+    with (
+        contextlib.closing(engine),
+        Log().bar("sleeping", total=6, unit="shards") as bar,
+        pytest.raises(JobFailed, match=r"no worker of 1 CPUs, 1 GPUs and .* GiB came up within 2 s"),
+    ):
+        list(engine.run(wants, wants.tasks(source), corpus.store, bar))
 
 
 class Images(Section):
