@@ -28,18 +28,10 @@ NOT_WORDS = re.compile(r"[\d\s:.,TZ+/-]*|[0-9a-f]{16,}")
 """Instants, numbers and hashes."""
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 NAMES = frozenset(
-    {"uid", "group", "keeper", "key", "licenses", "license_ids", "contributor", "sources", "settled_by"}
-)
-NAMES |= frozenset(
     {
-        "text_tokenizer",
-        "image_tokenizer",
-        "schema",
-        "also_like",
-        "candidates",
-        "reasons",
-        "outcome",
-        "found_by",
+        *("uid", "group", "keeper", "key", "sources", "also_like", "candidates", "found_by"),
+        *("provider", "delivery_id", "contributor", "licenses", "license_ids", "schema"),
+        *("outcome", "reasons", "settled_by", "text_tokenizer", "image_tokenizer"),
     }
 )
 """Columns and keys whose strings are names of others, or of what all share."""

@@ -140,8 +140,11 @@ class Search:
 
     def bytes_of(self, data: bytes, place: str) -> None:
         """Words that were unescaped: their line is told."""
+        ends: NDArray[np.intp] | None = None  # of lines: counted anew for each find they took half the time
         for offset, needle in self.found(memoryview(data)):
-            self._needle(needle, f"{place}, line {data.count(10, 0, offset) + 1}")
+            if ends is None:
+                (ends,) = np.nonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+            self._needle(needle, f"{place}, line {np.searchsorted(ends, offset) + 1}")
 
     def _listed(self, values_N: NDArray[Any], place: str) -> None:
         if values_N.dtype.kind in "iu":
