@@ -119,8 +119,8 @@ def add_switch(switch: str, *, cable: str, gateway: str) -> None:
     ip("netns", "add", switch)
     ip("-netns", switch, "link", "add", "bridge", "type", "bridge")
     ip("-netns", switch, "link", "set", "bridge", "up")
-    ip("link", "add", cable, "type", "veth", "peer", "name", "outside", "netns", switch)
-    ip("-netns", switch, "link", "set", "outside", "master", "bridge", "up")
+    ip("link", "add", cable, "type", "veth", "peer", "name", "uplink", "netns", switch)
+    ip("-netns", switch, "link", "set", "uplink", "master", "bridge", "up")
     ip("addr", "add", f"{gateway}/24", "dev", cable)
     ip("link", "set", cable, "up")
 

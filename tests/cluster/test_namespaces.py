@@ -1,4 +1,4 @@
-"""The hosts that clusters are made of here: each by itself, cut off and frozen when asked, gone afterwards."""
+"""The hosts that clusters are made of here: each by itself, cut off or frozen when asked, gone afterwards."""
 
 from __future__ import annotations
 
