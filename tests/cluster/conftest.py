@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes that the commands under test did not start."""
+"""A Ray cluster of two nodes that the commands under test did not start; and what tests tell of faults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,37 @@ from typing import Any
 import pytest
 from ray.util import get_node_ip_address
 
+from tests.cluster import faults
+from tests.cluster.faults import Recovered
 from tests.laws.conftest import Deliveries, sample
 
 PATIENCE_S = 90
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fault(what, promise): a line of the table of faults")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    told = faults.line(item, report)
+    if told is not None and faults.FILE in os.environ:
+        with Path(os.environ[faults.FILE]).open("a") as lines:
+            lines.write(json.dumps(told) + "\n")
+    return report
+
+
+@pytest.fixture
+def recovered(record_property: Callable[[str, object], None]) -> Recovered:
+    """Tells how many seconds it took until all was well again."""
+
+    def tell(seconds: float) -> None:
+        record_property(faults.SECONDS, seconds)
+
+    return tell
+
+
 PORT, DASHBOARD = 26379, 28265
 
 
