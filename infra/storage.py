@@ -8,16 +8,17 @@ Two rules hold on both. :meth:`Store.write` is atomic: a reader sees the old obj
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
 import secrets
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import botocore.exceptions
 
@@ -42,6 +43,15 @@ ABSENT = (FileNotFoundError, NotADirectoryError)
 UNREACHABLE = (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
 """What a store raises when it cannot be used now; a later try may succeed."""
 BUCKET = re.compile("[A-Za-z0-9._-]+")
+WRITER = "writer"
+"""Metadata of an object that was created on S3: drawn anew for each creation, whatever its bytes."""
+FOLLOWING = {
+    "NextContinuationToken": "ContinuationToken",
+    "NextKeyMarker": "KeyMarker",
+    "NextVersionIdMarker": "VersionIdMarker",
+}
+"""What the end of a page is called, and what the question for the next one calls it."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +309,11 @@ class S3Store(Store):
         return {"Bucket": bucket, "Key": f"{prefix}/{name}" if prefix else name}
 
     def read(self, name: str, *, at_most: int | None = None) -> bytes:
-        with self._named(name):
-            return cast("bytes", s3.client().get_object(**self._at(name))["Body"].read(at_most))
+        def ask() -> bytes:
+            with contextlib.closing(s3.client().get_object(**self._at(name))["Body"]) as body:
+                return cast("bytes", body.read(at_most))
+
+        return self._asked("read", name, ask)
 
     def range(self, name: str, offset: int, size: int) -> bytes:
         where = self._at(name)
@@ -308,24 +321,32 @@ class S3Store(Store):
             return s3.ranged(where["Bucket"], where["Key"], offset, size)
 
     def open(self, name: str) -> BinaryIO:
-        where = self._at(name)
-        try:
-            return cast("BinaryIO", s3.filesystem().open_input_file(f"{where['Bucket']}/{where['Key']}"))
-        except FileNotFoundError:
-            raise self.missing(name) from None
+        return cast("BinaryIO", s3.Stream(self._at(name), self.size(name)))
 
     def write(self, name: str, data: bytes) -> None:
-        s3.client().put_object(**self._at(name), Body=data)
+        self._asked("write", name, lambda: s3.client().put_object(**self._at(name), Body=data))
 
     def create(self, name: str, data: bytes) -> bool:
+        writer = {WRITER: secrets.token_hex(16)}
+        put = functools.partial(s3.client().put_object, Body=data, IfNoneMatch="*", Metadata=writer)
         try:
-            s3.client().put_object(**self._at(name), Body=data, IfNoneMatch="*")
+            # 409: somebody is writing it now, which may be an attempt of ours whose answer was lost.
+            s3.patiently("create", self.where(name), lambda: put(**self._at(name)), again=(409,))
         except botocore.exceptions.ClientError as error:
-            # 412: somebody was first. 409: somebody is writing it now, and one of the two will be first.
-            if s3.status(error) in (409, 412):
-                return False
-            raise
+            if s3.status(error) != 412:
+                raise
+            # Somebody was first, and by the same token it may have been us.
+            with contextlib.suppress(Missing):
+                return bool(self._head("create", name)["Metadata"] == writer)
+            return False
         return True
+
+    def _head(self, operation: str, name: str) -> Any:
+        return self._asked(operation, name, lambda: s3.client().head_object(**self._at(name)))
+
+    def _asked(self, operation: str, name: str, ask: Callable[[], T]) -> T:
+        with self._named(name):
+            return s3.patiently(operation, self.where(name), ask)
 
     def exists(self, name: str) -> bool:
         try:
@@ -335,41 +356,50 @@ class S3Store(Store):
         return True
 
     def size(self, name: str) -> int:
-        with self._named(name):
-            return int(s3.client().head_object(**self._at(name))["ContentLength"])
+        return int(self._head("size", name)["ContentLength"])
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         return {name: item["Size"] for name, item in self._listed(prefix)}
 
     def stamp(self, name: str) -> str:
-        with self._named(name):
-            return str(s3.client().head_object(**self._at(name))["ETag"])
+        return str(self._head("stamp", name)["ETag"])
 
     def stamps(self, prefix: str = "") -> dict[str, str]:
         return {name: item["ETag"] for name, item in self._listed(prefix)}
 
     def _listed(self, prefix: str) -> Iterator[tuple[str, Any]]:
         """(name, what S3 says of the object)."""
-        where = self._at(prefix)
         skip = len(self._at("")["Key"])
-        pages = (
-            s3.client().get_paginator("list_objects_v2").paginate(Bucket=where["Bucket"], Prefix=where["Key"])
-        )
+        pages = self._pages("list", prefix, s3.client().list_objects_v2)
         for item in (item for page in pages for item in page.get("Contents", ())):
             # Consoles make a folder by putting an empty object whose name ends in a slash.
             if item["Size"] or item["Key"][-1] != "/":
                 yield item["Key"][skip:], item
 
+    def _pages(self, operation: str, prefix: str, ask: Callable[..., Any]) -> Iterator[Any]:
+        """Not by botocore's paginator, which cannot go on after a page that failed."""
+        where = self._at(prefix)
+        ask = functools.partial(ask, Bucket=where["Bucket"], Prefix=where["Key"])
+        following: dict[str, str] = {}
+        while True:
+            page = s3.patiently(operation, self.where(prefix), functools.partial(ask, **following))
+            yield page
+            following = {to: page[told] for told, to in FOLLOWING.items() if told in page}
+            if not page.get("IsTruncated") or not following:
+                return
+
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
-            s3.client().delete_object(**self._at(name))
+            delete = functools.partial(s3.client().delete_object, **self._at(name))
+            s3.patiently("delete", self.where(name), delete)
 
     def erase(self, names: Sequence[str]) -> None:
         for name in names:
             where = self._at(name)
             if versions := list(self._versions(name)):
                 for version in versions:
-                    s3.client().delete_object(**where, VersionId=version)
+                    delete = functools.partial(s3.client().delete_object, **where, VersionId=version)
+                    s3.patiently("erase", self.where(name), delete)
             else:  # a server that knows no versions lists none; one that does would note a deletion
                 self.delete([name])
             self._cached(name).unlink(missing_ok=True)
@@ -377,16 +407,14 @@ class S3Store(Store):
     def _versions(self, name: str) -> Iterator[str]:
         """Of the object, its deletions among them."""
         where = self._at(name)
-        pages = s3.client().get_paginator("list_object_versions")
-        for page in pages.paginate(Bucket=where["Bucket"], Prefix=where["Key"]):
+        for page in self._pages("erase", name, s3.client().list_object_versions):
             for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
                 if item["Key"] == where["Key"]:
                     yield item["VersionId"]
 
     def hidden(self, prefix: str = "") -> dict[str, int]:
-        where, found, markers = self._at(prefix), dict[str, int](), list[str]()
-        pages = s3.client().get_paginator("list_object_versions")
-        for page in pages.paginate(Bucket=where["Bucket"], Prefix=where["Key"]):
+        found, markers = dict[str, int](), list[str]()
+        for page in self._pages("hidden", prefix, s3.client().list_object_versions):
             for item in page.get("Versions", ()):
                 if not item["IsLatest"]:
                     found[f"{item['VersionId']} {item['Key']}"] = item["Size"]
@@ -398,7 +426,8 @@ class S3Store(Store):
         bucket = self._at("")["Bucket"]
         for name in names:
             version, _, key = name.partition(" ")
-            s3.client().delete_object(Bucket=bucket, Key=key, VersionId=version)
+            delete = functools.partial(s3.client().delete_object, Bucket=bucket, Key=key, VersionId=version)
+            s3.patiently("erase", f"s3://{bucket}/{key}", delete)
 
     def _cached(self, name: str) -> Path:
         return cache_folder() / "objects" / hashlib.sha256(self.where(name).encode()).hexdigest()

@@ -6,8 +6,10 @@ version that is stated is the one that is read, whatever has been put there sinc
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection
+from typing import cast
 
 import botocore.exceptions
 
@@ -16,6 +18,8 @@ from infra.guarded.address import shown
 from infra.guarded.https import Unreachable
 from infra.guarded.refused import Refused
 
+PATIENCE_S = 10.0
+"""Of a delivery's thousands of rows each may name a server that is gone; the next ingest tries them again."""
 ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{2,62})/([^\x00-\x1f\x7f]{1,1024})")
 GONE = frozenset({404, 405, 410, 412})
 """Answers that another try will not change. 405 is a delete marker's."""
@@ -42,17 +46,23 @@ def check_uri(uri: str, buckets: Collection[str]) -> tuple[str, str]:
 
 def read(uri: str, version: str, *, buckets: Collection[str], max_bytes: int) -> bytes:
     """The object. Raises :class:`Refused` with a rule of :func:`check_uri`, ``status`` or ``size``, and
-    :class:`Unreachable` where the server could not be asked; the client has tried eight times by then.
+    :class:`Unreachable` where the server could not be asked for :data:`PATIENCE_S`.
     """
     (bucket, key), place = check_uri(uri, buckets), shown(uri)
     which = {"VersionId": version} if version else {}
-    try:
+
+    def ask() -> bytes:
         answer = s3.client().get_object(Bucket=bucket, Key=key, **which)
-        size = int(answer["ContentLength"])
-        if size > max_bytes:
-            answer["Body"].close()
-            raise Refused(place, "", "size", f"{size} bytes, at most {max_bytes} are read")
-        data: bytes = answer["Body"].read()
+        with contextlib.closing(answer["Body"]) as body:
+            size = int(answer["ContentLength"])
+            if size > max_bytes:
+                raise Refused(place, "", "size", f"{size} bytes, at most {max_bytes} are read")
+            return cast("bytes", body.read())
+
+    try:
+        return s3.patiently("fetch", place, ask, most_s=PATIENCE_S)
+    except s3.Unavailable as error:
+        raise Unreachable(place, error.cause) from None
     except botocore.exceptions.ClientError as error:
         raise failure(error, place, bucket) from None
     except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError):
@@ -60,7 +70,6 @@ def read(uri: str, version: str, *, buckets: Collection[str], max_bytes: int) ->
         raise Unreachable(place, f"there are no credentials for S3 here; {fix}") from None
     except (botocore.exceptions.BotoCoreError, OSError) as error:
         raise Unreachable(place, type(error).__name__) from None
-    return data
 
 
 def failure(error: botocore.exceptions.ClientError, place: str, bucket: str) -> Refused | Unreachable:
