@@ -22,7 +22,7 @@ DEBIAN = "bookworm"
 CLIENTS = (
     "/etc/resolv.conf",
     "/etc/pip.conf",
-    "/etc/ssl/certs",
+    "/etc/ssl/certs/ca-certificates.crt",
     "/etc/apt/apt.conf.d",
     "/etc/apt/auth.conf.d",
 )
