@@ -46,6 +46,10 @@ class Known:
     seconds: float | None = None
     """Of a worker, for a shard; None where none was ever timed."""
 
+    def json(self) -> dict[str, Any]:
+        seconds = None if self.seconds is None else round(self.seconds, 4)
+        return {"there": self.there, "total": self.total, "seconds": seconds}
+
 
 @dataclass(slots=True, kw_only=True)
 class Begun:
@@ -114,6 +118,11 @@ class Forecast:
         step = self.begun[name]
         step.made += 1
         step.busy += seconds
+
+    def at(self, name: str, share: float) -> None:
+        """So much of a model's one shard is done."""
+        if name in self.begun and self.parts[name].fitted:
+            self.begun[name].share = share
 
     def end(self, name: str) -> None:
         step = self.begun[name]

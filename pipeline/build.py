@@ -15,6 +15,7 @@ from infra.artifact import Artifact, Shard, find_artifact, find_shard, fingerpri
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Log
+from pipeline import telling
 from pipeline.engine import Engine
 from pipeline.outcomes import KEPT
 from pipeline.step import OutOfMemory, Source, Step, Task
@@ -55,9 +56,9 @@ def run(
 ) -> Version:
     """The version with every step's artifact listed; not yet published."""
     for step in steps:
-        if step.fitted and step.stays is None and step.name in version.models:
+        if telling.is_pinned(step, version):
             check_pinned(corpus.artifact(version, step.name), step)
-            log.event("pinned", step=step.name, key=version.models[step.name])
+            telling.pinned(log, step, version)
             continue
         artifact = run_step(Built(corpus=corpus, version=version), step, engine, log, shortcut)
         version = listing(version, step, artifact)
@@ -123,13 +124,13 @@ def artifact_of(
     key = fingerprint(step.identity(), keys)
     artifact = find_artifact(source.store, step.name, key)
     if artifact is not None:
-        log.event("found", step=step.name, key=key, shards=len(artifact.shards))
+        telling.found(log, step, source.version, artifact)
         if shortcut is not None:
             shortcut.made(step, artifact.shards)
         return artifact
     inputs = {name: source.artifact(name).key for name in step.inputs}
     shards = make_shards(
-        source.store, step, [one for one in tasks if one.slot not in pinned], engine, log, shortcut
+        source, step, [one for one in tasks if one.slot not in pinned], engine, log, shortcut
     )
     shards |= {task.slot: pinned[task.slot] for task in tasks if task.slot in pinned}
     artifact = Artifact(
@@ -154,21 +155,24 @@ def staying(source: Built, step: Step) -> dict[str, Shard]:
 
 
 def make_shards(
-    store: Store,
+    source: Built,
     step: Step,
     tasks: Sequence[Task],
     engine: Engine,
     log: Log,
     shortcut: Shortcut | None = None,
 ) -> dict[str, Shard]:
+    store = source.store
     found = {task.slot: find_shard(store, step.name, step.key(task)) for task in tasks}
     missing = [task for task in tasks if found[task.slot] is None]
     ways = [(step, missing)] if shortcut is None else shortcut.ways(step, missing)
+    telling.begin(log, step, source.version, there=len(tasks) - len(missing), missing=len(missing))
     rows = 0
     with log.bar(step.name, total=len(missing), unit="steps" if step.fitted else "shards") as bar:
         for way, mine in ways:
             for done in engine.run(way, mine, store, bar):
                 found[done.slot] = done.shard
+                telling.made(log, step, done)
                 if not step.fitted:
                     rows += sum(done.shard.counts.values())
                     bar.advance(1, f"{rows} rows")
@@ -176,6 +180,7 @@ def make_shards(
             bar.done = bar.total
         bar.note = bar.note or (f"{rows} rows" if rows else "")
         seconds = bar.seconds
+    telling.end(log, step)
     log.event(
         "step",
         step=step.name,

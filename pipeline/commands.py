@@ -10,7 +10,8 @@ def register(app: App) -> None:
         "pipeline.writing:ingest", name="ingest", help="Fold deliveries into a corpus; decide rights."
     )
     app.command("pipeline.writing:build", name="build", help="Make whatever is missing, up to token shards.")
-    app.command("pipeline.status:status", name="status", help="What the newest version holds.")
+    app.command("pipeline.status:status", name="status", help="The newest version, and the job at work.")
+    app.command("pipeline.logs:logs", name="logs", help="What jobs told of their work, as they work.")
     app.command("pipeline.explaining:explain", name="explain", help="Why an asset is in or out.")
     app.command(
         "pipeline.card.command:card", name="card", help="What is in a version, and what is not known."

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from infra import cluster
+from infra import cluster, metrics
 from infra.artifact import pretty
 from infra.corpus import Corpus, Lease, Version
 from infra.options import CorpusOptions, EngineOptions
 from infra.telemetry import Log
-from pipeline import audit, checking, config, folding, indexing, plan, settings, weights
+from pipeline import audit, checking, config, folding, indexing, plan, settings, telling, weights
 from pipeline import build as building
 from pipeline.config import Config
 from pipeline.engine import Engine, Inline
@@ -71,7 +72,7 @@ def job(
     *,
     check: Callable[[Config], None] = lambda _: None,
 ) -> Iterator[Job]:
-    """Take the lease, start the engine, and write the event log whatever happens.
+    """Take the lease, start the engine, and write the event log while it runs, whatever happens.
 
     ``check`` raises ValueError for a configuration that this job could not be done with.
     """
@@ -79,11 +80,20 @@ def job(
     check(found)
     seal = Seal.of(found.pipeline.audit)
     with corpus.writing(purpose=f"pardalis {command}") as lease:
-        try:
-            with engine_of(engine_options, found.pipeline.workers) as engine:
-                yield Job(corpus=corpus, lease=lease, config=found, engine=engine, log=log, seal=seal)
-        finally:
-            log.save(corpus.store, command)
+        begun = {
+            "lease": lease.number,
+            "version": corpus.head().number,
+            "engine": engine_options.engine,
+            "host": lease.holder["host"],
+            "pid": lease.holder["pid"],
+            "pardalis": importlib.metadata.version("pardalis"),
+        }
+        with (
+            log.kept(corpus.store, command, **begun),
+            metrics.served(),
+            engine_of(engine_options, found.pipeline.workers) as engine,
+        ):
+            yield Job(corpus=corpus, lease=lease, config=found, engine=engine, log=log, seal=seal)
 
 
 def load(corpus: Corpus, options: CorpusOptions) -> Config:
@@ -127,6 +137,7 @@ def ingest_all(work: Job, deliveries: Sequence[str], as_of: str | None) -> tuple
     judged = instant(as_of)
     version = replace(folding.fold(work.corpus, head, deliveries), as_of=judged.isoformat())
     steps = plan.ingest_steps(work.config, judged)
+    telling.plan(work.log, steps, version)
     version = work.publish(head, current(work.run(version, steps), head, steps))
     audit.ingested(work.corpus, version, seal=work.seal)
     return version, balances(work.corpus, version, steps)
@@ -162,6 +173,7 @@ def build_all(work: Job, to: str | None = None) -> tuple[Version, Balances]:
     head = work.corpus.newest()
     version = head
     steps = plan.up_to(plan.build_steps(work.config), to)
+    telling.plan(work.log, steps, version)
     for step in steps:
         if step.name == "codes":
             version = indexing.register(work.corpus, version)

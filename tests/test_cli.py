@@ -158,5 +158,5 @@ def test_a_failed_ingest_leaves_a_log_that_says_why(
     assert run(["ingest", str(tmp_path), "--engine", "inline", *corpus]) == MISTAKE
     capsys.readouterr()
     assert run(["logs", *corpus, "--json"]) == 0
-    (event,) = json.loads(capsys.readouterr().out)
-    assert (event["event"], event["kind"]) == ("error", "Refused")
+    *_, event = json.loads(capsys.readouterr().out)
+    assert (event["event"], event["kind"]) == ("failed", "Refused")
