@@ -14,11 +14,11 @@ from infra.artifact import pretty
 from infra.corpus import Corpus, Lease, Version
 from infra.options import CorpusOptions, EngineOptions
 from infra.telemetry import Log
-from pipeline import audit, checking, config, folding, indexing, plan, settings, telling, weights
+from pipeline import audit, checking, config, folding, indexing, numerics, plan, settings, telling, weights
 from pipeline import build as building
 from pipeline.config import Config
 from pipeline.engine import Engine, Inline
-from pipeline.pool import OnRay
+from pipeline.pool import OnRay, machine
 from pipeline.reading import Told
 from pipeline.scheduling import WorkersConfig
 from pipeline.sealing import Seal
@@ -37,7 +37,11 @@ def engine_of(options: EngineOptions, workers: WorkersConfig) -> Iterator[Engine
     if options.engine == "inline":
         yield Inline()
         return
-    with cluster.joined(options.cluster()), contextlib.closing(OnRay(workers)) as on_ray:
+    with (
+        cluster.joined(options.cluster()),
+        contextlib.closing(OnRay(workers)) as on_ray,
+        numerics.working_on(machine(workers)),
+    ):
         yield on_ray
 
 

@@ -1,16 +1,21 @@
 """The numerics profile: what decides the last bit of a product, so that it can be part of a key.
 
 Floating-point sums depend on the device, on a CPU's vector instructions, on the number of threads and on the
-library that adds. Both engines set the same threads. The profile is the driver's: workers are of its kind.
-The libraries are imported where they are asked: settings are read without their three seconds.
+library that adds. Both engines set the same threads. The profile is of the machines that work, which are of
+one kind: a driver without a GPU lists steps for workers that have one (:func:`working_on`), and a worker of
+another kind refuses (:func:`check`). The libraries are imported where they are asked: settings are read
+without their three seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline.step import Workers
 
@@ -18,38 +23,82 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What decides the last bits of the products that are made on it."""
+
+    instructions: str
+    """A CPU's, as torch names them."""
+    gpu: Mapping[str, Any] | None
+    """Its model and libraries, and whether sums may be of TF32; None: there is none."""
+
+
+@functools.cache
+def here() -> Machine:
+    """What this machine is."""
+    import torch  # noqa: PLC0415
+
+    gpu = None
+    if torch.cuda.is_available():
+        gpu = {
+            "gpu": torch.cuda.get_device_name(),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch has no hint
+            "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+        }
+    return Machine(instructions=torch.backends.cpu.get_cpu_capability(), gpu=gpu)
+
+
+_elsewhere: Machine | None = None
+"""Where the work is done, while that is not in this process."""
+
+
+@contextlib.contextmanager
+def working_on(machine: Machine) -> Iterator[None]:
+    """Steps that are listed while the block runs are for such machines."""
+    global _elsewhere  # noqa: PLW0603  # a process drives one job, or does one worker's work
+    before, _elsewhere = _elsewhere, machine
+    try:
+        yield
+    finally:
+        _elsewhere = before
+
+
 def profile(*, threads: int, libraries: Sequence[str], device: str = "cpu") -> dict[str, object]:
     """JSON values for a step's key. ``device`` is where its products are made."""
-    import torch  # noqa: PLC0415
-
-    versions = {name: importlib.metadata.version(name) for name in libraries}
-    instructions = torch.backends.cpu.get_cpu_capability()
+    machine = _elsewhere or here()
     return {
         "device": device,
-        "instructions": instructions,
+        "instructions": machine.instructions,
         "threads": threads,
-        "libraries": versions,
-        **(_of_gpu() if device == "cuda" else {}),
+        "libraries": {name: importlib.metadata.version(name) for name in libraries},
+        **((machine.gpu or {}) if device == "cuda" else {}),
     }
 
 
-def _of_gpu() -> dict[str, object]:
-    """What else decides the last bits there: the model, its libraries, and whether sums may be of TF32."""
-    import torch  # noqa: PLC0415
+def check(asked: Mapping[str, Any]) -> None:
+    """Whether this machine makes the bytes that a step's profile says; :class:`OtherMachine` if not."""
+    if not asked:
+        return
+    reachable = asked["device"] if asked["device"] == "cpu" else device()
+    found = profile(threads=asked["threads"], libraries=list(asked["libraries"]), device=reachable)
+    wrong = [name for name in found if found[name] != asked[name]]
+    if wrong:
+        told = "; ".join(f"{name} {found[name]!r}, not {asked[name]!r}" for name in wrong)
+        raise OtherMachine(
+            f"a worker on this node would make other bytes than its step says: {told}. Run nodes of one kind "
+            "with the same packages; CPUs are made alike by ATEN_CPU_CAPABILITY=avx2 on all nodes and the "
+            "driver"
+        )
 
-    return {
-        "gpu": torch.cuda.get_device_name(),
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch has no hint
-        "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
-    }
+
+class OtherMachine(RuntimeError):
+    """A worker's machine is not of the kind for which a step was listed."""
 
 
 def device() -> str:
-    """Where a step that can use a GPU computes: on one, if this machine has any."""
-    import torch  # noqa: PLC0415
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Where a step that can use a GPU computes: on one, if the machines that work have any."""
+    return "cuda" if (_elsewhere or here()).gpu is not None else "cpu"
 
 
 def workers(*, cpus: int, gpus: float) -> Workers:

@@ -15,9 +15,10 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util import get_node_ip_address
 
+from infra import metrics
 from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline import numerics
@@ -46,6 +47,15 @@ class Worker:
     def run(self, step: Step, task: Task, store: Store) -> Done:
         numerics.use_threads(step.workers.cpus)  # here: OpenMP keeps the number by thread, and Ray picks one
         identity = [*step.identity(), step.erasing]
+        found = numerics.here()
+        machine = (
+            found if step.workers.gpus else replace(found, gpu=None)
+        )  # what it did not reserve is others'
+        with numerics.working_on(machine):
+            numerics.check(step.numerics)
+            return self._made(step, task, store, identity)
+
+    def _made(self, step: Step, task: Task, store: Store, identity: list[Any]) -> Done:
         if self._opened is None or self._opened[0] != identity:
             self._opened = (identity, step.open())
         return make(step, self._opened[1], task, store, self._report)
@@ -104,11 +114,15 @@ class OnRay:
                 for member in self._pool:
                     if member.is_idle and (running := schedule.begin(time.monotonic())):
                         member.running = running
+                        if running.is_beside:
+                            metrics.jobs.stragglers.labels(step.name).inc()
                         member.asked = member.actor.run.remote(shared, running.task, store)
                 yield from self._answers(schedule)
                 if step.fitted:
                     self._watch(bar)
         finally:
+            metrics.jobs.workers.labels(step.name).set(0)
+            metrics.jobs.shards_waiting.labels(step.name).set(0)
             # Those still at work are slow ones whose shard another made, or a shard failed: another run must
             # not share their memory.
             for member in [one for one in self._pool if one.running is not None]:
@@ -125,6 +139,7 @@ class OnRay:
         for running in schedule.silent(now):
             member = next(one for one in self._pool if one.running is running)
             self._let_go(member)
+            metrics.jobs.worker_deaths.labels(schedule.step).inc()
             schedule.lose(running, f"no sign of life in {self.config.deadline_s:g} s")
         if any(member.node for member in self._pool):
             self._up = now
@@ -134,6 +149,8 @@ class OnRay:
         room = max(1, fits(nodes, shape, memory) + self.config.ahead)
         for _ in range(min(schedule.wanted, room, self.config.most or room) - len(self._pool)):
             self._add(shape, memory)
+        metrics.jobs.workers.labels(schedule.step).set(sum(bool(member.node) for member in self._pool))
+        metrics.jobs.shards_waiting.labels(schedule.step).set(schedule.waiting)
         if now - self._up > self.config.start_s:
             raise JobFailed(
                 f"step {schedule.step!r}: no worker of {reservation(shape, memory)} came up within "
@@ -168,6 +185,7 @@ class OnRay:
             except RayError as error:
                 self._let_go(member)
                 if running is not None:
+                    metrics.jobs.worker_deaths.labels(schedule.step).inc()
                     schedule.lose(running, first_line(error))
                 else:
                     self._count_stillborn(error)
@@ -212,6 +230,22 @@ class OnRay:
         for member in list(self._pool):
             self._let_go(member)
         self._shape = None
+
+
+def machine(config: WorkersConfig) -> numerics.Machine:
+    """Of what kind the workers are: of one with a GPU, where the cluster has any."""
+    wanted = config.gpus if config.gpus is not None else any(node.get("GPU", 0.0) for node in alive())
+    if not wanted:
+        return replace(numerics.here(), gpu=None)
+    look: Any = ray.remote(num_cpus=0, num_gpus=0.01)(numerics.here)
+    try:
+        found: numerics.Machine = ray.get(look.remote(), timeout=config.start_s)
+    except GetTimeoutError as error:
+        raise JobFailed(
+            f"no worker with a GPU answered within {config.start_s:g} s; see that the cluster has one free, "
+            "or say pipeline.workers.gpus = false"
+        ) from error
+    return found
 
 
 def alive() -> list[dict[str, float]]:

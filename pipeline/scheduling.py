@@ -33,6 +33,9 @@ class WorkersConfig(Section):
     """Workers at most; None: what the cluster holds."""
     ahead: int = Field(default=0, ge=0)
     """Workers that may wait for machines which an autoscaler has yet to start."""
+    gpus: bool | None = None
+    """Whether steps that can use a GPU do; None: if the cluster has one as the job begins. Say true where an
+    autoscaler starts such nodes when they are asked for."""
     start_s: float = Field(default=900.0, gt=0)
     """Until the first is up: an autoscaler may have to boot a machine."""
     deadline_s: float = Field(default=3600.0, gt=0)
@@ -52,6 +55,8 @@ class Running:
     heard: float
     """When it began, or gave its last sign of life."""
     began: float
+    is_beside: bool = False
+    """Whether a slow one is at the same."""
 
 
 @dataclass(slots=True)
@@ -87,11 +92,12 @@ class Schedule:
 
     def begin(self, now: float) -> Running | None:
         """What an idle worker is to do: the next shard, else a slow one beside its worker."""
-        task = self._waiting.popleft() if self._waiting else self._slow(now)
+        is_beside = not self._waiting
+        task = self._slow(now) if is_beside else self._waiting.popleft()
         if task is None:
             return None
         self._tries[task.slot] += 1
-        running = Running(task, now, now)
+        running = Running(task, now, now, is_beside)
         self._running.append(running)
         return running
 
