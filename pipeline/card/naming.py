@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.card.associations import Counts, Pair, change, pairs
-from pipeline.card.figures import Figure, few, share, told
+from pipeline.card.figures import Figure, few, of_whole, share, told
 from pipeline.card.settings import CardSettings
 from pipeline.card.shifts import UNMARKED
 from pipeline.reviewing.composition import wilson
@@ -141,9 +141,11 @@ def named(counts: Counts, before: Counts | None) -> list[dict[str, Any]]:
             (label.name, int(counts.groups_G[bit])) for label, bit in zip(axis.groups, axis.bits, strict=True)
         ]
         marked = int(counts.marked_X[number])
-        for name, count in (*groups, (UNMARKED, counts.num_rows - marked)):
+        counted = dict((*groups, (UNMARKED, counts.num_rows - marked)))
+        shown = of_whole(counted)
+        for name, count in counted.items():
             low, high = wilson(count, counts.num_rows)
-            hidden = few(count, counts.num_rows)
+            hidden = shown[name] is None or few(count, counts.num_rows)
             rows.append(
                 {
                     "axis": axis.name,

@@ -8,7 +8,7 @@ about what is pictured; of its others no word is read.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,8 @@ class Shifts:
             for value in values
             if self.came[step, *value] >= ENOUGH and not few(self.came[step, *value], entered)
         ]
+        hidden = self._hidden(step, rule, often)
+        groups = [self._row(step, rule, value, hidden=value in hidden) for value in often]
         return {
             "step": step,
             "rule": rule,
@@ -97,17 +99,29 @@ class Shifts:
             "entered": entered,
             "removed": count,
             "rate": share(count, entered),
-            "groups": [] if count is None else [self._row(step, rule, value) for value in often],
+            "groups": [] if count is None else groups,
         }
 
-    def _row(self, step: str, rule: str, value: Value) -> dict[str, Any]:
+    def _hidden(self, step: str, rule: str, often: Sequence[Value]) -> set[Value]:
+        """Groups of which neither what the rule took of others, nor what the step leaves of them, may be
+        told; and where that is one of a dimension, the next smallest, from which it would follow.
+        """
+        count, hidden = self.removed[step, rule], set()
+        for value in often:
+            by_step = sum(self.gone[step, one, *value] for of, one in self.removed if of == step)
+            if few(self.gone[step, rule, *value], count) or few(by_step, self.came[step, *value]):
+                hidden.add(value)
+        for dimension in {value[0] for value in hidden}:
+            of = [value for value in often if value[0] == dimension]
+            others = [value for value in of if value not in hidden and self.gone[step, rule, *value]]
+            if sum(value in hidden for value in of) == 1 and others:
+                hidden.add(min(others, key=lambda value: self.gone[step, rule, *value]))
+        return hidden
+
+    def _row(self, step: str, rule: str, value: Value, *, hidden: bool) -> dict[str, Any]:
         came, gone = self.came[step, *value], self.gone[step, rule, *value]
-        count = self.removed[step, rule]
-        overall = count / self.entered[step]
+        overall = self.removed[step, rule] / self.entered[step]
         low, high = wilson(gone, came)
-        by_step = sum(self.gone[step, one, *value] for of, one in self.removed if of == step)
-        # Neither what the rule took of others, nor what the step leaves of the group, may be few.
-        hidden = few(gone, count) or few(by_step, came)
         return {
             "dimension": value[0],
             "group": value[1],

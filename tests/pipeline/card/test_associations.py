@@ -171,3 +171,15 @@ def test_masks_hold_every_group_of_a_row() -> None:
     rows: Ints = np.array([0, 0, 2], np.int64)
     masks = associations.masked((NURSE, WOMEN, MEN), Found(rows=rows, labels=np.array([1, 2, 2])), 3)
     assert masks.tolist() == [3, 0, 2]
+
+
+def test_a_group_that_is_withheld_does_not_follow_from_the_others() -> None:
+    """2,743 name nobody and 10 name men, of 2,754: so one named women."""
+    shown = naming.named(counted(times(women=1, men=10, nobody=2743), (WOMEN, MEN, OTHER)), None)
+    assert {row["group"]: row["assets"] for row in shown} == {
+        "women": None,
+        "men": None,
+        "others": 0,
+        naming.UNMARKED: 2743,
+    }
+    assert [row["share_of_marked"] for row in shown] == [None, None, 0.0, None]
