@@ -173,8 +173,9 @@ def test_what_the_stores_call_is_allowed_on_the_corpus_and_the_rest_is_only_read
 
 
 def test_a_missing_object_is_told_from_a_forbidden_one() -> None:
-    """To ask for an object names no prefix. Whoever may not list then is answered 403, and 404 is what says that
-    there is no version, lease or shard yet."""
+    """To ask for an object names no prefix. Whoever may not list then is answered 403, and 404 is what says
+    that there is no version, lease or shard yet.
+    """
     (lists,) = (one for one in statements("data-policy.json") if one["Sid"] == "ListThem")
     assert lists["Condition"].keys() == {"StringLikeIfExists"}
 
