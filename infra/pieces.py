@@ -3,7 +3,8 @@
 A piece is asked for when it is used, and told of before; threads fetch what was told of, in that order. A
 store that fails is asked again, with back-off, for as long as the patience lasts. The surprising rule: a file
 has no name until it is whole (``O_TMPFILE``), so a process that is killed leaves nothing behind; and the
-folder is shared by all processes of a machine, each piece fetched by one of them.
+folder is shared by all processes of a machine, each piece fetched by one of them. A full disk ends no run:
+what it has no room for is held in memory while it is used.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pydantic import Field
 from infra import s3
 from infra.artifact import Corrupt, check_part, is_part
 from infra.settings import Section
-from infra.storage import PARTIAL, UNREACHABLE, LocalStore, Missing, Store, cache_folder
+from infra.storage import FULL, PARTIAL, UNREACHABLE, LocalStore, Missing, Store, cache_folder, size_of
 from infra.telemetry import say
 
 
@@ -77,8 +78,6 @@ LOCKS = 256
 TURN_S = 30.0
 """A process that was stopped while it fetches is waited for so long."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
-TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP statuses that a later try may not meet; 403 and 404 stay."""
 SLACK = 16
 """The folder is looked through when a process has added this part of what it may hold."""
 
@@ -100,8 +99,8 @@ class Pieces:
     def __init__(self, section: PiecesSection, folder: Path | None = None) -> None:
         self._section = section
         self._folder = folder or cache_folder() / "pieces"
-        if section.cache_mib:
-            self._folder.mkdir(parents=True, exist_ok=True)
+        self._told_full = False
+        self._making_room = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._queue: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -158,10 +157,10 @@ class Pieces:
     def _work(self) -> None:
         while job := self._next():
             try:
-                if self._section.cache_mib:
-                    self._fetched(job.piece, job.key)
-                else:
+                if not self._section.cache_mib:
                     job.data = self._read(job.piece)
+                elif (data := self._fetched(job.piece, job.key)) and not self._path(job.key).exists():
+                    job.data = data  # the disk is full
             except BaseException as error:  # noqa: BLE001  # it is raised where the piece is asked for
                 job.error = error
             job.done.set()
@@ -180,8 +179,11 @@ class Pieces:
                 self._changed.wait()
         return None
 
+    def _path(self, key: str) -> Path:
+        return self._folder / key
+
     def _mapped(self, piece: Piece, key: str) -> pa.Buffer:
-        path = self._folder / key
+        path = self._path(key)
         for _ in range(SPOILT):
             fetched = self._fetched(piece, key)
             try:
@@ -201,8 +203,8 @@ class Pieces:
         )
 
     def _fetched(self, piece: Piece, key: str) -> bytes | None:
-        """See that the piece is there; the bytes, if they were not."""
-        path = self._folder / key
+        """See that the piece is there, if the disk has room; the bytes, if they were not."""
+        path = self._path(key)
         if path.exists():
             return None
         with self._turn(key):
@@ -216,8 +218,10 @@ class Pieces:
     @contextlib.contextmanager
     def _turn(self, key: str) -> Iterator[None]:
         """Let one process fetch; whoever waits too long fetches too, which costs only traffic."""
-        lock = self._folder / f".lock-{int(key[:4], 16) % LOCKS:03d}"
-        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        descriptor = self._lock(key)
+        if descriptor is None:
+            yield
+            return
         try:
             until = time.monotonic() + TURN_S
             while time.monotonic() < until:
@@ -229,6 +233,17 @@ class Pieces:
             yield
         finally:
             os.close(descriptor)
+
+    def _lock(self, key: str) -> int | None:
+        """A file to take turns by; none where there is no room for an empty one."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f".lock-{int(key[:4], 16) % LOCKS:03d}"
+            return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            return None
 
     def _read(self, piece: Piece) -> bytes:
         for _ in range(SPOILT - 1):
@@ -259,19 +274,22 @@ class Pieces:
                         f"{self._section.patience_s - spent:.0f} s"
                     )
                     told = True
+            s3.retry("range")
             # Jitter, so that the processes of a cluster do not come back together.
             time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
             wait = min(2 * wait, LONGEST_WAIT_S)
 
     def _keep(self, path: Path, data: bytes) -> None:
-        try:
-            whole(path, data)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise OSError(
-                error.errno, f"no room for {len(data)} bytes in {self._folder}; free some, or lower cache_mib"
-            ) from None
+        """Where there is room: a full disk costs that the piece is fetched again when it is used again."""
+        if not (kept(path, data) or self._kept_instead(path, data)):
+            with self._changed:
+                first, self._told_full = not self._told_full, True
+            if first:
+                say(
+                    f"no room for {len(data)} bytes in {self._folder}: what is read goes on, and is fetched "
+                    "whenever it is used; free some there, or set XDG_CACHE_HOME to a folder of a larger disk"
+                )
+            return
         most = self._section.cache_mib << 20
         with self._changed:
             self._added += len(data)
@@ -279,6 +297,37 @@ class Pieces:
             self._added = 0 if due else self._added
         if due:
             trim(self._folder, most)
+
+    def _kept_instead(self, path: Path, data: bytes) -> bool:
+        """Of what is kept the oldest goes, to make room."""
+        with self._making_room:
+            held = sum(size_of(one) for one in self._folder.glob("[!.]*"))
+            if held:
+                trim(self._folder, max(held - SLACK * len(data), 0))
+                settle(self._folder)
+            return kept(path, data)
+
+
+def settle(folder: Path) -> None:
+    """What was deleted is free only now on file systems that keep a journal, as ext4."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def kept(path: Path, data: bytes) -> bool:
+    """Whether the disk had room for the file."""
+    try:
+        whole(path, data)
+    except FileNotFoundError:  # nor for the folder
+        return False
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return False
+    return True
 
 
 def whole(path: Path, data: bytes) -> None:
@@ -309,7 +358,7 @@ LEFT_S = 3600
 def passing(error: BaseException) -> bool:
     """Whether a later try may succeed."""
     if isinstance(error, botocore.exceptions.ClientError):
-        return s3.status(error) in TRANSIENT
+        return s3.passing(error)
     return not isinstance(error, Missing | botocore.exceptions.NoCredentialsError)
 
 

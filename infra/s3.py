@@ -302,7 +302,9 @@ class Body:
         return part
 
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16
+"""Bytes that are asked of the socket at once. Parts of over 128 KiB are mapped anew by malloc: 20 MiB took
+38 ms of CPU by parts of 1 MiB, and 16 by these."""
 
 
 def ranged(bucket: str, key: str, offset: int, size: int) -> bytes:

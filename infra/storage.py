@@ -8,6 +8,7 @@ Two rules hold on both. :meth:`Store.write` is atomic: a reader sees the old obj
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -38,6 +39,12 @@ class Missing(FileNotFoundError):
     """There is no object of that name."""
 
 
+class NoRoom(OSError):
+    """The disk is full, or what one may have of it."""
+
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says of that: when bytes are written, or only when they are synced."""
 ABSENT = (FileNotFoundError, NotADirectoryError)
 """What the system says of a path of which some part is not there, or is a file where a folder should be."""
 UNREACHABLE = (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
@@ -222,15 +229,22 @@ class LocalStore(Store):
     def _aside(self, name: str, data: bytes) -> Any:
         """The bytes in a file of their own beside the target, on disk before anybody can see them."""
         folder = self._path(name).parent
-        folder.mkdir(parents=True, exist_ok=True)
         # Not mkstemp, which lets nobody else read: the umask decides who may share a corpus.
         partial = folder / f"{PARTIAL}{secrets.token_hex(8)}"
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             with partial.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             yield partial
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            told = f"no room for {len(data)} bytes of {self.where(name)} ({error.strerror})"
+            raise NoRoom(
+                error.errno, f"{told}; free some there and run again: what was done is kept"
+            ) from None
         finally:
             partial.unlink(missing_ok=True)
 
@@ -435,7 +449,13 @@ class S3Store(Store):
     def local(self, name: str) -> Path:
         path = self._cached(name)
         if not path.exists():
-            LocalStore(str(path.parent)).write(path.name, self.read(name))
+            data = self.read(name)
+            try:
+                LocalStore(str(path.parent)).write(path.name, data)
+            except NoRoom as error:
+                told = f"{self.where(name)} has {len(data)} bytes, and {path.parent} no room for its copy"
+                fix = "free some there, or set XDG_CACHE_HOME to a folder of a larger disk"
+                raise NoRoom(error.errno, f"{told}; {fix}") from None
         return path
 
     @contextlib.contextmanager
