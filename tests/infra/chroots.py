@@ -39,13 +39,16 @@ shift
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 if [ "$1" = read-only ]; then
+  ip link set lo up
   mount -o remount,bind,ro "$root"
-  for folder in /tmp /var/cache/pardalis; do mount -t tmpfs -o mode=1777 tmpfs "$root$folder"; done
+  for folder in /tmp /var/cache/pardalis /dev/shm; do mount -t tmpfs -o mode=1777 tmpfs "$root$folder"; done
 fi
 shift
 exec chroot "$@"
 """
-"""In a namespace of mounts, which ends with the process and leaves nothing mounted."""
+"""In namespaces that end with the process: nothing stays mounted, and nothing runs on."""
+APART = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+MODES = {"writable": APART, "read-only": [*APART, "--net"]}
 
 
 class Broken(AssertionError):
@@ -64,7 +67,7 @@ class Tree:
     entry: list[str] = field(default_factory=list)
 
     def run(self, words: Sequence[str], *, mode: str = "writable", timeout_s: float = STEP_S) -> str:
-        """Its output. ``read-only``: all but /tmp and the cache."""
+        """Its output. ``read-only``: all but /tmp and the cache, and on a network of its own."""
         lay_in(self.root)
         folders = [folder for folder in named_folders() if folder.is_dir()]
         for folder in folders:
@@ -76,7 +79,7 @@ class Tree:
         # chroot(1) leaves one at the root.
         there = ["sh", "-ec", 'cd "$1"; shift; exec "$@"', "sh", self.folder, *words]
         done = subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", *entered, *chroot, *there],  # noqa: S607  # util-linux
+            [*MODES[mode], *entered, *chroot, *there],
             capture_output=True,
             text=True,
             check=False,
@@ -177,8 +180,7 @@ def bare(folder: Path) -> Path:
     sources = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.split()
     mirror = next(source for source in sources if "security" not in source)
     # What it mounts, it leaves mounted where it is killed.
-    apart = ["unshare", "--mount", "--propagation", "private"]
-    made = [*apart, "debootstrap", "--variant=minbase", DEBIAN, str(folder), mirror]
+    made = [*APART, "debootstrap", "--variant=minbase", DEBIAN, str(folder), mirror]
     done = subprocess.run(made, capture_output=True, text=True, check=False, timeout=STEP_S)
     if done.returncode:
         raise Broken(f"debootstrap ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-500:]}")

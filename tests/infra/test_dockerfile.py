@@ -19,8 +19,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(
-        os.geteuid() != 0 or shutil.which("debootstrap") is None,
-        reason="makes a tree of Debian: needs root and debootstrap",
+        os.geteuid() != 0 or not all(map(shutil.which, ("debootstrap", "ip", "unshare"))),
+        reason="makes a tree of Debian: needs root, debootstrap, iproute2 and util-linux",
     ),
 ]
 CPU = containers.FILES[0]
@@ -71,7 +71,7 @@ def test_a_node_of_ray_starts_in_the_image_with_its_root_read_only(image: chroot
     asked = f"wget --tries=10 --waitretry=1 --retry-connrefused -qO- {PROBED}"
     script = (
         "ray start --head --port=36379 --num-cpus=1 --include-dashboard=false --disable-usage-stats"
-        f" > /dev/null && {asked}; code=$?; ray stop --force > /dev/null 2>&1; exit $code"
+        f" > /dev/null && {asked}"
     )
     assert node.run(["bash", "-c", script], mode="read-only", timeout_s=180) == "success"
 
