@@ -61,6 +61,8 @@ class Begun:
     made: int = 0
     busy: float = 0.0
     """Seconds of workers in the shards made."""
+    is_usual: bool = True
+    """Whether they were made as they always are; else they tell nothing about others."""
     took: float | None = None
     """Seconds from begin to end; None while it is at work."""
     share: float = 0.0
@@ -113,9 +115,12 @@ class Forecast:
         self.begun[part.name] = Begun(found=found, missing=missing, began=self.clock())
         self.at_work = part.name
 
-    def made(self, name: str, seconds: float) -> None:
-        """A shard is done, and took its worker so long."""
+    def made(self, name: str, seconds: float, *, is_usual: bool = True) -> None:
+        """A shard is done, and took its worker so long; in a cheaper way than usual, as when assets are taken
+        back.
+        """
         step = self.begun[name]
+        step.is_usual &= is_usual
         step.made += 1
         step.busy += seconds
 
@@ -143,7 +148,7 @@ class Forecast:
                 name: Known(
                     there=step.found + step.made,
                     total=step.found + step.missing,
-                    seconds=self._measured(name),
+                    seconds=self._measured(name) if step.is_usual else self._told(name),
                 )
                 for name, step in for_now
             },
@@ -156,6 +161,9 @@ class Forecast:
             return step.busy / step.made
         if step is not None and step.share:
             return step.seconds(self.clock()) / step.share
+        return self._told(name)
+
+    def _told(self, name: str) -> float | None:
         earlier = self.earlier.get(name)
         return earlier.seconds if earlier is not None else None
 
@@ -183,12 +191,11 @@ class Forecast:
             took = work / (together or 1.0)
             left += took
             now = took if name == self.at_work else now
-        running = len(self.parts) - ended
         return Ahead(
             steps=len(self.parts),
             done=ended,
             share=done / (done + known) if done + known else None,
-            left_s=left if running == 0 or len(unknown) < running else None,
+            left_s=None if unknown and not left else left,
             step_left_s=now,
             unknown=tuple(unknown),
         )

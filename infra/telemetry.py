@@ -22,7 +22,7 @@ from infra.redaction import masked_here, masked_tree
 from infra.storage import Store
 
 SAY_EVERY_S = 2.0
-SAY_PLAN_EVERY_S = 15.0
+SAY_PLAN_EVERY_S = 30.0
 LOOKED_BACK = 8
 """Jobs in which it is looked for what a step took: those that train tell nothing of it."""
 TERMINATED = 128 + signal.SIGTERM

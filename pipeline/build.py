@@ -172,7 +172,7 @@ def make_shards(
         for way, mine in ways:
             for done in engine.run(way, mine, store, bar):
                 found[done.slot] = done.shard
-                telling.made(log, step, done)
+                telling.made(log, way, done)
                 if not step.fitted:
                     rows += sum(done.shard.counts.values())
                     bar.advance(1, f"{rows} rows")

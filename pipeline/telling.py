@@ -78,7 +78,7 @@ def made(log: Log, step: Step, done: Done) -> None:
     metrics.jobs.written_bytes.labels(step.name).inc(size)
     for outcome, rows in told.items():
         metrics.jobs.rows.labels(step.name, outcome).inc(rows)
-    log.forecast.made(step.name, done.seconds)
+    log.forecast.made(step.name, done.seconds, is_usual=not step.erasing)
     forecast(log)
 
 

@@ -1,4 +1,4 @@
-"""Erase what no version lists: shards, manifests, segments of registers, rows of deliveries.
+"""Erase what no version lists: shards, manifests, segments of registers, rows of deliveries; and old logs.
 
 The surprising rule: a version that was compacted is not kept as it was. Its manifests are replaced by a word
 on where what is left of them stands, and then its shards go; a run that was begun on it goes on with what is
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from infra import pieces
+from infra import logs, pieces
 from infra.artifact import artifact_name, find_artifact, forward_artifact
 from infra.corpus import Corpus, Version
 from infra.storage import Store
@@ -56,6 +57,9 @@ def collect(corpus: Corpus, head: Version, *, dry_run: bool = False) -> Erased:
                     forwarded += 1
     sizes = {name: size for prefix in SWEPT for name, size in store.sizes(prefix).items()}
     gone = sorted(name for name in sizes if name not in keep)
+    expired = logs.expired(store, datetime.now(UTC))
+    sizes |= expired
+    gone += sorted(expired)
     if not dry_run:
         store.erase(gone)
     # What a killed write left, and on S3 the older versions of manifests that were replaced above.

@@ -6,7 +6,6 @@ revocation in ``make bench NAME=revoke``; what is judged or merged anew takes wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -125,10 +124,6 @@ def names(store: Store, step: str, shard: Shard, gone: frozenset[str]) -> bool:
 
 
 def seconds_a_shard(store: Store) -> Mapping[str, float]:
-    """By step, as the newest command that made any of its shards wrote it down."""
-    found: dict[str, float] = {}
-    for name in store.names("logs/"):
-        for event in map(json.loads, store.read(name).splitlines()):
-            if event["event"] == "step" and event["shards_made"]:
-                found[event["step"]] = event["seconds"] / event["shards_made"]
-    return found
+    """By step, of a worker, as the newest job that made any of its shards measured it."""
+    found = telemetry.known(store)
+    return {step: one.seconds for step, one in found.items() if one.seconds is not None}

@@ -120,3 +120,9 @@ def test_a_finished_plan_has_nothing_left() -> None:
         plan.settle(part, 3)
     told = plan.ahead()
     assert (told.done, told.steps, told.left_s, told.unknown) == (4, 4, 0.0, ())
+
+
+def test_shards_made_in_a_cheaper_way_tell_nothing_of_others(clock: Clock) -> None:
+    plan = begun(clock, {"filter": Known(there=15, total=15, seconds=9.0)}, found=5, missing=10, made=4)
+    plan.made("filter", 0.1, is_usual=False)
+    assert plan.known()["filter"] == Known(there=10, total=15, seconds=9.0)

@@ -150,6 +150,18 @@ def test_people_read_lines_without_how_far_it_was_every_few_seconds(
     assert not any(" progress " in line for line in lines)
 
 
+def test_gc_erases_what_old_jobs_told(corpus: list[str]) -> None:
+    store, old = store_of(corpus), "20200101T000000.000000Z-build"
+    store.write(logs.head_name(old), logs.lines([{"event": "job", "time": 0.0}]))
+    for number in range(2):
+        store.write(logs.segment_name(old, number), logs.lines([{"event": "done", "time": 0.0}]))
+    kept = set(store.names("logs/")) - {name for name in store.names("logs/") if old in name}
+    assert run(["gc", "--dry-run", *corpus[:2]]) == 0
+    assert logs.jobs(store)[0] == old
+    assert run(["gc", *corpus[:2]]) == 0
+    assert set(store.names("logs/")) == kept
+
+
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "EVERY_S", 0.05)
     monkeypatch.setattr(running, "POLL_S", 0.05)
