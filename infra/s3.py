@@ -3,9 +3,9 @@
 What :class:`infra.storage.S3Store` promises of every operation, and of every page of a listing:
 
 - No wait is without a bound. A connection is made within ``connect_s``, the next byte comes or goes within
-  ``read_s``, and an answer or an upload whose bytes come slower than ``slowest_bytes_s`` is given up. So an
-  attempt ends within ``connect_s + 2 * read_s + bytes / slowest_bytes_s``, and an operation within
-  ``patience_s`` and one attempt.
+  ``read_s``, and a body whose bytes move slower than ``slowest_bytes_s`` is given up. So an attempt ends
+  within ``connect_s + 3 * read_s + bytes / slowest_bytes_s`` (a server that drips the head of its answer
+  excepted, of which every byte has ``read_s``), and an operation, or a page, within ``patience_s`` and that.
 - What may pass (refused, reset, cut off, late, 408, 429, 5xx, SlowDown, an error inside a 200) is tried again
   after 0.1 s, twice that, and so on to 5 s, with jitter, until ``patience_s`` is spent; then
   :class:`Unavailable` says which object, what was tried, how often and how long, and what to do. What stays

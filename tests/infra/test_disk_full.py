@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import xxhash
@@ -147,6 +148,17 @@ def test_a_shard_that_had_no_room_is_none_and_is_made_again(disk: Disk) -> None:
     assert store.read(shard.name("b.bin")) == LARGE
 
 
+class Counting(LocalStore):
+    """Tells how often it was asked for a range."""
+
+    __slots__ = ()
+    asked: ClassVar[list[str]] = []
+
+    def range(self, name: str, offset: int, size: int) -> bytes:
+        self.asked.append(name)
+        return super().range(name, offset, size)
+
+
 def pieces_of(store: Store, *, num: int = 12) -> list[Piece]:
     data = {f"{number}": os.urandom(MIB) for number in range(num)}
     for name, one in data.items():
@@ -175,10 +187,13 @@ def read_all(pieces: Pieces, wanted: list[Piece]) -> None:
 def test_a_cache_that_others_have_filled_is_done_without_and_told_of_once(
     disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str], left: int
 ) -> None:
-    wanted = pieces_of(LocalStore(str(tmp_path / "store")), num=4)
+    store = Counting(str(tmp_path / "store"))
+    store.asked.clear()
+    wanted = pieces_of(store, num=4)
     disk.fill(but=left)
     pieces = Pieces(PiecesSection(), disk.folder / "cache")
     read_all(pieces, wanted)
+    assert len(store.asked) == 2 * len(wanted)  # what was fetched ahead is not fetched twice
     told = capsys.readouterr().err
     assert told.count(f"no room for {MIB} bytes in {disk.folder}/cache") == 1
     assert "free some there, or set XDG_CACHE_HOME" in told
