@@ -11,7 +11,7 @@ from pipeline.reading import CONFIGS, BadConfig
 from tokenizer_service.vq import PRESETS
 
 
-@pytest.mark.parametrize("name", ["demo", "node", "paper"])
+@pytest.mark.parametrize("name", ["demo", "small", "node", "cluster", "paper"])
 def test_what_we_ship_can_be_run(name: str) -> None:
     config.load(CONFIGS / f"{name}.toml")
 
