@@ -33,6 +33,7 @@ from typing import BinaryIO, Literal, Self
 Kind = Literal[
     "slow-down",  # 503 SlowDown; the server is not asked
     "internal-error",  # 500 InternalError; the server is not asked
+    "conflict",  # 409 ConditionalRequestConflict; the server is not asked
     "error-in-200",  # 200 with InternalError in its body; the server is not asked
     "reset-before",  # the connection is reset; the server is not asked
     "reset-after",  # the server does it, and the answer is lost
@@ -51,6 +52,7 @@ XML = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code><Message>b
 ANSWERS: dict[str | None, tuple[str, bytes]] = {
     "slow-down": ("503 Slow Down", b"SlowDown"),
     "internal-error": ("500 Internal Server Error", b"InternalError"),
+    "conflict": ("409 Conflict", b"ConditionalRequestConflict"),
     "error-in-200": ("200 OK", b"InternalError"),
 }
 

@@ -209,6 +209,15 @@ def test_what_was_done_and_not_answered_is_done_again(
     assert retried == [operation] * 2
 
 
+def test_a_creation_that_meets_another_on_its_way_is_tried_again(
+    proxy: FaultyS3, s3: Store, retried: list[str]
+) -> None:
+    """409: so AWS answers where two create at once, of which one may be our own lost attempt."""
+    proxy.faults = [Fault(kind="conflict", methods=["PUT"], count=2)]
+    assert s3.create("versions/1", DATA)
+    assert retried == ["create"] * 2
+
+
 def test_an_error_in_an_answer_that_says_200_is_one(proxy: FaultyS3, s3: Store, retried: list[str]) -> None:
     proxy.faults = [Fault(kind="error-in-200", methods=["GET"], path="list-type=2", count=2)]
     assert s3.names("a/") == ["a/one", "a/same"]
