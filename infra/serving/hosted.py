@@ -5,10 +5,11 @@ whose door has a port of its own, and Serve's proxies stay off. And annotations 
 reads that of :func:`app` to know what to make of a configuration's ``args``.
 """
 
+import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import ray
 from pydantic import BaseModel, ConfigDict
@@ -38,6 +39,7 @@ class Command:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = words
+        end_orphans()
         address = ray.get_runtime_context().gcs_address
         here = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "infra.cli", *words]
         self._process = subprocess.Popen([*here, "--address", address])  # noqa: S603  # our own command
@@ -57,6 +59,29 @@ class Command:
             self._process.wait(LEAVE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
+
+
+def end_orphans() -> None:
+    """Replicas of a door whose node was lost with it: nobody asks them, and they hold CPUs of the others."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no hint here
+    hosts = {str(node["NodeManagerHostname"]) for node in nodes if node["Alive"]}
+    for name in orphans(serve.status().applications, hosts):
+        serve.delete(name)
+
+
+def orphans(apps: Iterable[str], hosts: Collection[str]) -> list[str]:
+    """Those that :func:`infra.serving.options.app` named on another host, and their shards.
+
+    >>> orphans(["search", "pardalis-search-a-1-8000", "pardalis-search-b-8000-1"], {"a-1"})
+    ['pardalis-search-b-8000-1']
+    """
+    here = "|".join(map(re.escape, hosts))
+    return [
+        name
+        for name in apps
+        if re.fullmatch(r"pardalis-\w+-.+-\d+", name)
+        and not re.fullmatch(rf"pardalis-\w+-({here})-\d+(-\d+)?", name)
+    ]
 
 
 def app(arguments: Arguments) -> Application:

@@ -30,6 +30,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(900)]
 PATIENCE_S = 240
 
 
+ORPHAN = "pardalis-tokenizer-no-such-host-8000"
+
+
+class Left:
+    """A replica whose door was lost."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
     port: int
@@ -63,10 +70,12 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+@pytest.fixture(scope="module")
+def door() -> Iterator[Door]:
+    """One for all: the last test ends it."""
     # Sockets of Ray lie below it, and their paths are short ones.
-    with tempfile.TemporaryDirectory(prefix="hosted", ignore_cleanup_errors=True) as name:
+    scratch = tempfile.TemporaryDirectory(prefix="hosted", ignore_cleanup_errors=True)
+    with scratch as name, pytest.MonkeyPatch.context() as monkeypatch:
         folder, found = Path(name), Door(port=free_port())
         monkeypatch.setenv("PARDALIS_SERVICE_TOKEN", TOKEN)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -99,6 +108,8 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
         )
         try:
             address = context.address_info["gcs_address"]
+            serve.start(proxy_location="Disabled")
+            serve.run(serve.deployment(Left).bind(), name=ORPHAN, route_prefix=None)
             ran = [sys.executable, "-m", "ray.serve.scripts", "run", str(folder / "serve.yaml")]
             subprocess.run([*ran, "--address", address, "--non-blocking"], check=True, timeout=PATIENCE_S)
             until(found.ready)
@@ -106,6 +117,17 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
         finally:
             serve.shutdown()
             ray.shutdown()
+
+
+def test_a_configuration_that_says_more_than_the_command_is_refused() -> None:
+    with pytest.raises(ValidationError, match="words"):
+        hosted.Arguments.model_validate({"command": "index serve", "words": "--open"})
+
+
+def test_what_a_lost_door_left_behind_is_ended(door: Door) -> None:
+    names = set(serve.status().applications)
+    assert ORPHAN not in names
+    assert {"tokenizer", f"pardalis-tokenizer-{socket.gethostname()}-{door.port}"} == names
 
 
 def test_a_door_that_ends_or_whose_actor_dies_is_started_again(door: Door) -> None:
@@ -125,8 +147,3 @@ def test_a_door_ends_with_its_application_and_takes_its_replicas_along(door: Doo
     until(lambda: door.process() is None)
     assert not door.ready()
     until(lambda: not serve.status().applications)
-
-
-def test_a_configuration_that_says_more_than_the_command_is_refused() -> None:
-    with pytest.raises(ValidationError, match="words"):
-        hosted.Arguments.model_validate({"command": "index serve", "words": "--open"})
