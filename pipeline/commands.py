@@ -10,6 +10,7 @@ def register(app: App) -> None:
         "pipeline.writing:ingest", name="ingest", help="Fold deliveries into a corpus; decide rights."
     )
     app.command("pipeline.writing:build", name="build", help="Make whatever is missing, up to token shards.")
+    app.command("pipeline.scale.command:plan", name="plan", help="What so many images would take.")
     app.command("pipeline.status:status", name="status", help="The newest version, and the job at work.")
     app.command("pipeline.logs:logs", name="logs", help="What jobs told of their work, as they work.")
     app.command("pipeline.explaining:explain", name="explain", help="Why an asset is in or out.")

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from infra.corpus import NoCorpus
 from infra.options import CorpusOptions, EngineOptions, ReadOptions, answer
 from pipeline import settings
+from pipeline.scale.command import OnOptions
 from pipeline.settings import Asked
 
 
@@ -72,6 +73,8 @@ def checked(deliveries: tuple[str, ...], as_of: str | None, options: CorpusOptio
 def build(
     *,
     to: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    on: OnOptions | None = None,
     options: CorpusOptions | None = None,
     engine: EngineOptions | None = None,
 ) -> None:
@@ -83,9 +86,21 @@ def build(
     ----------
     to
         Last step to run; default all of them.
+    dry_run
+        Tell what would run, in how many shards, and what it would take; write nothing.
     """
     options, engine = options or CorpusOptions(), engine or EngineOptions()
+    if on is not None and not dry_run:
+        raise ValueError(
+            "--cluster, --nodes and --rates are of a forecast; give --dry-run, or leave them out"
+        )
     asked = validated(options)
+    if dry_run:
+        from pipeline.scale import foresight  # noqa: PLC0415
+
+        facts, text = foresight.told(asked, to, on or OnOptions())
+        answer(facts, text, json=options.json)
+        return
     from pipeline import jobs  # noqa: PLC0415
 
     facts, text = jobs.build(asked, to, engine)

@@ -1,0 +1,367 @@
+"""How each step grows, read out of its code: the only place where a formula stands.
+
+Most steps are linear, shard by shard, and are described by their rates alone. What is not is said here with
+the function that makes it so: a driver or a task that goes over all rows, and what that takes of memory and
+time. The surprising rule: bytes in memory are of our own code as it is, copies and Python objects included;
+whoever mends a step lowers its number here.
+
+Legend: N images, S shards of a map step, G deliveries, L lists of a segment, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pipeline.scale.rates import Rates
+from retrieval import layouts, segments
+from retrieval.exclude import NeighborConfig
+from retrieval.layouts import IndexConfig, Layout
+from retrieval.tuning import QUERIES
+
+GIB = 1 << 30
+WORKER_BYTES = 1.0 * GIB
+"""Of a worker with its libraries and models, before any row: the engine's benchmark has 0.95 GiB each."""
+SHARD_BYTES = 2_100
+"""Of a shard in a manifest that is read: 830 as JSON's dicts, and 1,250 as what they become."""
+REF_S = 1.0e-6
+"""Of the driver, for a file that a task reads: named, and hashed into the key."""
+ASK_S = 0.02
+"""Of a store, for one answer, as S3 takes; many are asked at once but where a driver reads in turn."""
+REF_BYTES = 170
+"""Of a file that a task reads, in the driver."""
+CATALOG = 1.3
+"""Times its bytes on disk that a catalog takes in memory: most of a row are two incompressible signatures."""
+HASH_S = 2.0e-9
+"""Of a byte that is checked by its sha256."""
+SCAN_S, RERANK_S = 6.4e-9, 0.69e-6
+"""Of a query: a member's codes, and a candidate judged by its vector (retrieval.tuning)."""
+LOOKUP_S, MEETING_S = 28e-9, 6.0e-9
+"""Of dedup: a bucket that a row looks into, and a row met there; ``make bench NAME=dedup`` took 21.3 and
+23.0 us a row for 100,000 and for 1,000,000."""
+LOOKUPS = 3 * 254
+"""Buckets that a row looks into: every change of at most 2 bits in each of three keys of 21 or 22."""
+BUCKETS, CROWD = 1 << 21, 128
+"""Of a key; and the rows that one row meets in a bucket at most (pipeline.likeness.meetings)."""
+STRUCTURE_BUCKETS, STRUCTURE_TABLES = 1 << 18, 64
+CONTRIBUTOR_BYTES = 55
+"""In a pack's entry, of each contributor of its pairs."""
+KINDS = 3
+"""Of packs: training, validation, and validation without neighbors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What is to be built."""
+
+    images: int
+    """All of them kept: what is refused costs less."""
+    shard_rows: int = 10_000
+    deliveries: int = 1
+    tokens_per_image: int = 1024
+    pairs: float = 2.5
+    """Of a document: the target and its neighbors, on average."""
+    documents_per_target: int = 1
+    targets_per_group: int = 4096
+    fit_images: int = 200_000
+    """Squares that the image tokenizer is fitted on, in memory."""
+    side: int = 256
+    index: IndexConfig = field(default_factory=IndexConfig)
+    neighbors: NeighborConfig = field(default_factory=NeighborConfig)
+
+    @property
+    def shards(self) -> int:
+        """A delivery's last shard may be short."""
+        return self.deliveries * math.ceil(self.images / self.deliveries / self.shard_rows)
+
+    @property
+    def groups(self) -> int:
+        """Of packs, as pipeline.examples.list_tasks counts them: a power of two a delivery."""
+        each = max(self.images / self.deliveries, 1) / self.targets_per_group
+        return int(self.deliveries * 2 ** max(0, math.ceil(math.log2(each))))
+
+    def layout(self, width: int) -> Layout:
+        """Of one delivery's segments."""
+        return layouts.chosen(math.ceil(self.images / self.deliveries), width, self.index)
+
+
+Amount = Callable[[Scene, Rates], float]
+
+
+def none(_at: Scene, _rates: Rates) -> float:
+    return 0.0
+
+
+def every_image(at: Scene, _rates: Rates) -> float:
+    return at.images
+
+
+def by_shard(at: Scene, _rates: Rates) -> float:
+    return at.shards
+
+
+def by_delivery(at: Scene, _rates: Rates) -> float:
+    return at.deliveries
+
+
+def once(_at: Scene, _rates: Rates) -> float:
+    return 1.0
+
+
+def of_shard(at: Scene, rates: Rates) -> float:
+    """A shard's pictures twice: as they are read, and as they are written."""
+    pictures = rates.steps["images"].files["images.tar"].row
+    return WORKER_BYTES + 2 * at.shard_rows * pictures
+
+
+def all_rows(row_bytes: float) -> Amount:
+    """A task, or the driver, that holds the rows of all deliveries at once."""
+    return lambda at, _: WORKER_BYTES + row_bytes * at.images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    tasks: Amount = by_shard
+    more_s: Amount = none
+    """CPU seconds of workers beside the rates: what is not linear, or cannot be seen in small runs."""
+    rows: Amount = every_image
+    """To which the rate of a row applies."""
+    bounded: bool = False
+    """Whether files stay as large as the largest run that was measured has them, however many images."""
+    more_bytes: Amount = none
+    """Of files, beside the rates."""
+    worker: Amount = of_shard
+    """Bytes of memory of one worker."""
+    driver: Amount = none
+    """Bytes of memory of the driver beside manifests and tasks."""
+    driver_row_s: float = 0.0
+    """Seconds of the driver for a row, where it reads any."""
+    asks: Amount = none
+    """Files that the driver reads one after the other."""
+    refs: Amount = by_shard
+    """Files that the driver names in all tasks together."""
+    held: Amount | None = None
+    """Of these the ones that are objects of their own in the driver; None: all."""
+    entry: Amount = none
+    """Bytes of a shard's entry in the manifest beside the rate."""
+    largest: Amount = none
+    """Bytes of the largest object that grows with N or with what is set."""
+    on_gpu: bool = False
+    by_tokens: bool = False
+    """Whether work and bytes are in proportion to the tokens of an image."""
+    because: str = ""
+    """What in the code is over all rows."""
+
+
+def meetings(at: Scene, _rates: Rates) -> float:
+    """Each row looks into its buckets, of all rows that came with it or before."""
+    by_hash = LOOKUPS * (LOOKUP_S + MEETING_S * min(at.images / BUCKETS, CROWD))
+    by_structure = STRUCTURE_TABLES * MEETING_S * min(at.images / STRUCTURE_BUCKETS, CROWD)
+    return at.images * (by_hash + by_structure)
+
+
+def k_means(at: Scene, rates: Rates) -> float:
+    """64 points a list, ten times compared with each of them."""
+    lists = at.layout(rates.width).lists
+    return at.deliveries * 10 * 64 * lists**2 * rates.width * rates.multiply_add_s
+
+
+def coding(at: Scene, rates: Rates) -> float:
+    """N x L x D: each vector is compared with every centroid."""
+    return at.images * at.layout(rates.width).lists * rates.width * rates.multiply_add_s
+
+
+def measuring(at: Scene, rates: Rates) -> float:
+    """512 queries, compared with every vector."""
+    return QUERIES * at.images * rates.width * rates.multiply_add_s
+
+
+def searching(at: Scene, rates: Rates) -> float:
+    """Two queries an image in every segment: L x D for the lists, then the probed ones' codes, then the best
+    by their vectors. How many lists are probed is measured when an index is built; before, what it is told.
+    """
+    layout = at.layout(rates.width)
+    members = at.images / at.deliveries / layout.segments
+    if layout.kind == "flat":
+        query = members * rates.width * rates.multiply_add_s
+    else:
+        scan = SCAN_S if layout.kind == "ivf_pq" else rates.width * rates.multiply_add_s
+        probed = min(segments.PROBES, layout.lists) * members / layout.lists
+        again = segments.RERANKED * (at.neighbors.fetch + 16) * RERANK_S
+        query = layout.lists * rates.width * rates.multiply_add_s + probed * scan + again
+    searched = at.deliveries * (at.deliveries + 1) / 2 / at.deliveries  # segments look back only
+    return 2 * at.images * layout.segments * searched * query
+
+
+def segment(at: Scene, rates: Rates) -> float:
+    """A segment as a file: codes, lists and ids, and of product codes the vectors at half precision."""
+    layout = at.layout(rates.width)
+    vectors = at.images / at.deliveries / layout.segments * 2 * rates.width
+    return layout.bytes + (vectors if layout.kind == "ivf_pq" else 0)
+
+
+def merging(at: Scene, rates: Rates) -> float:
+    """Its parts, what FAISS made of them, and what that is written as."""
+    return WORKER_BYTES + 3 * segment(at, rates)
+
+
+def catalog(at: Scene, rates: Rates) -> float:
+    """A delivery's, in one task."""
+    row = CATALOG * rates.steps["split"].files["rows.parquet"].row
+    return WORKER_BYTES + row * at.images / at.deliveries
+
+
+def drawn_on(at: Scene, _rates: Rates) -> float:
+    """Images that the image tokenizer is fitted on."""
+    return min(at.images, at.fit_images)
+
+
+def hashed(at: Scene, rates: Rates) -> float:
+    """Every tar is read, and checked, for the pictures of some."""
+    return HASH_S * rates.steps["images"].files["images.tar"].row * at.images
+
+
+def projecting(at: Scene, rates: Rates) -> float:
+    """N x (features)^2: the products of a ridge."""
+    features = rates.steps["features"].files["features.arrow"].row / layouts.FLOAT32
+    return at.images * features**2 * rates.multiply_add_s
+
+
+def centroids(at: Scene, rates: Rates) -> float:
+    return at.deliveries * at.layout(rates.width).lists * rates.width * layouts.FLOAT32
+
+
+def fitting(at: Scene, rates: Rates) -> float:
+    """Every delivery's catalog, a hash of every uid, and the squares."""
+    squares = min(at.fit_images, at.images) * 3 * at.side**2
+    return at.deliveries * (catalog(at, rates) - WORKER_BYTES) + WORKER_BYTES + 240 * at.images + squares
+
+
+def aligning(at: Scene, rates: Rates) -> float:
+    """All features: as read, in the order of rows, and as a matrix."""
+    return WORKER_BYTES + 3 * rates.steps["features"].files["features.arrow"].row * at.images
+
+
+def packs(at: Scene, _rates: Rates) -> float:
+    return KINDS * at.groups
+
+
+def read_again(at: Scene, rates: Rates) -> float:
+    """Each pack reads the neighbors of its whole delivery to find its own."""
+    return packs(at, rates) * at.images / at.deliveries * rates.listed_row_s
+
+
+def pack_refs(at: Scene, rates: Rates) -> float:
+    """Each pack names every shard of neighbors, of tokens and of rows."""
+    return packs(at, rates) * 3 * at.shards
+
+
+def contributors(at: Scene, _rates: Rates) -> float:
+    """As if each picture of a group had one of its own: of two million, ten thousand nearly have."""
+    targets = min(at.targets_per_group, at.images)
+    return CONTRIBUTOR_BYTES * targets * at.documents_per_target * at.pairs
+
+
+LINEAR = Shape()
+SHAPES: Mapping[str, Shape] = {
+    "fetch": LINEAR,
+    "records": LINEAR,
+    "decide": Shape(
+        driver=all_rows(170),
+        driver_row_s=1.1e-6,
+        asks=by_shard,
+        because="deciding.list_tasks reads the revisions of every record in the driver, and counts uids",
+    ),
+    "images": LINEAR,
+    "filter": LINEAR,
+    "features": Shape(on_gpu=True),
+    "scores": LINEAR,
+    "screen": LINEAR,
+    "dedup": Shape(
+        tasks=by_delivery,
+        more_s=meetings,
+        worker=all_rows(6_500),
+        refs=lambda at, _: at.shards * (at.deliveries + 1) / 2,
+        held=by_shard,
+        entry=lambda at, _: 150 * at.shards / at.deliveries,
+        because="dedup.judge holds the looks of all rows so far in one task: 1,552 bytes each, four times",
+    ),
+    "split": LINEAR,
+    "bpe": Shape(
+        tasks=once,
+        bounded=True,
+        because="tokens.fit_text reads every caption in one task; memory is of words",
+    ),
+    "vq": Shape(
+        tasks=once,
+        rows=drawn_on,
+        more_s=hashed,
+        bounded=True,
+        worker=fitting,
+        on_gpu=True,
+        because="tokens.training_squares holds the catalog, and reads every tar, in one task",
+    ),
+    "tokenize": Shape(on_gpu=True, by_tokens=True),
+    "align": Shape(
+        tasks=once,
+        more_s=projecting,
+        bounded=True,
+        worker=aligning,
+        because="embed.fit_projection holds the features of all rows, three times",
+    ),
+    "embed": LINEAR,
+    "lists": Shape(
+        tasks=by_delivery,
+        more_s=k_means,
+        bounded=True,
+        more_bytes=centroids,
+        worker=catalog,
+        on_gpu=True,
+        because="indexing.fit_lists holds a delivery's whole catalog to draw a sample",
+    ),
+    "codes": Shape(
+        more_s=coding,
+        driver=all_rows(300),
+        driver_row_s=7e-6,
+        asks=lambda at, _: 2 * at.shards,
+        largest=lambda at, _: 30 * at.images / at.deliveries,
+        because="indexing.register and slots_with_members hold every uid and id, as Python dicts, in the "
+        "driver, and read every catalog there; a delivery's ids are one object",
+    ),
+    "probes": Shape(
+        tasks=by_delivery,
+        bounded=True,
+        more_bytes=lambda at, rates: at.deliveries * QUERIES * rates.width * layouts.FLOAT32,
+        worker=catalog,
+        because="indexing.probe holds a delivery's whole catalog to draw a sample",
+    ),
+    "index": Shape(
+        tasks=lambda at, rates: at.deliveries * at.layout(rates.width).segments,
+        more_s=measuring,
+        worker=merging,
+        largest=segment,
+        because="indexing.merge makes a segment in memory, three times, and writes it as one object",
+    ),
+    "queries": Shape(on_gpu=True),
+    "neighbors": Shape(
+        more_s=searching,
+        worker=lambda at, rates: all_rows(540)(at, rates) + at.deliveries * at.layout(rates.width).bytes,
+        refs=lambda at, rates: at.shards * 2 * at.deliveries * at.layout(rates.width).segments,
+        on_gpu=True,
+        because="neighbors.open_memory holds every member, as Python dicts, in each worker; of the segments "
+        "codes are in memory and vectors on its disk; every segment is asked",
+    ),
+    "pack": Shape(
+        tasks=packs,
+        more_s=read_again,
+        worker=lambda at, rates: all_rows(13_000 + 2 * at.tokens_per_image)(at, rates),
+        refs=pack_refs,
+        held=lambda at, _: 3 * at.shards,
+        entry=contributors,
+        by_tokens=True,
+        because="examples.pack_group reads the neighbors of its whole delivery as Python dicts, and all "
+        "tokens and holders so far; its key names every shard; its entry every contributor",
+    ),
+}
+"""By step, every one that the plan has."""

@@ -1,0 +1,115 @@
+"""Laws of scale: what steers a build grows with the shards and no faster, and a forecast writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.corpus import Corpus, Version
+from infra.storage import Store
+from pipeline import plan
+from pipeline.config import Config
+from pipeline.engine import Inline
+from pipeline.scale import foresight, rates
+from pipeline.scale.cluster import here
+from pipeline.scale.model import MANIFEST_BOUND
+from pipeline.scale.shapes import SHAPES, Scene
+from tests.benchmarks import control_plane
+
+from .conftest import Build, Deliveries, sample
+from .test_build import contents
+
+SMALL, LARGE = 24, 72
+AT = 340_000
+"""Shards of 1,000 images, of 340 million."""
+
+
+def test_every_step_of_the_plan_has_a_shape_and_each_that_is_timed_has_one(tiny: Config) -> None:
+    names = [step.name for step in plan.steps(tiny)]
+    assert list(SHAPES) == names
+    assert set(rates.load().steps) == {*names} - {"fetch"}
+
+
+@pytest.fixture(scope="module")
+def steered(request: pytest.FixtureRequest) -> dict[int, dict[str, control_plane.Cost]]:
+    settings = control_plane.settings_of_a_node()
+    return {num: control_plane.steered(num, settings) for num in (SMALL, LARGE)}
+
+
+@pytest.mark.long
+def test_no_step_asks_the_store_more_for_a_shard_than_it_did_of_a_third_as_many(
+    steered: dict[int, dict[str, control_plane.Cost]],
+) -> None:
+    for step, large in steered[LARGE].items():
+        small = steered[SMALL][step]
+        more = LARGE / SMALL
+        assert large.questions <= more * small.questions, step
+        assert large.read_bytes <= more * small.read_bytes, step
+
+
+@pytest.mark.long
+def test_a_manifest_of_340_000_shards_is_below_its_bound(
+    steered: dict[int, dict[str, control_plane.Cost]],
+) -> None:
+    for step, large in steered[LARGE].items():
+        small = steered[SMALL][step]
+        each = (large.manifest_bytes - small.manifest_bytes) / (LARGE - SMALL)
+        assert large.manifest_bytes + each * (AT - LARGE) <= MANIFEST_BOUND, step
+
+
+@pytest.mark.long
+def test_packs_name_every_shard_each_and_the_model_says_so() -> None:
+    """The one step whose listing is not linear: who mends it mends the shape too."""
+    settings, measured = control_plane.settings_of_a_node(), rates.load()
+    found = {num: control_plane.steered(num, settings, last="pack")["pack"] for num in (16, 64)}
+    told = {num: SHAPES["pack"].refs(scene(num), measured) for num in found}
+    assert {num: one.tasks for num, one in found.items()} == {
+        num: SHAPES["pack"].tasks(scene(num), measured) for num in found
+    }
+    assert told[64] / told[16] == 16
+
+
+def scene(shards: int) -> Scene:
+    return Scene(images=shards * control_plane.ROWS_EACH, shard_rows=control_plane.ROWS_EACH)
+
+
+def predicted(corpus: Corpus, version: Version, settings: Config, to: str = "pack") -> dict[str, Any]:
+    steps = plan.up_to(plan.build_steps(settings), to)
+    found = foresight.foreseen(corpus, version, steps, Scene(images=1), here(), rates.load())
+    return {one.step: one for one in found}
+
+
+@pytest.mark.plan
+def test_a_dry_run_writes_nothing_and_lists_what_the_build_then_makes(
+    tmp_path: Path, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    built(corpus, [deliveries.write([sample(number) for number in range(20)])], Inline(), to="filter")
+    before = contents(corpus.store, "")
+    found = predicted(corpus, corpus.newest(), tiny)
+    assert contents(corpus.store, "") == before
+    assert found["filter"].make == 0
+    assert (found["features"].make, found["features"].estimated) == (3, False)
+    assert (found["screen"].make, found["screen"].estimated) == (3, True)
+    assert all(one.make and one.seconds > 0 for name, one in found.items() if name != "filter")
+    version = built(corpus, [], Inline())
+    made = {name: len(corpus.artifact(version, name).shards) for name in found}
+    exact = set(made) - {"pack"}
+    assert {name: found[name].shards for name in exact} == {name: made[name] for name in exact}
+
+
+@pytest.mark.plan
+def test_of_a_finished_build_nothing_is_left_and_of_one_that_lost_a_shard_that_one(
+    tmp_path: Path, deliveries: Deliveries, built: Build, tiny: Config
+) -> None:
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    version = built(corpus, [deliveries.write([sample(number) for number in range(20)])], Inline())
+    assert not any(one.make for one in predicted(corpus, version, tiny).values())
+    embed = corpus.artifact(version, "embed")
+    lost = embed.shards["00000-000001"]
+    corpus.store.delete([f"{lost.folder}/shard.json", f"artifacts/embed/{embed.key}.json"])
+    found = predicted(corpus, version, tiny, "embed")
+    assert {name: one.make for name, one in found.items() if one.make} == {"embed": 1}
+    assert found["embed"].rows == lost.counts["kept"]
