@@ -15,10 +15,11 @@ import pytest
 from infra.corpus import Corpus
 from tests.cluster.clusters import HEAD, NODES, START_S, Cluster, cluster, made, pardalis, until
 from tests.cluster.namespaces import need_hosts
+from tests.cluster.soak import AS_OF
 from tests.laws.conftest import TINY, Deliveries, drawing, sample
 from tests.laws.test_training import TRAINER
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 OUTSIDE = "outside"
 TOKEN = "token-of-the-services-0123456789"  # noqa: S105  # made up
 ASKING = """
@@ -37,6 +38,8 @@ class Grown:
     cluster: Cluster
     options: list[str]
     """The configuration of every build."""
+    commands: list[list[str]]
+    """That make a corpus, one after the other."""
     objects: dict[str, dict[str, str]]
     """By corpus: sha256 of each object."""
     nodes: dict[str, set[str]]
@@ -51,11 +54,12 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grown]:
     uri = Deliveries(folder / "delivered").write([sample(number) for number in range(48)])
     with cluster(folder, others=[OUTSIDE]) as found:
         options = ["--config", str(folder / "tiny.toml")]
-        grown = Grown(cluster=found, options=options, objects={}, nodes={})
+        commands = [["ingest", uri, "--as-of", AS_OF], ["build"]]
+        grown = Grown(cluster=found, options=options, commands=commands, objects={}, nodes={})
 
         def build(name: str, *where: str) -> None:
             words = ["--corpus", found.corpus(name).uri, *options, *where]
-            for command in (["ingest", uri, "--as-of", "2026-06-01T00:00:00Z"], ["build"]):
+            for command in commands:
                 done = found.pardalis(HEAD, *command, *words)
                 assert done.returncode == 0, done.stderr
             grown.objects[name] = made(found.corpus(name))
