@@ -62,30 +62,39 @@ def logs(
     if job is not None and job not in jobs:
         raise ValueError(f"there is no log of job {job!r} at {corpus.store.uri}; the newest is {jobs[-1]}")
     if uid is not None:
-        found = list(of_asset(corpus, jobs, uid, step))
-        show(found, options, all_events=True)
+        show(of_asset(corpus, jobs, uid, step), options)
     elif follow:
         chosen = job or jobs[-1]
         for event in matching(running.followed(corpus.store, chosen), chosen, step, shard):
-            told = json.dumps(masked_tree(event)) if options.json else masked_here(line(event))
-            sys.stdout.write(f"{told}\n")
-            sys.stdout.flush()
+            write(json.dumps(masked_tree(event)) if options.json else masked_here(line(event)))
     else:
-        found = of_jobs(corpus.store, [job] if job else jobs, step, shard)
-        show(found, options, all_events=options.json)
+        show(of_jobs(corpus.store, [job] if job else jobs, step, shard), options)
 
 
-def show(events: Iterable[Event], options: ReadOptions, *, all_events: bool) -> None:
-    shown = [event for event in events if all_events or event["event"] != "progress"]
-    answer(shown, "\n".join(map(line, shown)), json=options.json)
+def show(events: Iterable[Event], options: ReadOptions) -> None:
+    """For people a line as it is read, since a job may have made a million shards."""
+    if options.json:
+        answer(list(events), "", json=True)
+        return
+    for event in events:
+        if event["event"] != "progress":
+            write(masked_here(line(event)))
 
 
-def of_jobs(store: Store, jobs: Collection[str], step: str | None, shard: str | None) -> list[Event]:
+def write(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def of_jobs(store: Store, jobs: Collection[str], step: str | None, shard: str | None) -> Iterator[Event]:
     """Of the newest job; of those that made a shard, where one is asked for, the newest."""
     for job in reversed([*jobs]):
-        found = list(matching(written.read(store, job), job, step, shard))
-        if found or shard is None:
-            return found
+        found = matching(written.read(store, job), job, step, shard)
+        first = next(found, None)
+        if first is not None or shard is None:
+            yield from ([] if first is None else [first])
+            yield from found
+            return
     raise ValueError(
         f"no log of {store.uri} tells of a shard {shard!r}; `pardalis logs --step STEP` lists slots and keys"
     )
