@@ -4,7 +4,8 @@ One formula for each figure, here:
 
 * CPU seconds = fixed_s x workers + shard_s x tasks + row_s x rows x (tokens asked / measured) + what the
   shape adds; rows are N but where a fit looks at some alone;
-* seconds = CPU seconds / min(tasks, workers that fit by cores and by memory) + the driver's seconds;
+* seconds = CPU seconds / min(tasks, workers that fit by cores and by memory) + the driver's seconds; on GPUs
+  the first are divided by the speed-up too, but for what is no work of a GPU;
 * the driver's seconds = listing_shard_s x shards, and as the shape has it so much for a row, 1 us for every
   file that a task names, 20 ms for every one that the driver reads;
 * money = seconds x the price of the whole cluster, which is held from the first step to the last;
@@ -138,23 +139,26 @@ def need(
     worker_bytes, refs = shape.worker(scene, rates), shape.refs(scene, rates)
     on, fit, speed = placed(step, rate, cluster, worker_bytes)
     workers = max(1, min(tasks, fit))
+    beside_gpu_s = 0.0
     if cpu_s is None:
+        beside_gpu_s = shape.beside_gpu_s(scene, rates)
         work = rate.row_s * shape.rows(scene, rates) * grown(step, scene, rates)
         cpu_s = rate.fixed_s * workers + rate.shard_s * tasks + work + shape.more_s(scene, rates)
     driver_s = rate.listing_shard_s * scene.shards + shape.driver_row_s * num
     driver_s += REF_S * refs + ASK_S * shape.asks(scene, rates)
-    seconds = cpu_s / speed / workers + driver_s
+    task_s = (cpu_s / speed + beside_gpu_s) / tasks
+    seconds = task_s * tasks / workers + driver_s
     rows = min(num, rates.images[-1]) if shape.bounded else num * grown(step, scene, rates)
     files = {name: file.fixed + file.row * rows for name, file in rate.files.items()}
-    if shape.more_bytes is not none:
-        files["beside"] = shape.more_bytes(scene, rates)
+    if shape.size is not none:
+        files = {name: shape.size(scene, rates) for name in rate.files}
     manifest_bytes = (rate.entry_bytes + shape.entry(scene, rates)) * tasks
     driver_bytes = SHARD_BYTES * (tasks + 3 * scene.shards) + shape.driver(scene, rates)
     driver_bytes += REF_BYTES * (shape.held or shape.refs)(scene, rates)
     return Need(
         step=step,
         tasks=tasks,
-        cpu_s=cpu_s,
+        cpu_s=cpu_s + beside_gpu_s,
         on=on,
         workers=workers,
         driver_s=driver_s,
@@ -170,7 +174,7 @@ def need(
             {
                 "worker memory": (worker_bytes, cluster.driver_bytes),
                 "driver memory": (driver_bytes, cluster.driver_bytes),
-                "one task": (cpu_s / speed / max(tasks, 1), TASK_BOUND_S),
+                "one task": (task_s, TASK_BOUND_S),
                 "driver time": (driver_s, LISTING_BOUND_S),
                 "manifest": (manifest_bytes, MANIFEST_BOUND),
                 "object": (shape.largest(scene, rates), OBJECT_BOUND),

@@ -129,8 +129,10 @@ class Shape:
     """To which the rate of a row applies."""
     bounded: bool = False
     """Whether files stay as large as the largest run that was measured has them, however many images."""
-    more_bytes: Amount = none
-    """Of files, beside the rates."""
+    size: Amount = none
+    """Bytes of its one file, where they are known without a rate."""
+    beside_gpu_s: Amount = none
+    """CPU seconds that a GPU does not shorten."""
     worker: Amount = of_shard
     """Bytes of memory of one worker."""
     driver: Amount = none
@@ -154,11 +156,16 @@ class Shape:
     """What in the code is over all rows."""
 
 
+def judged(at: Scene, _rates: Rates) -> float:
+    """A delivery's task judges all rows so far."""
+    return at.images * (at.deliveries + 1) / 2
+
+
 def meetings(at: Scene, _rates: Rates) -> float:
-    """Each row looks into its buckets, of all rows that came with it or before."""
+    """Each row looks into its buckets, of all rows that came with it or before; again for each delivery."""
     by_hash = LOOKUPS * (LOOKUP_S + MEETING_S * min(at.images / BUCKETS, CROWD))
     by_structure = STRUCTURE_TABLES * MEETING_S * min(at.images / STRUCTURE_BUCKETS, CROWD)
-    return at.images * (by_hash + by_structure)
+    return judged(at, _rates) * (by_hash + by_structure)
 
 
 def k_means(at: Scene, rates: Rates) -> float:
@@ -190,7 +197,7 @@ def searching(at: Scene, rates: Rates) -> float:
         probed = min(segments.PROBES, layout.lists) * members / layout.lists
         again = segments.RERANKED * (at.neighbors.fetch + 16) * RERANK_S
         query = layout.lists * rates.width * rates.multiply_add_s + probed * scan + again
-    searched = at.deliveries * (at.deliveries + 1) / 2 / at.deliveries  # segments look back only
+    searched = (at.deliveries + 1) / 2  # of the deliveries, since a row looks back only
     return 2 * at.images * layout.segments * searched * query
 
 
@@ -280,6 +287,7 @@ SHAPES: Mapping[str, Shape] = {
     "screen": LINEAR,
     "dedup": Shape(
         tasks=by_delivery,
+        rows=judged,
         more_s=meetings,
         worker=all_rows(6_500),
         refs=lambda at, _: at.shards * (at.deliveries + 1) / 2,
@@ -296,7 +304,7 @@ SHAPES: Mapping[str, Shape] = {
     "vq": Shape(
         tasks=once,
         rows=drawn_on,
-        more_s=hashed,
+        beside_gpu_s=hashed,
         bounded=True,
         worker=fitting,
         on_gpu=True,
@@ -314,8 +322,7 @@ SHAPES: Mapping[str, Shape] = {
     "lists": Shape(
         tasks=by_delivery,
         more_s=k_means,
-        bounded=True,
-        more_bytes=centroids,
+        size=centroids,
         worker=catalog,
         on_gpu=True,
         because="indexing.fit_lists holds a delivery's whole catalog to draw a sample",
@@ -331,8 +338,7 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "probes": Shape(
         tasks=by_delivery,
-        bounded=True,
-        more_bytes=lambda at, rates: at.deliveries * QUERIES * rates.width * layouts.FLOAT32,
+        size=lambda at, rates: min(at.images, at.deliveries * QUERIES) * rates.width * layouts.FLOAT32,
         worker=catalog,
         because="indexing.probe holds a delivery's whole catalog to draw a sample",
     ),

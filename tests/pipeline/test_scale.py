@@ -261,3 +261,27 @@ def test_a_larger_delivery_is_held_by_fewer_workers_where_a_task_holds_all_of_it
     ten = model.need("lists", replace(scene, deliveries=10), cpus(), measured)
     assert ten.worker_bytes < one.worker_bytes / 5
     assert (one.tasks, ten.tasks) == (1, 10)
+
+
+def test_each_delivery_is_judged_again_with_all_that_came_before_it(measured: Rates) -> None:
+    scene = Scene(images=TARGET)
+    one = model.need("dedup", scene, cpus(), measured)
+    nine = model.need("dedup", replace(scene, deliveries=9), cpus(), measured)
+    assert nine.cpu_s == pytest.approx(5 * one.cpu_s, rel=0.01)
+
+
+def test_reading_every_tar_is_no_work_that_a_gpu_shortens(measured: Rates) -> None:
+    gpus = cpus(nodes=(NODES.model_copy(update={"gpus": 1}),), gpu_speedup=1e6, gpu_speedup_source="a test")
+    found = model.need("vq", Scene(images=TARGET), gpus, measured)
+    tars = measured.steps["images"].files["images.tar"].row * TARGET
+    assert found.seconds > 2e-9 * tars
+
+
+def test_a_model_stays_as_large_as_it_is_and_lists_are_sized_by_their_number(measured: Rates) -> None:
+    million, target = (
+        {step: model.need(step, Scene(images=num), cpus(), measured).files for step in ("vq", "bpe", "lists")}
+        for num in (10**6, TARGET)
+    )
+    assert (million["vq"], million["bpe"]) == (target["vq"], target["bpe"])
+    lists = Scene(images=TARGET).layout(measured.width).lists
+    assert target["lists"] == {"lists.faiss": lists * measured.width * 4}
