@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from pipeline.scale.cluster import Cluster
 from pipeline.scale.rates import Rates, StepRate
-from pipeline.scale.shapes import ASK_S, REF_BYTES, REF_S, SHAPES, SHARD_BYTES, Scene, none
+from pipeline.scale.shapes import ASK_S, REF_BYTES, REF_S, SHAPES, SHARD_BYTES, Scene
 from retrieval import layouts
 from retrieval.layouts import Kind
 
@@ -150,8 +150,7 @@ def need(
     seconds = task_s * tasks / workers + driver_s
     rows = min(num, rates.images[-1]) if shape.bounded else num * grown(step, scene, rates)
     files = {name: file.fixed + file.row * rows for name, file in rate.files.items()}
-    if shape.size is not none:
-        files = {name: shape.size(scene, rates) for name in rate.files}
+    files |= {name: size(scene, rates) for name, size in shape.sizes.items()}
     manifest_bytes = (rate.entry_bytes + shape.entry(scene, rates)) * tasks
     driver_bytes = SHARD_BYTES * (tasks + 3 * scene.shards) + shape.driver(scene, rates)
     driver_bytes += REF_BYTES * (shape.held or shape.refs)(scene, rates)

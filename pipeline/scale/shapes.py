@@ -129,8 +129,8 @@ class Shape:
     """To which the rate of a row applies."""
     bounded: bool = False
     """Whether files stay as large as the largest run that was measured has them, however many images."""
-    size: Amount = none
-    """Bytes of its one file, where they are known without a rate."""
+    sizes: Mapping[str, Amount] = field(default_factory=dict)
+    """Bytes of files that are known without a rate: they depend on how many there are, or on the layout."""
     beside_gpu_s: Amount = none
     """CPU seconds that a GPU does not shorten."""
     worker: Amount = of_shard
@@ -235,6 +235,21 @@ def projecting(at: Scene, rates: Rates) -> float:
     return at.images * features**2 * rates.multiply_add_s
 
 
+def asked(at: Scene, rates: Rates) -> float:
+    return min(at.images, at.deliveries * QUERIES) * rates.width * layouts.FLOAT32
+
+
+def all_segments(at: Scene, rates: Rates) -> float:
+    return at.deliveries * at.layout(rates.width).segments * segment(at, rates)
+
+
+def all_parts(at: Scene, rates: Rates) -> float:
+    """Each shard's part has the lists of its segment."""
+    layout = at.layout(rates.width)
+    members = at.deliveries * layout.segments * (segment(at, rates) - centroids(at, rates) / at.deliveries)
+    return members + at.shards * centroids(at, rates) / at.deliveries
+
+
 def centroids(at: Scene, rates: Rates) -> float:
     return at.deliveries * at.layout(rates.width).lists * rates.width * layouts.FLOAT32
 
@@ -322,13 +337,14 @@ SHAPES: Mapping[str, Shape] = {
     "lists": Shape(
         tasks=by_delivery,
         more_s=k_means,
-        size=centroids,
+        sizes={"lists.faiss": centroids},
         worker=catalog,
         on_gpu=True,
         because="indexing.fit_lists holds a delivery's whole catalog to draw a sample",
     ),
     "codes": Shape(
         more_s=coding,
+        sizes={"part.faiss": all_parts},
         driver=all_rows(300),
         driver_row_s=7e-6,
         asks=lambda at, _: 2 * at.shards,
@@ -338,13 +354,14 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "probes": Shape(
         tasks=by_delivery,
-        size=lambda at, rates: min(at.images, at.deliveries * QUERIES) * rates.width * layouts.FLOAT32,
+        sizes={"queries.npy": asked},
         worker=catalog,
         because="indexing.probe holds a delivery's whole catalog to draw a sample",
     ),
     "index": Shape(
         tasks=lambda at, rates: at.deliveries * at.layout(rates.width).segments,
         more_s=measuring,
+        sizes={"segment.faiss": all_segments},
         worker=merging,
         largest=segment,
         because="indexing.merge makes a segment in memory, three times, and writes it as one object",

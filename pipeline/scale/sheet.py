@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -164,10 +165,14 @@ def shown(found: Forecast) -> Mapping[str, Any]:
     }
 
 
-def bars(title: str, values: Mapping[str, float], told: Any) -> dict[str, Any]:
-    most = max(values.values(), default=0) or 1.0
+def bars(title: str, values: Mapping[str, float], told: Callable[[float], str]) -> dict[str, Any]:
+    """Logarithmic: steps lie six orders of magnitude apart."""
+    least, most = min(values.values()), max(values.values())
+    span = math.log(max(most, 1e-9) / max(least, 1e-9)) or 1.0
+    widths = {
+        name: WIDTH * math.log(max(value, 1e-9) / max(least, 1e-9)) / span for name, value in values.items()
+    }
     found = [
-        {"name": name, "width": f"{WIDTH * value / most:.1f}", "told": told(value)}
-        for name, value in values.items()
+        {"name": name, "width": f"{widths[name]:.1f}", "told": told(value)} for name, value in values.items()
     ]
-    return {"title": title, "bars": found}
+    return {"title": f"{title}, logarithmic", "bars": found}

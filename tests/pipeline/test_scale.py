@@ -285,3 +285,14 @@ def test_a_model_stays_as_large_as_it_is_and_lists_are_sized_by_their_number(mea
     assert (million["vq"], million["bpe"]) == (target["vq"], target["bpe"])
     lists = Scene(images=TARGET).layout(measured.width).lists
     assert target["lists"] == {"lists.faiss": lists * measured.width * 4}
+
+
+def test_segments_take_what_their_layout_takes_and_each_part_has_the_lists(measured: Rates) -> None:
+    scene = Scene(images=TARGET)
+    layout = scene.layout(measured.width)
+    index, codes = (model.need(step, scene, cpus(), measured).files for step in ("index", "codes"))
+    vectors = 2 * measured.width * TARGET
+    assert index["segment.faiss"] == pytest.approx(layout.segments * layout.bytes + vectors)
+    lists = layout.lists * measured.width * 4
+    more = scene.shards - layout.segments
+    assert codes["part.faiss"] - index["segment.faiss"] == pytest.approx(more * lists)
