@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,12 +16,16 @@ import pytest
 from infra.corpus import Corpus
 from tests.cluster.clusters import HEAD, NODES, START_S, Cluster, cluster, made, pardalis, until
 from tests.cluster.namespaces import need_hosts
-from tests.cluster.soak import AS_OF
+from tests.cluster.soak import AS_OF, shot_at
 from tests.laws.conftest import TINY, Deliveries, drawing, sample
 from tests.laws.test_training import TRAINER
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 OUTSIDE = "outside"
+EVERY_S = 15.0
+"""From one kill to the next, in a build that undisturbed takes a minute. A shard may cost four workers: at
+8 s, on busy cores, one did that had to load a model first.
+"""
 TOKEN = "token-of-the-services-0123456789"  # noqa: S105  # made up
 ASKING = """
 import sys, urllib.request
@@ -166,3 +171,19 @@ def test_a_host_without_a_token_is_refused_and_one_with_another_token_too(
     assert "there is no token for it" in told["nothing"][1]
     assert told["token"][0] == 1, told
     assert "token" in told["token"][1]
+
+
+def test_a_build_of_which_something_dies_every_few_seconds_writes_the_same_bytes(
+    grown: Grown, tmp_path: Path
+) -> None:
+    """The last here: nodes come and go. The long run, of which a log is kept, is `tests.cluster.soak`."""
+    found, store = grown.cluster, grown.cluster.corpus("shot")
+    words = ["--corpus", store.uri, *grown.options, "--address", found.address]
+    rng = random.Random(3)  # noqa: S311  # no secret
+    killed = [
+        one
+        for command in grown.commands
+        for one in shot_at(found, [*command, *words], tmp_path, rng, every_s=EVERY_S, tell=print)
+    ]
+    assert made(store) == grown.objects["inline"]
+    assert len(killed) >= 3
