@@ -34,8 +34,9 @@ two cores that all nodes shared. To run them all and to make this page again, as
 Recovered = Callable[[float], None]
 seldom = pytest.mark.skipif(
     FILE not in os.environ,
-    reason=f"takes a minute or more; name a file for the results with {FILE} to run it",
+    reason=f"all faults take 15 minutes on two cores; name a file for what is found with {FILE} to run this",
 )
+"""Not in CI: what dies there dies in the build under fire too, and the rest waits for Ray's own patience."""
 
 
 def fault(what: str, promise: str) -> pytest.MarkDecorator:
