@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from infra.artifact import Artifact, Shard, find_artifact, find_shard, fingerprint, publish_artifact
+from infra.artifact import Artifact, Shard, find_artifact, find_shards, fingerprint, publish_artifact
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Log
@@ -163,7 +163,9 @@ def make_shards(
     shortcut: Shortcut | None = None,
 ) -> dict[str, Shard]:
     store = source.store
-    found = {task.slot: find_shard(store, step.name, step.key(task)) for task in tasks}
+    keys = {task.slot: step.key(task) for task in tasks}
+    there = find_shards(store, step.name, keys.values())
+    found = {slot: there.get(key) for slot, key in keys.items()}
     missing = [task for task in tasks if found[task.slot] is None]
     ways = [(step, missing)] if shortcut is None else shortcut.ways(step, missing)
     telling.begin(log, step, source.version, there=len(tasks) - len(missing), missing=len(missing))

@@ -25,6 +25,7 @@ COMMANDS = (
     "status",
     "explain",
     "logs",
+    "plan",
     "submit",
     "contract schema",
     "contract template",

@@ -27,6 +27,7 @@ def test_a_driver_without_a_gpu_lists_the_steps_of_workers_that_have_one() -> No
 
 def test_a_machine_of_the_same_kind_does_the_work() -> None:
     numerics.check({})
+    numerics.check({"c2pa": "0.38.1"})  # a library that decides, and multiplies nothing
     numerics.check(numerics.profile(threads=3, libraries=LIBRARIES) | {"batch": 8})
 
 
