@@ -11,7 +11,7 @@ SEED ?= 0
 SIDE_BY_SIDE := -n 2 --dist loadfile
 QUICK := "not slow and not gpu and not ray and not long"
 
-.PHONY: demo test test-all check lint types quick-pipeline quick-rest bench fuzz gpu clean
+.PHONY: demo test test-all check lint types quick-pipeline quick-rest bench fuzz image gpu clean
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -48,16 +48,19 @@ types: $(VENV)/.dev
 
 # Two processes that collect half each: workers of xdist would each import and collect it all, 20 s a core.
 quick-pipeline: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest tests/pipeline --ignore=tests/pipeline/test_evaluating.py -m $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest tests/pipeline tests/tokenizer_service --ignore=tests/pipeline/test_evaluating.py --ignore=tests/tokenizer_service/test_inception.py -m $(QUICK)
 
 quick-rest: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --ignore=tests/pipeline --ignore=tests/laws --ignore=tests/cluster --ignore=tests/hostile --ignore=tests/browser --ignore=tests/retrieval/test_clip.py --ignore=tests/tokenizer_service/test_inception.py --ignore=tests/trainer/test_chameleon.py --ignore=tests/trainer/test_export.py -m $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --ignore=tests/pipeline --ignore=tests/tokenizer_service --ignore=tests/laws --ignore=tests/cluster --ignore=tests/hostile --ignore=tests/browser --ignore=tests/retrieval/test_clip.py --ignore=tests/trainer/test_chameleon.py --ignore=tests/trainer/test_export.py -m $(QUICK)
 
 bench: $(VENV)/.dev  ## make bench NAME=ingest
 	$(BIN)/python -m tests.benchmarks $(NAME)
 
 fuzz: $(VENV)/.dev  ## mutated members and deliveries; make fuzz MEMBERS=2000 DELIVERIES=20 SEED=7
 	$(BIN)/python -m tests.fuzz --members $(MEMBERS) --deliveries $(DELIVERIES) --seed $(SEED)
+
+image: $(VENV)/.dev  ## the Dockerfile's steps on a bare Debian: as root, with debootstrap
+	PARDALIS_CHROOT=1 $(BIN)/python -m pytest tests/infra/test_dockerfile.py
 
 gpu: $(VENV)/.dev  ## the same code on a CUDA device
 	$(BIN)/python -m pytest -m gpu

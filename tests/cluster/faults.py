@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "infra" / "deploy" / "faults.md"
 HEAD = """# Faults
 
 What may break under a job on a cluster, and what is promised then. Each line is a test in `tests/cluster`,
-run on a Ray cluster of four nodes in network namespaces with the corpus on S3; the seconds are of one run on
+run on a Ray cluster of four nodes in network namespaces with the corpus on S3; the seconds are of runs on
 two cores that all nodes shared. To run them all and to make this page again, as root:
 
     PARDALIS_FAULTS=faults.jsonl python -m pytest tests/cluster -m slow

@@ -23,7 +23,7 @@ def test_every_file_that_the_readme_names_is_there() -> None:
 
 def test_every_folder_and_policy_is_told_of() -> None:
     for path in DEPLOY.iterdir():
-        assert path.name == "README.md" or f"`{path.name}/" in TEXT, path.name
+        assert path.name == "README.md" or f"`{path.name}{'/' * path.is_dir()}" in TEXT, path.name
     for path in (DEPLOY / "aws").glob("*policy.json"):
         assert path.name in TEXT or path.name.startswith("bucket-"), path.name
 

@@ -18,6 +18,7 @@ from tests.infra import chroots, containers
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),
+    pytest.mark.skipif("PARDALIS_CHROOT" not in os.environ, reason="takes 20 minutes: make image"),
     pytest.mark.skipif(
         os.geteuid() != 0 or not all(map(shutil.which, ("debootstrap", "ip", "unshare"))),
         reason="makes a tree of Debian: needs root, debootstrap, iproute2 and util-linux",

@@ -56,6 +56,7 @@ def test_the_catalog_tells_name_kind_and_labels_of_each_metric_and_of_no_other()
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.long
 def test_no_module_creates_a_metric_that_the_catalog_lacks() -> None:
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     named = {name for path in sources for name in names_in(path)}

@@ -17,7 +17,7 @@ from infra.telemetry import Log
 from pipeline import running
 from tests.laws.conftest import TINY, Deliveries, sample
 
-pytestmark = [pytest.mark.plan, pytest.mark.timeout(400)]  # the fixture builds twice
+pytestmark = [pytest.mark.plan, pytest.mark.long, pytest.mark.timeout(400)]  # the fixture builds twice
 
 INLINE = ("--engine", "inline")
 

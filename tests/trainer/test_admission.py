@@ -34,7 +34,7 @@ from trainer import admission, sources
 from trainer.admission import AdmissionSection
 from trainer.order import MAIN
 
-pytestmark = [pytest.mark.plan, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.plan, pytest.mark.long, pytest.mark.timeout(240)]
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 NUM_ASSETS = 28
 OWN = license_().license_id

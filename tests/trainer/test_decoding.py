@@ -52,6 +52,7 @@ def images(count: int, num_new: int, *, seed: int) -> torch.Tensor:
     return torch.randint(IMAGE, IMAGE + models.LIVE.num_codes, (count, num_new), generator=generator)
 
 
+@pytest.mark.long
 @given(
     rows=st.lists(st.sampled_from(RAGGED), min_size=1, max_size=8),
     num_new=st.integers(1, 9),
