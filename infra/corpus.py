@@ -197,14 +197,15 @@ class Lease:
         expires, wait = time.time() + LEASE_S, LEASE_S / 3
         while not done.wait(wait):
             try:
-                self._write(expires=time.time() + LEASE_S)
+                until = time.time() + LEASE_S  # as others read it, however long the store took
+                self._write(expires=until)
             except UNREACHABLE as error:
                 wait = LEASE_S / 30
                 left = expires - time.time()
                 end = f"ends in {left:.0f} s" if left > 0 else "has ended: another writer may take the corpus"
                 say(f"the lease on {self.store.uri} could not be renewed ({error}) and {end}; trying again")
             else:
-                expires, wait = time.time() + LEASE_S, LEASE_S / 3
+                expires, wait = until, max(until - time.time() - LEASE_S * 2 / 3, LEASE_S / 30)
 
     def release(self) -> None:
         """Let the next writer in. Where the store cannot be reached, the lease ends by itself."""
