@@ -79,16 +79,17 @@ def broken(leases: Path) -> Iterator[None]:
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_a_lease_outlives_a_store_that_fails_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(corpora, "LEASE_S", 1.5)
+    monkeypatch.setattr(corpora, "LEASE_S", 3.0)
     store = Store.at(tmp_path)
     with Corpus(store).writing(purpose="test") as lease:
         with broken(tmp_path / "leases"):
-            time.sleep(0.8)
-        time.sleep(0.3)
-        assert json.loads(store.read(lease.name))["expires"] > time.time() + 0.8
+            time.sleep(1.6)
+        time.sleep(0.5)
+        assert json.loads(store.read(lease.name))["expires"] > time.time() + 1.4
         Corpus(store).publish(lease, EMPTY, replace(EMPTY, deliveries=(DELIVERY,)))
     assert "could not be renewed" in capsys.readouterr().err
 
