@@ -26,7 +26,7 @@ from ray import serve
 from infra.serving import hosted
 from tests.tokenizer_service.served import TOKEN, weights
 
-pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE_S = 240
 
 
