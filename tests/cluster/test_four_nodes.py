@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,9 @@ from tests.laws.test_training import TRAINER
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 OUTSIDE = "outside"
-EVERY_S = 15.0
-"""From one kill to the next, in a build that undisturbed takes a minute. A shard may cost four workers: at
-8 s, on busy cores, one did that had to load a model first.
+KILLS = 4
+"""In the time of an undisturbed build, so that a busy machine is shot at as much slower. A shard may cost
+four workers: with twice as many kills one did that had to load a model first.
 """
 TOKEN = "token-of-the-services-0123456789"  # noqa: S105  # made up
 ASKING = """
@@ -49,6 +50,8 @@ class Grown:
     """By corpus: sha256 of each object."""
     nodes: dict[str, set[str]]
     """By corpus: nodes on which workers had run by then."""
+    seconds: dict[str, float]
+    """By corpus: what making it took."""
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +63,15 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grown]:
     with cluster(folder, others=[OUTSIDE]) as found:
         options = ["--config", str(folder / "tiny.toml")]
         commands = [["ingest", uri, "--as-of", AS_OF], ["build"]]
-        grown = Grown(cluster=found, options=options, commands=commands, objects={}, nodes={})
+        grown = Grown(cluster=found, options=options, commands=commands, objects={}, nodes={}, seconds={})
 
         def build(name: str, *where: str) -> None:
             words = ["--corpus", found.corpus(name).uri, *options, *where]
+            began = time.monotonic()
             for command in commands:
                 done = found.pardalis(HEAD, *command, *words)
                 assert done.returncode == 0, done.stderr
+            grown.seconds[name] = time.monotonic() - began
             grown.objects[name] = made(found.corpus(name))
             grown.nodes[name] = found.nodes_of("Worker") if found.started else set()
 
@@ -179,11 +184,11 @@ def test_a_build_of_which_something_dies_every_few_seconds_writes_the_same_bytes
     """The last here: nodes come and go. The long run, of which a log is kept, is `tests.cluster.soak`."""
     found, store = grown.cluster, grown.cluster.corpus("shot")
     words = ["--corpus", store.uri, *grown.options, "--address", found.address]
-    rng = random.Random(3)  # noqa: S311  # no secret
+    rng, every_s = random.Random(3), grown.seconds["four"] / KILLS  # noqa: S311  # no secret
     killed = [
         one
         for command in grown.commands
-        for one in shot_at(found, [*command, *words], tmp_path, rng, every_s=EVERY_S, tell=print)
+        for one in shot_at(found, [*command, *words], tmp_path, rng, every_s=every_s, tell=print)
     ]
     assert made(store) == grown.objects["inline"]
     assert len(killed) >= 3
