@@ -131,11 +131,16 @@ def data(folder: Path, num: int) -> dict[str, Any]:
 
         def run(count: int) -> int:
             rows = ray.data.from_items([{"number": number} for number in range(count)])
-            blocks = rows.repartition(count).map(
-                Maker,
-                fn_constructor_args=(root, num),
-                compute=ray.data.ActorPoolStrategy(size=WORKERS),
-                num_cpus=1,
+            # Cut before the pool takes all CPUs: cutting waited for one of them.
+            blocks = (
+                rows.repartition(count)
+                .materialize()
+                .map(
+                    Maker,
+                    fn_constructor_args=(root, num),
+                    compute=ray.data.ActorPoolStrategy(size=WORKERS),
+                    num_cpus=1,
+                )
             )
             return sum(1 for _ in blocks.iter_rows())
 
