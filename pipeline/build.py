@@ -115,27 +115,53 @@ def settings(step: Step) -> dict[str, Any]:
     return step.settings.model_dump(mode="json")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The tasks of a step, and the keys by which what they make is found."""
+
+    tasks: Sequence[Task]
+    """Without those of models that stay as they are."""
+    pinned: Mapping[str, Shard]
+    """The shards of those, by slot."""
+    keys: Mapping[str, str]
+    """Of all, by slot."""
+    key: str
+    """The artifact's."""
+
+    @staticmethod
+    def of(source: Built, step: Step) -> Wanted:
+        tasks, pinned = step.tasks(source), staying(source, step)
+        keys = {one.slot: pinned[one.slot].key if one.slot in pinned else step.key(one) for one in tasks}
+        return Wanted(
+            tasks=[one for one in tasks if one.slot not in pinned],
+            pinned={slot: shard for slot, shard in pinned.items() if slot in keys},
+            keys=keys,
+            key=fingerprint(step.identity(), keys),
+        )
+
+    def there(self, store: Store, step: Step) -> dict[str, Shard]:
+        """The shards that the tasks need not make, by slot."""
+        wanted = {task.slot: self.keys[task.slot] for task in self.tasks}
+        found = find_shards(store, step.name, wanted.values())
+        return {slot: found[key] for slot, key in wanted.items() if key in found}
+
+
 def artifact_of(
     source: Built, step: Step, engine: Engine, log: Log, shortcut: Shortcut | None = None
 ) -> Artifact:
-    tasks = step.tasks(source)
-    pinned = staying(source, step)
-    keys = {task.slot: pinned[task.slot].key if task.slot in pinned else step.key(task) for task in tasks}
-    key = fingerprint(step.identity(), keys)
-    artifact = find_artifact(source.store, step.name, key)
+    wanted = Wanted.of(source, step)
+    artifact = find_artifact(source.store, step.name, wanted.key)
     if artifact is not None:
         telling.found(log, step, source.version, artifact)
         if shortcut is not None:
             shortcut.made(step, artifact.shards)
         return artifact
     inputs = {name: source.artifact(name).key for name in step.inputs}
-    shards = make_shards(
-        source, step, [one for one in tasks if one.slot not in pinned], engine, log, shortcut
-    )
-    shards |= {task.slot: pinned[task.slot] for task in tasks if task.slot in pinned}
+    shards = make_shards(source, step, wanted, engine, log, shortcut)
+    shards |= wanted.pinned
     artifact = Artifact(
         step=step.name,
-        key=key,
+        key=wanted.key,
         settings=settings(step),
         inputs=inputs,
         shards=shards,
@@ -157,23 +183,22 @@ def staying(source: Built, step: Step) -> dict[str, Shard]:
 def make_shards(
     source: Built,
     step: Step,
-    tasks: Sequence[Task],
+    wanted: Wanted,
     engine: Engine,
     log: Log,
     shortcut: Shortcut | None = None,
 ) -> dict[str, Shard]:
     store = source.store
-    keys = {task.slot: step.key(task) for task in tasks}
-    there = find_shards(store, step.name, keys.values())
-    found = {slot: there.get(key) for slot, key in keys.items()}
-    missing = [task for task in tasks if found[task.slot] is None]
+    shards = wanted.there(store, step)
+    there = len(shards)
+    missing = [task for task in wanted.tasks if task.slot not in shards]
     ways = [(step, missing)] if shortcut is None else shortcut.ways(step, missing)
-    telling.begin(log, step, source.version, there=len(tasks) - len(missing), missing=len(missing))
+    telling.begin(log, step, source.version, there=there, missing=len(missing))
     rows = 0
     with log.bar(step.name, total=len(missing), unit="steps" if step.fitted else "shards") as bar:
         for way, mine in ways:
             for done in engine.run(way, mine, store, bar):
-                found[done.slot] = done.shard
+                shards[done.slot] = done.shard
                 telling.made(log, way, done)
                 if not step.fitted:
                     rows += sum(done.shard.counts.values())
@@ -187,15 +212,14 @@ def make_shards(
         "step",
         step=step.name,
         shards_made=len(missing),
-        shards_found=len(tasks) - len(missing),
+        shards_found=there,
         rows=rows,
         seconds=round(seconds, 3),
         rows_per_s=round(rows / seconds, 1) if rows else None,
     )
-    made = {slot: shard for slot, shard in found.items() if shard is not None}
     if shortcut is not None:
-        shortcut.made(step, made)
-    return made
+        shortcut.made(step, shards)
+    return shards
 
 
 def told(name: str, counts: Mapping[str, int]) -> str:

@@ -46,19 +46,15 @@ class Worker:
 
     def run(self, step: Step, task: Task, store: Store) -> Done:
         numerics.use_threads(step.workers.cpus)  # here: OpenMP keeps the number by thread, and Ray picks one
-        identity = [*step.identity(), step.erasing]
         found = numerics.here()
-        machine = (
-            found if step.workers.gpus else replace(found, gpu=None)
-        )  # what it did not reserve is others'
+        # A device that it did not reserve is another's.
+        machine = found if step.workers.gpus else replace(found, gpu=None)
         with numerics.working_on(machine):
             numerics.check(step.numerics)
-            return self._made(step, task, store, identity)
-
-    def _made(self, step: Step, task: Task, store: Store, identity: list[Any]) -> Done:
-        if self._opened is None or self._opened[0] != identity:
-            self._opened = (identity, step.open())
-        return make(step, self._opened[1], task, store, self._report)
+            identity = [*step.identity(), step.erasing]
+            if self._opened is None or self._opened[0] != identity:
+                self._opened = (identity, step.open())
+            return make(step, self._opened[1], task, store, self._report)
 
     def _report(self, done: int, total: int, note: str) -> None:
         self._progress = (done, total, note)
@@ -138,9 +134,7 @@ class OnRay:
         self._looked = now
         for running in schedule.silent(now):
             member = next(one for one in self._pool if one.running is running)
-            self._let_go(member)
-            metrics.jobs.worker_deaths.labels(schedule.step).inc()
-            schedule.lose(running, f"no sign of life in {self.config.deadline_s:g} s")
+            self._lose(schedule, member, running, f"no sign of life in {self.config.deadline_s:g} s")
         if any(member.node for member in self._pool):
             self._up = now
         shape = self._shape or Workers()
@@ -183,11 +177,10 @@ class OnRay:
             except RayTaskError:
                 raise  # the step's own error, as if it had been raised here
             except RayError as error:
-                self._let_go(member)
                 if running is not None:
-                    metrics.jobs.worker_deaths.labels(schedule.step).inc()
-                    schedule.lose(running, first_line(error))
+                    self._lose(schedule, member, running, first_line(error))
                 else:
+                    self._let_go(member)
                     self._count_stillborn(error)
                 continue
             if running is None:
@@ -197,6 +190,12 @@ class OnRay:
             tries = schedule.end(running, time.monotonic())
             if tries is not None:
                 yield replace(answer, node=member.node, tries=tries)
+
+    def _lose(self, schedule: Schedule, member: Member, running: Running, why: str) -> None:
+        """A worker that is gone, or is to go, and the shard that it was at."""
+        self._let_go(member)
+        metrics.jobs.worker_deaths.labels(schedule.step).inc()
+        schedule.lose(running, why)
 
     def _count_stillborn(self, error: RayError) -> None:
         self._stillborn += 1

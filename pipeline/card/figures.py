@@ -72,11 +72,16 @@ def of_whole(counts: Mapping[K, int], people: Collection[K] | None = None) -> di
     {'minors': 12, 'expired': 2}
     """
     counted = counts if people is None else people
-    hidden = {name for name in counted if told(counts[name]) is None}
-    if len(hidden) == 1:
-        others = [name for name, count in counts.items() if count and name not in hidden]
-        hidden |= set(sorted(others, key=lambda name: counts[name])[:1])
+    hidden = with_next({name for name in counted if told(counts[name]) is None}, counts)
     return {name: None if name in hidden else count for name, count in counts.items()}
+
+
+def with_next(hidden: set[K], counts: Mapping[K, int]) -> set[K]:
+    """What is withheld: of one part alone, which would follow from the others, the next smallest too."""
+    others = [name for name, count in counts.items() if count and name not in hidden]
+    if len(hidden) != 1 or not others:
+        return hidden
+    return hidden | {min(others, key=lambda name: counts[name])}
 
 
 def of_reasons(counts: Mapping[str, int]) -> dict[str, int | None]:

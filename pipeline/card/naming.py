@@ -137,11 +137,8 @@ def named(counts: Counts, before: Counts | None) -> list[dict[str, Any]]:
     """A row for each group of each axis, and for the captions that name nobody on it."""
     rows = []
     for number, axis in enumerate(counts.axes):
-        groups = [
-            (label.name, int(counts.groups_G[bit])) for label, bit in zip(axis.groups, axis.bits, strict=True)
-        ]
         marked = int(counts.marked_X[number])
-        counted = dict((*groups, (UNMARKED, counts.num_rows - marked)))
+        counted = on_axis(counts, number)
         shown = of_whole(counted)
         for name, count in counted.items():
             low, high = wilson(count, counts.num_rows)
@@ -161,13 +158,19 @@ def named(counts: Counts, before: Counts | None) -> list[dict[str, Any]]:
     return rows
 
 
+def on_axis(counts: Counts, number: int) -> dict[str, int]:
+    """Captions that name each group of an axis, and last those that name none."""
+    axis = counts.axes[number]
+    bits = zip(axis.groups, axis.bits.tolist(), strict=True)
+    groups = {label.name: int(counts.groups_G[bit]) for label, bit in bits}
+    return {**groups, UNMARKED: counts.num_rows - int(counts.marked_X[number])}
+
+
 def earlier(before: Counts | None, axis_name: str, name: str) -> float | None:
     """The share of the same group in the earlier version."""
     for number, axis in enumerate(before.axes if before else ()):
         if before and axis.name == axis_name:
-            counted = {UNMARKED: before.num_rows - int(before.marked_X[number])}
-            for label, bit in zip(axis.groups, axis.bits.tolist(), strict=True):
-                counted[label.name] = int(before.groups_G[bit])
+            counted = on_axis(before, number)
             if name in counted and not few(counted[name], before.num_rows):
                 return share(counted[name], before.num_rows)
     return None

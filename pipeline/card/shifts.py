@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline import schema
 from pipeline.card.associations import Axis
-from pipeline.card.figures import Figure, few, of_reasons, share
+from pipeline.card.figures import Figure, few, of_reasons, share, with_next
 from pipeline.card.matching import Ints
 from pipeline.card.parts import STEPS, Bools, Part
 from pipeline.reviewing import meanings
@@ -90,8 +90,6 @@ class Shifts:
             for value in values
             if self.came[step, *value] >= ENOUGH and not few(self.came[step, *value], entered)
         ]
-        hidden = self._hidden(step, rule, often)
-        groups = [self._row(step, rule, value, hidden=value in hidden) for value in often]
         return {
             "step": step,
             "rule": rule,
@@ -99,24 +97,25 @@ class Shifts:
             "entered": entered,
             "removed": count,
             "rate": share(count, entered),
-            "groups": [] if count is None else groups,
+            "groups": [] if count is None else self._groups(step, rule, often),
         }
 
-    def _hidden(self, step: str, rule: str, often: Sequence[Value]) -> set[Value]:
-        """Groups of which neither what the rule took of others, nor what the step leaves of them, may be
-        told; and where that is one of a dimension, the next smallest, from which it would follow.
-        """
-        count, hidden = self.removed[step, rule], set()
-        for value in often:
-            by_step = sum(self.gone[step, one, *value] for of, one in self.removed if of == step)
-            if few(self.gone[step, rule, *value], count) or few(by_step, self.came[step, *value]):
-                hidden.add(value)
-        for dimension in {value[0] for value in hidden}:
-            of = [value for value in often if value[0] == dimension]
-            others = [value for value in of if value not in hidden and self.gone[step, rule, *value]]
-            if sum(value in hidden for value in of) == 1 and others:
-                hidden.add(min(others, key=lambda value: self.gone[step, rule, *value]))
-        return hidden
+    def _groups(self, step: str, rule: str, often: Sequence[Value]) -> list[dict[str, Any]]:
+        """Neither what the rule took of others, nor what the step leaves of a group, may be few."""
+        count, hidden = self.removed[step, rule], set[Value]()
+        for dimension in {value[0] for value in often}:
+            gone = {value: self.gone[step, rule, *value] for value in often if value[0] == dimension}
+            few_of = {
+                value
+                for value, taken in gone.items()
+                if few(taken, count) or few(self._gone_by(step, value), self.came[step, *value])
+            }
+            hidden |= with_next(few_of, gone)
+        return [self._row(step, rule, value, hidden=value in hidden) for value in often]
+
+    def _gone_by(self, step: str, value: Value) -> int:
+        """Of the group, by all rules of the step."""
+        return sum(self.gone[step, rule, *value] for of, rule in self.removed if of == step)
 
     def _row(self, step: str, rule: str, value: Value, *, hidden: bool) -> dict[str, Any]:
         came, gone = self.came[step, *value], self.gone[step, rule, *value]

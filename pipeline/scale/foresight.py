@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from infra.artifact import Artifact, find_artifact, find_shards, fingerprint
+from infra.artifact import Artifact, find_artifact
 from infra.corpus import Corpus, Version
 from infra.telemetry import known
-from pipeline import build, ids, indexing, plan
+from pipeline import build, ids, indexing, plan, telling
 from pipeline import config as configs
 from pipeline.build import Built
 from pipeline.outcomes import KEPT
@@ -83,7 +83,7 @@ def foreseen(
     measured = {name: one.seconds for name, one in known(corpus.store).items() if one.seconds is not None}
     for step in steps:
         source = Built(corpus=corpus, version=ahead.version)
-        if step.fitted and step.stays is None and step.name in version.models:
+        if telling.is_pinned(step, version):
             build.check_pinned(corpus.artifact(version, step.name), step)
             shards, make, rows, estimated = 1, 0, 0, False
         elif is_known(source, step, ahead):
@@ -114,22 +114,19 @@ def is_known(source: Built, step: Step, ahead: _Ahead) -> bool:
 def _listed(source: Built, step: Step, ahead: _Ahead) -> tuple[int, int, int]:
     """Shards, those to make, and their rows. What is there is put into the version, as a build would."""
     tried = next(iter(build.batches(source, step)))
-    tasks = list(tried.tasks(source))
-    pinned = build.staying(source, tried)
-    keys = {one.slot: pinned[one.slot].key if one.slot in pinned else tried.key(one) for one in tasks}
-    artifact = find_artifact(source.store, step.name, fingerprint(tried.identity(), keys))
+    wanted = build.Wanted.of(source, tried)
+    artifact = find_artifact(source.store, step.name, wanted.key)
     if artifact is not None:
         ahead.version = build.listing(ahead.version, tried, artifact)
         ahead.rows[step.name] = artifact.counts.get(KEPT, 0)
-        return len(tasks), 0, 0
-    wanted = [one for one in tasks if one.slot not in pinned]
-    there = find_shards(source.store, step.name, [keys[one.slot] for one in wanted])
-    missing = [one for one in wanted if keys[one.slot] not in there]
+        return len(wanted.keys), 0, 0
+    there = wanted.there(source.store, tried)
+    missing = [one for one in wanted.tasks if one.slot not in there]
     came = source.artifact(step.inputs[0])
     ahead.rows[step.name] = came.counts.get(KEPT, 0)
     # All shards there and no manifest: the build would write that one alone, and others may read it then.
     ahead.pending.add(step.name)
-    return len(tasks), len(missing), rows_of(missing, came, len(tasks))
+    return len(wanted.keys), len(missing), rows_of(missing, came, len(wanted.keys))
 
 
 def rows_of(missing: Sequence[Task], came: Artifact, tasks: int) -> int:
