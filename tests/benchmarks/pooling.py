@@ -37,7 +37,12 @@ from pipeline.step import Report, Source, Step, Task, nothing_told
 from tests.benchmarks import engines, vq_stage
 
 WORKERS = 2
-KINDS = {"ray::Worker": "workers", "infra.guarded.child": "workers", "tests.benchmarks": "driver"}
+KINDS = {
+    "ray::Worker": "workers",
+    "ray::MapWorker": "workers",
+    "infra.guarded.child": "workers",
+    "tests.benchmarks": "driver",
+}
 """In command lines; all else that we started is Ray's own: raylet, control service, agents."""
 
 
