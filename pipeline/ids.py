@@ -1,6 +1,6 @@
 """The append-only table of int64 ids, by which the index knows assets. An id is never given twice.
 
-A corpus register: each segment is a Parquet file of (uid, id), and a new one is added for uids not seen
+A corpus register: each segment is a Parquet file of (uid, id), and new ones are added for uids not seen
 before.
 """
 
@@ -17,6 +17,8 @@ from pipeline import refs, schema, tables
 REGISTER = "ids"
 ERASED = ""
 """In place of a uid."""
+SEGMENT_ROWS = 8_000_000
+"""Most of a segment: 240 MB, far below what a store writes at once."""
 
 
 def given(store: Store, version: Version) -> list[pa.Table]:
@@ -44,6 +46,9 @@ def extend(corpus: Corpus, version: Version, uids: Sequence[str]) -> Version:
     if not new:
         return version
     first = sum(rows.num_rows for rows in before)
-    ids = range(first, first + len(new))
-    segment = tables.typed({"uid": new, "id": pa.array(ids)}, schema.IDS)
-    return corpus.append(version, REGISTER, tables.to_parquet(segment))
+    for start in range(0, len(new), SEGMENT_ROWS):
+        some = new[start : start + SEGMENT_ROWS]
+        ids = range(first + start, first + start + len(some))
+        segment = tables.typed({"uid": some, "id": pa.array(ids)}, schema.IDS)
+        version = corpus.append(version, REGISTER, tables.to_parquet(segment))
+    return version

@@ -65,7 +65,7 @@ def steps(config: IndexConfig) -> tuple[Step, ...]:
         ),
         Step(
             name="codes",
-            revision=3,
+            revision=4,
             inputs=("split", "embed", "lists"),
             settings=config,
             numerics=on_cpu,
@@ -222,7 +222,7 @@ def slots_with_members(source: Source) -> Sequence[Task]:
 def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     table = rows.kept(task.only("rows"))
     table = table.add_column(0, schema.ID, pa.array(task.hints["ids"], schema.ID.type))
-    members = table.select(schema.MEMBERS.names)
+    members = tables.with_slot(table, task.slot).select(schema.MEMBERS.names)
     gone = set(task.facts.get("withdrawn", ()))
     stays_N = np.array([uid not in gone for uid in members[UID].to_pylist()], np.bool_)
     granted = np.asarray(members[schema.MAY_BE_NEIGHBOR.name]) & stays_N

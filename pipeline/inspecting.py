@@ -81,7 +81,7 @@ def inspect(
         "kind": kind,
         "packs": packs.facts(fill),
         "made_by": made_by(version, made[0]),
-        "licenses": packs.amounts(made, "licenses"),
+        "licenses": packs.by_license(made),
         "rows": found,
     }
     if place:

@@ -8,10 +8,8 @@ back only, so a later delivery leaves them as they are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +26,11 @@ from pipeline.step import ROWS, Before, Report, Source, Step, Task, generation
 from retrieval import align, exclude
 from retrieval.exclude import NeighborConfig
 from retrieval.index import Index
-from retrieval.segments import Floats
+from retrieval.segments import Floats, Ids
 
 NEIGHBORS = "neighbors.parquet"
 REACH = "reach.arrow"
+OF_MEMBERS = (schema.UID, schema.ID, schema.REVISION, schema.SLOT)
 NEARLY = 1e-4
 """Of cosines: sums of 512 products in another order differ by 1e-6."""
 
@@ -40,7 +39,7 @@ def step(config: NeighborConfig) -> Step:
     device = numerics.device()
     return Step(
         name="neighbors",
-        revision=4,
+        revision=5,
         inputs=("split", "embed", "queries", "index"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy"), device=device),
@@ -85,23 +84,19 @@ def choose(task: Task, _report: Report, *, config: NeighborConfig, gpus: bool = 
         exclude.Sides(*embed.vectors(tables.read_ipc(task.only(role)))) for role in ("embeddings", "queries")
     )
     memory = open_memory(task.reads["segments"], task.reads["members"], gpus=gpus)
-    columns = {name: table[name].to_pylist() for name in ("uid", "revision", "split")}
-    columns["candidates"], reach = candidates(columns["uid"], whole, dropped, memory, config)
-    return written(pa.table(columns, schema=schema.NEIGHBORS), reach)
+    targets = table.select([schema.UID.name, schema.REVISION.name, schema.SPLIT.name])
+    ids = memory.ids_of(task.slot, table[schema.UID.name])
+    chosen, reach = candidates(ids, whole, dropped, memory, config)
+    return written(targets.append_column(schema.CANDIDATES, chosen).cast(schema.NEIGHBORS), reach)
 
 
 def candidates(
-    uids: Sequence[str],
-    whole: exclude.Sides,
-    dropped: exclude.Sides,
-    memory: Memory,
-    config: NeighborConfig,
-) -> tuple[list[list[dict[str, Any]]], Floats]:
+    ids: Ids, whole: exclude.Sides, dropped: exclude.Sides, memory: Memory, config: NeighborConfig
+) -> tuple[pa.ListArray, Floats]:
     """Of each target, as the column has them; and how far its searches reached [B, 2]."""
-    ids = np.array([memory.id_of[uid] for uid in uids], np.int64)
     targets = exclude.Targets(ids=ids, whole=whole, queries=dropped)
     found = exclude.choose(targets, memory.index, memory.members, config)
-    return list(listed(found, memory)), found.reach_B2
+    return listed(found, memory), found.reach_B2
 
 
 def written(neighbors: pa.Table, reach_B2: Floats) -> Made:
@@ -138,13 +133,13 @@ def chosen_again(task: Task, before: Before, *, config: NeighborConfig, gpus: bo
         if left.num_rows == table.num_rows:
             return Made(files={}, kept=before.shard.lent(NEIGHBORS, REACH), counts=before.shard.counts)
         return written(left, reach_B2)
-    uids: list[str] = wanted.take(pa.array(asked)).to_pylist()
-    found, reach_B2[asked] = candidates(uids, whole[asked], dropped[asked], memory, config)
-    lists = left[schema.CANDIDATES.name].to_pylist()
-    for row, one in zip(asked.tolist(), found, strict=True):
-        lists[row] = one
+    ids = memory.ids_of(task.slot, wanted.take(pa.array(asked)))
+    found, reach_B2[asked] = candidates(ids, whole[asked], dropped[asked], memory, config)
     at = left.schema.get_field_index(schema.CANDIDATES.name)
-    return written(left.set_column(at, schema.CANDIDATES, pa.array(lists, schema.CANDIDATES.type)), reach_B2)
+    places = np.arange(left.num_rows)
+    places[asked] = left.num_rows + np.arange(len(asked))
+    both = pa.chunked_array([*left.column(at).chunks, found])
+    return written(left.set_column(at, schema.CANDIDATES, both.take(pa.array(places))), reach_B2)
 
 
 def reached(queries: exclude.Sides, reach_B2: Floats, vectors_GD: Floats) -> NDArray[np.bool_]:
@@ -171,30 +166,62 @@ def gone_vectors(embedded: tuple[refs.Ref, ...], gone: frozenset[str]) -> Floats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The index with what the choice asks of its members."""
+    """The index with what the choice asks of its members: 100 bytes of each, and its uid and group."""
 
     index: Index
     members: exclude.Members
-    id_of: dict[str, int]
-    facts: dict[int, dict[str, Any]]
+    table: pa.Table
+    """uid, id, revision and slot, as segments have them: the members of a slot one after the other."""
+    rows: NDArray[np.int64]
+    """Of the table, by :attr:`exclude.Members.ids`."""
+    slots: Mapping[str, slice]
+    """Rows of the table."""
+
+    def ids_of(self, slot: str, uids: pa.ChunkedArray) -> Ids:
+        """Of assets that lie in a slot."""
+        mine = self.table[self.slots[slot]] if slot in self.slots else self.table[:0]
+        places = pc.index_in(uids, value_set=mine[schema.UID.name])
+        if places.null_count:
+            unknown = uids.filter(pc.is_null(places))[0]
+            raise ValueError(f"{unknown} of slot {slot} is no member of the index; build the index again")
+        return np.asarray(mine[schema.ID.name].take(places))
 
 
 @functools.lru_cache(maxsize=1)
 def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...], *, gpus: bool) -> Memory:
-    table = pa.concat_tables([tables.read_parquet(ref) for ref in members]).sort_by(schema.ID.name)
+    table = pa.concat_tables([tables.read_parquet(ref) for ref in members]).combine_chunks()
     admissible = pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN))
-    facts = table.select([schema.ID.name, schema.UID.name, schema.REVISION.name]).to_pylist()
+    ids = np.asarray(table[schema.ID.name])
+    rows_ = np.argsort(ids)
     return Memory(
         index=Index.open([ref.mapped() for ref in segments], gpus=gpus),
         members=exclude.Members(
-            ids=np.asarray(table[schema.ID.name]),
-            groups=coded(table[schema.GROUP.name]),
-            contributors=coded(table[schema.CONTRIBUTOR.name]),
-            admissible=np.asarray(admissible),
+            ids=ids[rows_],
+            groups=coded(table[schema.GROUP.name])[rows_],
+            contributors=coded(table[schema.CONTRIBUTOR.name])[rows_],
+            admissible=np.asarray(admissible)[rows_],
         ),
-        id_of={row["uid"]: row["id"] for row in facts},
-        facts={row["id"]: row for row in facts},
+        table=table.select([column.name for column in OF_MEMBERS]),
+        rows=rows_,
+        slots=runs(coded(table[schema.SLOT.name]), pc.unique(table[schema.SLOT.name]).to_pylist()),
     )
+
+
+def runs(codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, slice]:
+    """Where each slot begins and ends. ValueError for one that lies in two places.
+
+    >>> runs(np.array([0, 0, 1]), ["00000-000000", "00000-000001"])["00000-000001"]
+    slice(2, 3, None)
+    """
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    stops = [*starts[1:].tolist(), len(codes)]
+    if len(starts) > len(names):
+        raise ValueError(
+            f"the members of {len(names)} slots lie in {len(starts)} runs; build the index again"
+        )
+    return {
+        names[codes[start]]: slice(start, stop) for start, stop in zip(starts.tolist(), stops, strict=True)
+    }
 
 
 def coded(column: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -202,15 +229,16 @@ def coded(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.asarray(column.combine_chunks().dictionary_encode().indices).astype(np.int64)
 
 
-def listed(found: exclude.Candidates, memory: Memory) -> Iterator[list[dict[str, Any]]]:
+def listed(found: exclude.Candidates, memory: Memory) -> pa.ListArray:
     """The candidates of each target as the column has them."""
-    for start, stop in pairwise(found.starts.tolist()):
-        yield [
-            {
-                "uid": memory.facts[int(found.ids[i])]["uid"],
-                "revision": memory.facts[int(found.ids[i])]["revision"],
-                "score": float(found.scores[i]),
-                "via": exclude.VIA[found.via[i]],
-            }
-            for i in range(start, stop)
-        ]
+    members = memory.table.take(pa.array(memory.rows[memory.members.rows(found.ids)]))
+    columns = {
+        schema.UID.name: members[schema.UID.name].combine_chunks(),
+        schema.REVISION.name: members[schema.REVISION.name].combine_chunks(),
+        schema.SLOT.name: members[schema.SLOT.name].combine_chunks(),
+        "score": pa.array(found.scores, pa.float32()),
+        "via": pa.array(exclude.VIA).take(pa.array(found.via)),
+    }
+    fields = list(schema.CANDIDATE)
+    structs = pa.StructArray.from_arrays([columns[field.name] for field in fields], fields=fields)
+    return pa.ListArray.from_arrays(pa.array(found.starts, pa.int32()), structs, schema.CANDIDATES.type)

@@ -80,7 +80,7 @@ def is_plain(corpus: Corpus, version: Version, asked: Asked) -> bool:
     if not asked.purpose.needed <= deciding.purpose_of(corpus, version).needed:
         return False
     named: dict[str, list[str]] = {}
-    for name in packs.amounts(packs.slots(corpus, version, TRAIN), "licenses"):
+    for name in packs.by_license(packs.slots(corpus, version, TRAIN)):
         provider, _, license_id = name.partition(":")
         named.setdefault(provider, []).append(license_id)
     revoked = Revoked.of(folding.revocations(corpus.store, corpus.newest()), asked.now)

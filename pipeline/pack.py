@@ -85,9 +85,9 @@ class Document:
         return sum(len(pair.text_ids) + len(pair.code_ids) + 2 for pair in self.pairs) + 1
 
 
-def group_of(example_id: str, num_groups: int) -> int:
-    """The pack group of a document, in [0, num_groups): by hash, so it never moves."""
-    return xxhash.xxh3_64_intdigest(example_id.encode()) % num_groups
+def hashed(uid: str) -> int:
+    """Of a target: the group of its documents is the remainder, so it never moves."""
+    return xxhash.xxh3_64_intdigest(uid.encode())
 
 
 def lay_out(document: Document) -> Laid:

@@ -10,8 +10,9 @@ from infra.artifact import Artifact
 from infra.artifact import Shard as Made
 from infra.corpus import Corpus, Version
 from infra.storage import Store
+from pipeline import refs, schema, tables
 from pipeline.blocks import Shard
-from pipeline.examples import kind_of
+from pipeline.examples import CONTRIBUTORS, Amounts, kind_of
 from pipeline.pack import Fill
 
 STEP = "pack"
@@ -52,11 +53,26 @@ def fill(found: Iterable[Made]) -> Fill:
     return sum((Fill(**shard.facts["fill"]) for shard in found), Fill())
 
 
-def amounts(found: Iterable[Made], of: str) -> dict[str, dict[str, int]]:
-    """Pairs and tokens by licence or by contributor (``licenses``, ``contributors``), most tokens first."""
+def by_license(found: Iterable[Made]) -> Amounts:
+    """Pairs and tokens of each licence, most tokens first."""
+    return summed(shard.facts["licenses"] for shard in found)
+
+
+def by_contributor(store: Store, found: Iterable[Made]) -> Amounts:
+    """Pairs and tokens of each contributor, most tokens first."""
+    return summed(held(store, shard) for shard in found)
+
+
+def held(store: Store, shard: Made) -> Amounts:
+    """Pairs and tokens of each contributor of a shard of packs."""
+    table = tables.read_parquet(refs.of(store, shard, CONTRIBUTORS))
+    return {row.pop(schema.CONTRIBUTOR.name): row for row in table.to_pylist()}
+
+
+def summed(parts: Iterable[Amounts]) -> Amounts:
     totals: dict[str, Counter[str]] = {}
-    for shard in found:
-        for name, amount in shard.facts[of].items():
+    for part in parts:
+        for name, amount in part.items():
             totals.setdefault(name, Counter()).update(amount)
     return {
         name: dict(total)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,15 +21,32 @@ from ray.util import get_node_ip_address
 from infra import metrics
 from infra.storage import Store
 from infra.telemetry import Bar
-from pipeline import numerics
+from pipeline import numerics, refs
 from pipeline.engine import Done, JobFailed, make
 from pipeline.scheduling import Running, Schedule, WorkersConfig
 from pipeline.step import Do, Step, Task, Workers
 
 POLL_S = 1.0
 """Between two looks at how large the cluster is, and who is silent."""
+SENT_S = 120.0
+"""For a directory to come: 8 MB of 34,000 shards."""
 STILLBORN = 5
 """Workers in a row that may die before they answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A directory in the cluster's memory: a worker fetches it with the first task that looks into it."""
+
+    sha256: str
+    at: Any
+
+
+def send(directory: refs.Directory, sent: dict[str, Sent]) -> Sent:
+    """Once, however many tasks share it."""
+    if directory.sha256 not in sent:
+        sent[directory.sha256] = Sent(directory.sha256, ray.put(directory))
+    return sent[directory.sha256]
 
 
 class Worker:
@@ -37,6 +54,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._opened: tuple[list[Any], Do] | None = None
+        self._directories: dict[str, refs.Directory] = {}
         self._progress = (0, 0, "")
         numerics.keep_memory()
 
@@ -44,7 +62,7 @@ class Worker:
         """Where it is; the first that it is asked, so that no shard waits for a worker that has no place."""
         return str(get_node_ip_address())  # type: ignore[no-untyped-call]  # Ray has no hint
 
-    def run(self, step: Step, task: Task, store: Store) -> Done:
+    def run(self, step: Step, task: Task, directories: Mapping[str, Sent], store: Store) -> Done:
         numerics.use_threads(step.workers.cpus)  # here: OpenMP keeps the number by thread, and Ray picks one
         found = numerics.here()
         # A device that it did not reserve is another's.
@@ -54,7 +72,14 @@ class Worker:
             identity = [*step.identity(), step.erasing]
             if self._opened is None or self._opened[0] != identity:
                 self._opened = (identity, step.open())
-            return make(step, self._opened[1], task, store, self._report)
+                self._directories.clear()
+            looks = {role: self._directory(sent) for role, sent in directories.items()}
+            return make(step, self._opened[1], replace(task, directories=looks), store, self._report)
+
+    def _directory(self, sent: Sent) -> refs.Directory:
+        if sent.sha256 not in self._directories:
+            self._directories[sent.sha256] = ray.get(sent.at, timeout=SENT_S)
+        return self._directories[sent.sha256]
 
     def _report(self, done: int, total: int, note: str) -> None:
         self._progress = (done, total, note)
@@ -103,6 +128,7 @@ class OnRay:
             step.name, tasks, self.config, speculative=step.speculative and not step.fitted
         )
         shared = ray.put(step)
+        sent: dict[str, Sent] = {}
         self._up = time.monotonic()
         try:
             while not schedule.is_done:
@@ -112,7 +138,12 @@ class OnRay:
                         member.running = running
                         if running.is_beside:
                             metrics.jobs.stragglers.labels(step.name).inc()
-                        member.asked = member.actor.run.remote(shared, running.task, store)
+                        told = {
+                            role: send(directory, sent)
+                            for role, directory in running.task.directories.items()
+                        }
+                        light = replace(running.task, directories={})
+                        member.asked = member.actor.run.remote(shared, light, told, store)
                 yield from self._answers(schedule)
                 if step.fitted:
                     self._watch(bar)

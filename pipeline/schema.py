@@ -154,11 +154,15 @@ SHARED = pa.dictionary(pa.int8(), pa.string())
 """A text that all rows of a shard have, at a byte a row."""
 TEXT_TOKENIZER = column("text_tokenizer", SHARED, "sha256 of the BPE that made the entries")
 IMAGE_TOKENIZER = column("image_tokenizer", SHARED, "sha256 of the image tokenizer that made the codes")
-TOKENS = pa.schema([UID, REVISION, CODES, TEXTS, TEXT_TOKENIZER, IMAGE_TOKENIZER])
+XXH3 = column("xxh3", pa.uint64(), "of the rest of the row, for who reads some rows alone")
+TOKENS = pa.schema(
+    [UID, REVISION, LICENSES, CONTRIBUTOR, CODES, TEXTS, TEXT_TOKENIZER, IMAGE_TOKENIZER, XXH3]
+)
 
 # The index's members, beside its vectors.
 ID = column("id", pa.int64(), "row of the append-only id table; never reused")
-MEMBERS = pa.schema([ID, UID, REVISION, GROUP, SPLIT, CONTRIBUTOR, MAY_BE_NEIGHBOR, MAY_BE_SHOWN])
+SLOT = column("slot", pa.string(), "of the shards that hold the asset")
+MEMBERS = pa.schema([ID, UID, REVISION, SLOT, GROUP, SPLIT, CONTRIBUTOR, MAY_BE_NEIGHBOR, MAY_BE_SHOWN])
 IDS = pa.schema([UID, ID])
 REASON = column("reason", pa.string(), "as told by whoever took the asset out of the index")
 AT = column("at", pa.string(), "when, UTC")
@@ -169,6 +173,7 @@ CANDIDATE = pa.struct(
     [
         pa.field("uid", pa.string(), nullable=False),
         pa.field("revision", pa.int32(), nullable=False),
+        pa.field("slot", pa.string(), nullable=False),
         pa.field("score", pa.float32(), nullable=False),
         pa.field("via", pa.string(), nullable=False),
     ]
@@ -177,3 +182,8 @@ CANDIDATES = column(
     "candidates", pa.list_(CANDIDATE), "admissible neighbors, best first, by image and by text"
 )
 NEIGHBORS = pa.schema([UID, REVISION, SPLIT, CANDIDATES])
+
+# What each contributor has in a shard of packs; a name has its provider before a colon.
+PAIRS = column("pairs", pa.int64(), "of a text and an image, as target or as neighbor")
+NUM_TOKENS = column("tokens", pa.int64(), "of these")
+HOLDINGS = pa.schema([CONTRIBUTOR, PAIRS, NUM_TOKENS])

@@ -36,7 +36,9 @@ class Task:
 
     slot: str
     reads: Mapping[str, tuple[refs.Ref, ...]]
-    """Everything the work may open, by role."""
+    """Everything the work may open, by role; but for what it looks up."""
+    directories: Mapping[str, refs.Directory] = field(default_factory=dict)
+    """In which it looks up files, by role; many tasks share one."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON values that decide the bytes beside the files read."""
     hints: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -136,7 +138,8 @@ class Step:
 
     def key(self, task: Task) -> str:
         reads = {role: [ref.sha256 for ref in files] for role, files in task.reads.items()}
-        return fingerprint(self.identity(), reads, dict(task.facts))
+        looks = {role: directory.sha256 for role, directory in task.directories.items()}
+        return fingerprint(self.identity(), reads, dict(task.facts), *([looks] if looks else []))
 
 
 def slot_name(generation: int, shard: int) -> str:

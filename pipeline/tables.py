@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline import refs
+from pipeline import refs, schema
 
 PIECE_ROWS, PIECE_CHARACTERS = 1000, 4 * 1024 * 1024
 """Rows of Python objects that are in memory at a time, and characters in them: a record may have 100,000."""
@@ -70,6 +71,17 @@ def read_parquet(ref: refs.Ref, columns: Sequence[pa.Field] | None = None) -> pa
     """All columns, or those asked for in the order asked for."""
     names = None if columns is None else [column.name for column in columns]
     return pq.read_table(io.BytesIO(ref.read()), columns=names)
+
+
+def map_ipc(path: Path) -> pa.Table:
+    """Of a local file: only what is looked at is read."""
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def with_slot(table: pa.Table, slot: str) -> pa.Table:
+    """The rows, each with the slot that they are of."""
+    return table.append_column(schema.SLOT, pa.array([slot] * table.num_rows, schema.SLOT.type))
 
 
 def read_rows(ref: refs.Ref) -> Iterator[dict[str, Any]]:

@@ -205,7 +205,7 @@ def step_of(config: TokensConfig) -> Step:
     half = config.model_copy(update={"batch_images": config.batch_images // 2})
     return Step(
         name="tokenize",
-        revision=2,
+        revision=3,
         inputs=("split", "images", "bpe", "vq"),
         settings=config,
         numerics={

@@ -14,6 +14,7 @@ from pipeline.card import spread
 from pipeline.card.figures import LEAST, Figure, of_whole, told
 from pipeline.card.parts import Part
 from pipeline.card.rights import grouped
+from pipeline.examples import CONTRIBUTORS
 from pipeline.split import TRAIN
 
 LISTED = 20
@@ -77,15 +78,15 @@ class Contributors:
             ),
         ]
         if packs.STEP in version.artifacts:
-            amounts_of = packs.amounts(packs.slots(corpus, version, TRAIN), "contributors")
+            amounts_of = packs.by_contributor(corpus.store, packs.slots(corpus, version, TRAIN))
             tokens = np.array([one["tokens"] for one in amounts_of.values()], np.int64)
             found.append(
                 Figure(
                     name="contributors.tokens",
                     title="Tokens of the training packs",
                     step=packs.STEP,
-                    file="shard.json",
-                    counted="facts.contributors of the packs for training: tokens and pairs of each, as "
+                    file=CONTRIBUTORS,
+                    counted="contributors of the packs for training: tokens and pairs of each, as "
                     f"target or as neighbor; the {LISTED} with most, of those with at least {LEAST} assets",
                     values={
                         "tokens": int(tokens.sum()),

@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.corpus import Corpus, Version
-from pipeline import filters, outcomes, schema, screening
+from pipeline import filters, outcomes, schema, screening, tables
 from pipeline.filtering.rules import Rule
 from pipeline.reviewing import catalogs
 from pipeline.settings import PipelineTable
 
-SLOT = pa.field("slot", pa.string())
 """Names the shard of a row, where rows of many are one table."""
-FACTS = (schema.UID, schema.KEY, schema.DESCRIPTION, schema.MAY_BE_SHOWN, SLOT)
+FACTS = (schema.UID, schema.KEY, schema.DESCRIPTION, schema.MAY_BE_SHOWN, schema.SLOT)
 """What a page tells of a row, and finds its picture by."""
 
 
@@ -46,5 +45,4 @@ def gates(corpus: Corpus, version: Version, settings: PipelineTable) -> tuple[Ga
 def catalog(corpus: Corpus, version: Version, step: str | None = None) -> pa.Table:
     """All rows of a step, or of the fullest catalog, each with its slot."""
     found = catalogs.fullest(corpus, version) if step is None else catalogs.of_step(corpus, version, step)
-    parts = [rows.append_column(SLOT, pa.array([slot] * rows.num_rows, SLOT.type)) for slot, rows in found]
-    return pa.concat_tables(parts)
+    return pa.concat_tables([tables.with_slot(rows, slot) for slot, rows in found])

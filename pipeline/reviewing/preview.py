@@ -18,7 +18,7 @@ from pipeline import config, pages, pairs, schema, weights
 from pipeline.filtering.rules import Rule
 from pipeline.likeness.linking import PASSES
 from pipeline.reviewing import borderline, meanings
-from pipeline.reviewing.gates import FACTS, SLOT, Gate, gates
+from pipeline.reviewing.gates import FACTS, Gate, gates
 from pipeline.reviewing.histograms import drawn
 from pipeline.reviewing.thumbnails import thumbnails
 from pipeline.settings import Asked
@@ -150,7 +150,7 @@ def on_the_page(facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def pictured(corpus: Corpus, version: Version, facts: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     """The pictures that may be shown, by slot and key."""
     rows = on_the_page(facts)
-    wanted = {(one[SLOT.name], one[schema.KEY.name]) for one in rows if one[schema.MAY_BE_SHOWN.name]}
+    wanted = {(one[schema.SLOT.name], one[schema.KEY.name]) for one in rows if one[schema.MAY_BE_SHOWN.name]}
     return thumbnails(corpus, version, wanted)
 
 

@@ -25,29 +25,27 @@ from infra.artifact import (
 from infra.corpus import Version
 from infra.storage import Store
 from infra.telemetry import Log
-from pipeline import erased, refs, shards
-from pipeline.examples import Holders
+from pipeline import erased, packs, refs, shards, tables
+from pipeline.examples import CONTRIBUTORS, Amounts, Holders, holdings
 from pipeline.packed import Modality
-
-Counts = dict[str, dict[str, dict[str, int]]]
 
 
 def blanked(
-    store: Store, packs: Artifact, gone: frozenset[str], holders: Holders, inputs: Mapping[str, str], log: Log
+    store: Store, made: Artifact, gone: frozenset[str], holders: Holders, inputs: Mapping[str, str], log: Log
 ) -> Artifact:
     """The packs without the assets; themselves, if they hold none. ``holders``: of what is gone, at least."""
     found: dict[str, Shard] = {}
-    with log.bar(packs.step, total=len(packs.shards), unit="shards") as bar:
-        for slot, shard in packs.shards.items():
+    with log.bar(made.step, total=len(made.shards), unit="shards") as bar:
+        for slot, shard in made.shards.items():
             found[slot] = of_slot(store, shard, gone, holders, key=key_of(shard.key, gone))
             bar.advance(1)
-    if all(found[slot] is shard for slot, shard in packs.shards.items()):
-        return packs
+    if all(found[slot] is shard for slot, shard in made.shards.items()):
+        return made
     return Artifact(
-        step=packs.step,
-        key=key_of(packs.key, gone),
-        settings=packs.settings,
-        inputs={**packs.inputs, **inputs},
+        step=made.step,
+        key=key_of(made.key, gone),
+        settings=made.settings,
+        inputs={**made.inputs, **inputs},
         shards=found,
     )
 
@@ -86,7 +84,11 @@ def of_slot(store: Store, shard: Shard, gone: frozenset[str], holders: Holders, 
     stay = [one for one in dropped if gone.isdisjoint(named(one))]
     if not files and len(stay) == len(dropped):
         return shard
-    facts = {**shard.facts, "packs": {**shard.facts["packs"], **infos}, **without(shard.facts, less)}
+    facts = {**shard.facts, "packs": {**shard.facts["packs"], **infos}}
+    if less:
+        left = without(packs.held(store, shard), less, "contributors")
+        files[CONTRIBUTORS] = tables.to_parquet(holdings(left))
+        facts["licenses"] = without(shard.facts["licenses"], less, "licenses")
     if dropped:
         facts["dropped_neighbors"] = stay
     kept: dict[str, File] = shard.lent(*(name for name in shard.files if name not in files))
@@ -123,14 +125,10 @@ def taken(
     return found
 
 
-def without(facts: Mapping[str, Any], less: Mapping[tuple[str, str, str], int]) -> Counts:
-    """Pairs and tokens by licence and contributor, less what is blanked; nobody who has none left."""
-    found: Counts = {}
-    for of in ("licenses", "contributors"):
-        if of in facts:
-            left = {
-                name: {what: number - less.get((of, name, what), 0) for what, number in amounts.items()}
-                for name, amounts in facts[of].items()
-            }
-            found[of] = {name: amounts for name, amounts in left.items() if any(amounts.values())}
-    return found
+def without(amounts: Amounts, less: Mapping[tuple[str, str, str], int], of: str) -> Amounts:
+    """Pairs and tokens by licence or contributor, less what is blanked; nobody who has none left."""
+    left = {
+        name: {what: number - less.get((of, name, what), 0) for what, number in one.items()}
+        for name, one in amounts.items()
+    }
+    return {name: one for name, one in left.items() if any(one.values())}

@@ -98,7 +98,8 @@ class Compaction:
 
     def _lost_only_rows(self, task: Task) -> bool:
         """Deliveries' own files do not change, and registers are not read by what may be erased."""
-        every = (ref for files in task.reads.values() for ref in files)
+        looked_up = (directory.files.values() for directory in task.directories.values())
+        every = (ref for files in (*task.reads.values(), *looked_up) for ref in files)
         mine = (ref for ref in every if ref.store == self.store and ref.name.startswith("shards/"))
         return all(ref.name in self._less for ref in mine)
 

@@ -117,6 +117,7 @@ def scene_of(told: Settings, **known: int) -> Scene:
         pairs=1 + neighbors,
         documents_per_target=examples.documents_per_target,
         targets_per_group=examples.targets_per_group,
+        rows=examples.rows,
         index=told.retrieval.index,
         neighbors=told.retrieval.neighbors,
         **known,

@@ -14,6 +14,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from pipeline.examples import POOL
+from pipeline.ids import SEGMENT_ROWS
+from pipeline.pack import PackConfig
 from pipeline.scale.rates import Rates
 from retrieval import layouts, segments
 from retrieval.exclude import NeighborConfig
@@ -45,10 +48,9 @@ LOOKUPS = 3 * 254
 BUCKETS, CROWD = 1 << 21, 128
 """Of a key; and the rows that one row meets in a bucket at most (pipeline.likeness.meetings)."""
 STRUCTURE_BUCKETS, STRUCTURE_TABLES = 1 << 18, 64
-CONTRIBUTOR_BYTES = 55
-"""In a pack's entry, of each contributor of its pairs."""
-KINDS = 3
-"""Of packs: training, validation, and validation without neighbors."""
+CANDIDATE_BYTES = 62
+LOOK_S = 1.0e-3
+"""Of a shard of 10,000 rows that is mapped and looked into: 0.97 ms, and 20 us for each row that is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class Scene:
     """Of a document: the target and its neighbors, on average."""
     documents_per_target: int = 1
     targets_per_group: int = 4096
+    rows: PackConfig = field(default_factory=PackConfig)
     fit_images: int = 200_000
     """Squares that the image tokenizer is fitted on, in memory."""
     side: int = 256
@@ -76,10 +79,23 @@ class Scene:
         return self.deliveries * math.ceil(self.images / self.deliveries / self.shard_rows)
 
     @property
+    def pool_rows(self) -> int:
+        """Of the shards that share their groups of packs, as pipeline.examples.pools joins them."""
+        shards = max(1, POOL * self.targets_per_group // self.shard_rows)
+        return int(min(shards * self.shard_rows, math.ceil(self.images / self.deliveries)))
+
+    @property
+    def pools(self) -> int:
+        return self.deliveries * math.ceil(math.ceil(self.images / self.deliveries) / self.pool_rows)
+
+    @property
     def groups(self) -> int:
-        """Of packs, as pipeline.examples.list_tasks counts them: a power of two a delivery."""
-        each = max(self.images / self.deliveries, 1) / self.targets_per_group
-        return int(self.deliveries * 2 ** max(0, math.ceil(math.log2(each))))
+        """Of packs for training, as pipeline.examples.list_tasks counts them: a power of two a pool."""
+        pools, rest = divmod(math.ceil(self.images / self.deliveries), self.pool_rows)
+        return self.deliveries * (pools * self._groups(self.pool_rows) + (self._groups(rest) if rest else 0))
+
+    def _groups(self, rows: int) -> int:
+        return int(2 ** max(0, math.ceil(math.log2(rows / self.targets_per_group))))
 
     def layout(self, width: int) -> Layout:
         """Of one delivery's segments."""
@@ -266,23 +282,48 @@ def aligning(at: Scene, rates: Rates) -> float:
 
 
 def packs(at: Scene, _rates: Rates) -> float:
-    return KINDS * at.groups
+    """Of what is held out two a pool: with neighbors, and without."""
+    return at.groups + 2 * at.pools
 
 
-def read_again(at: Scene, rates: Rates) -> float:
-    """Each pack reads the neighbors of its whole delivery to find its own."""
-    return packs(at, rates) * at.images / at.deliveries * rates.listed_row_s
+def looked_up(at: Scene, rates: Rates) -> float:
+    """Each pack may be the first of its pool that a worker makes, which then reads the pool's neighbors; and
+    looks into every shard of tokens in which one of its pairs lies.
+    """
+    pairs = min(at.targets_per_group, at.images) * at.documents_per_target * at.pairs
+    pools = packs(at, rates) * at.pool_rows * rates.listed_row_s
+    return pools + at.groups * min(at.shards, pairs) * LOOK_S
 
 
 def pack_refs(at: Scene, rates: Rates) -> float:
-    """Each pack names every shard of neighbors, of tokens and of rows."""
-    return packs(at, rates) * 3 * at.shards
+    """Each pack names the neighbors of its pool and two models; where tokens lie is named once a delivery,
+    with all that came before.
+    """
+    named = packs(at, rates) * (at.pool_rows / at.shard_rows + 2)
+    return named + at.shards * (at.deliveries + 1) / 2
 
 
-def contributors(at: Scene, _rates: Rates) -> float:
-    """As if each picture of a group had one of its own: of two million, ten thousand nearly have."""
-    targets = min(at.targets_per_group, at.images)
-    return CONTRIBUTOR_BYTES * targets * at.documents_per_target * at.pairs
+def packing(at: Scene, _rates: Rates) -> float:
+    """The neighbors of a pool, as read and as kept; those of a group, and the tokens of its pairs, as Python
+    objects; where every shard of tokens lies.
+    """
+    candidates, targets = at.neighbors.candidates, min(at.targets_per_group, at.images)
+    pairs = targets * at.documents_per_target * at.pairs
+    return (
+        WORKER_BYTES
+        + 2 * CANDIDATE_BYTES * candidates * at.pool_rows
+        + 400 * candidates * targets
+        + (4_000 + 2 * at.tokens_per_image) * pairs
+        + 600 * at.shards
+    )
+
+
+def listed_blocks(at: Scene, rates: Rates) -> float:
+    """450 bytes a file and 110 a block, of training packs; those held out have few."""
+    pairs = min(at.targets_per_group, at.images) * at.documents_per_target * at.pairs
+    tokens = pairs * (at.tokens_per_image + 12)
+    files, blocks = 2 * tokens / at.rows.shard_bytes, tokens / at.rows.capacity / at.rows.block_rows
+    return (450 * files + 110 * blocks) * at.groups / packs(at, rates)
 
 
 LINEAR = Shape()
@@ -348,9 +389,9 @@ SHAPES: Mapping[str, Shape] = {
         driver=all_rows(300),
         driver_row_s=7e-6,
         asks=lambda at, _: 2 * at.shards,
-        largest=lambda at, _: 30 * at.images / at.deliveries,
+        largest=lambda at, _: 30 * min(at.images, SEGMENT_ROWS),
         because="indexing.register and slots_with_members hold every uid and id, as Python dicts, in the "
-        "driver, and read every catalog there; a delivery's ids are one object",
+        "driver, and read every catalog there",
     ),
     "probes": Shape(
         tasks=by_delivery,
@@ -369,22 +410,22 @@ SHAPES: Mapping[str, Shape] = {
     "queries": Shape(on_gpu=True),
     "neighbors": Shape(
         more_s=searching,
-        worker=lambda at, rates: all_rows(540)(at, rates) + at.deliveries * at.layout(rates.width).bytes,
+        worker=lambda at, rates: all_rows(400)(at, rates) + at.deliveries * at.layout(rates.width).bytes,
         refs=lambda at, rates: at.shards * 2 * at.deliveries * at.layout(rates.width).segments,
         on_gpu=True,
-        because="neighbors.open_memory holds every member, as Python dicts, in each worker; of the segments "
+        because="neighbors.open_memory holds every member in each worker; of the segments "
         "codes are in memory and vectors on its disk; every segment is asked",
     ),
     "pack": Shape(
         tasks=packs,
-        more_s=read_again,
-        worker=lambda at, rates: all_rows(13_000 + 2 * at.tokens_per_image)(at, rates),
+        more_s=looked_up,
+        worker=packing,
         refs=pack_refs,
-        held=lambda at, _: 3 * at.shards,
-        entry=contributors,
+        held=lambda at, _: 2 * at.shards,
         by_tokens=True,
-        because="examples.pack_group reads the neighbors of its whole delivery as Python dicts, and all "
-        "tokens and holders so far; its key names every shard; its entry every contributor",
+        entry=listed_blocks,
+        because="examples.pack_group tells of every file and every block in its entry: raise "
+        "pipeline.examples.targets_per_group and rows.shard_bytes",
     ),
 }
 """By step, every one that the plan has."""

@@ -11,7 +11,6 @@ from pipeline import outcomes, refs, schema, tables
 from pipeline.indexing import MEMBERS
 from pipeline.step import ROWS
 
-SLOT = schema.column("slot", pa.string(), "of the shards that hold the asset")
 OF_CATALOG = (
     *(schema.UID, schema.REVISION, schema.KEY, schema.SHA256, schema.DESCRIPTION, schema.KEYWORDS),
     *(schema.CATEGORIES, schema.CONTRIBUTOR, schema.WIDTH, schema.HEIGHT, schema.IMAGE_TYPE),
@@ -20,7 +19,7 @@ OF_CATALOG = (
 )
 OF_INDEX = (schema.ID, schema.MAY_BE_NEIGHBOR)
 """As the index has them: one with a vector may be a neighbor."""
-FACTS = pa.schema([*OF_CATALOG, SLOT, *OF_INDEX])
+FACTS = pa.schema([*OF_CATALOG, schema.SLOT, *OF_INDEX])
 
 
 def read(corpus: Corpus, version: Version) -> pa.Table:
@@ -43,4 +42,4 @@ def read(corpus: Corpus, version: Version) -> pa.Table:
 def of_slot(corpus: Corpus, slot: str, shard: Shard) -> pa.Table:
     rows = tables.read_parquet(refs.of(corpus.store, shard, ROWS), [*OF_CATALOG, schema.OUTCOME])
     rows = outcomes.kept(rows).drop_columns([schema.OUTCOME.name])
-    return rows.append_column(SLOT, pa.array([slot] * rows.num_rows, SLOT.type))
+    return tables.with_slot(rows, slot)

@@ -16,7 +16,6 @@ import pyarrow.json as pa_json
 from infra.corpus import Corpus, Version
 from pipeline import refs, schema, tables
 from pipeline.records import RECORDS
-from pipeline.searching.members import SLOT
 
 STRINGS = pa.list_(pa.string())
 SAID = pa.schema(
@@ -45,7 +44,7 @@ BLOCK_BYTES = 16 << 20
 def read(corpus: Corpus, version: Version, members: pa.Table) -> Iterator[tuple[np.ndarray, pa.Table]]:
     """For each slot the rows of its members, and their records: the columns of SAID and of BESIDE."""
     records = corpus.artifact(version, "records").shards
-    slots = members[SLOT.name].combine_chunks().dictionary_encode()
+    slots = members[schema.SLOT.name].combine_chunks().dictionary_encode()
     codes_N = np.asarray(slots.indices)
     for code, slot in enumerate(slots.dictionary.to_pylist()):
         rows = np.flatnonzero(codes_N == code)

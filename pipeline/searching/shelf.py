@@ -19,7 +19,6 @@ from infra.corpus import Corpus, Version
 from infra.storage import Store
 from pipeline import refs, schema, tables
 from pipeline.neighbors import NEIGHBORS
-from pipeline.searching.members import SLOT
 from pipeline.step import IMAGES
 from retrieval.serving.shelf import Candidate, Example
 
@@ -59,7 +58,7 @@ class Shelf:
         )
 
     def image(self, row: int) -> bytes:
-        tar = self.tars[self._fact(SLOT, row)]
+        tar = self.tars[self._fact(schema.SLOT, row)]
         with _reading[hash(tar) % len(_reading)]:  # a page asks for sixty at once: one of them reads the tar
             place = places(self.store, tar)[self._fact(schema.KEY, row)]
         with self.store.open(tar) as file:
@@ -67,7 +66,7 @@ class Shelf:
             return file.read(place.size)
 
     def example(self, row: int) -> Example | None:
-        ref = self.neighbors.get(self._fact(SLOT, row))
+        ref = self.neighbors.get(self._fact(schema.SLOT, row))
         table = schema.NEIGHBORS.empty_table() if ref is None else chosen(ref)
         mine = table.filter(pc.equal(table[schema.UID.name], self._fact(schema.UID, row))).to_pylist()
         if not mine:

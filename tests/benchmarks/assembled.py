@@ -54,10 +54,12 @@ def corpus(folder: Path, num: int) -> Corpus:
     return made
 
 
+def slot_of(number: int) -> str:
+    return slot_name(0, number // SLOT_ROWS)
+
+
 def artifacts(store: Store, version: Version, num: int) -> Version:
-    slots = {
-        slot_name(0, at // SLOT_ROWS): range(at, min(num, at + SLOT_ROWS)) for at in range(0, num, SLOT_ROWS)
-    }
+    slots = {slot_of(at): range(at, min(num, at + SLOT_ROWS)) for at in range(0, num, SLOT_ROWS)}
     made: Mapping[str, Callable[[range], dict[str, bytes]]] = {
         "records": recorded,
         "split": lambda numbers: {ROWS: tables.to_parquet(rows(numbers))},
@@ -169,7 +171,13 @@ def chosen(numbers: range, num: int) -> pa.Table:
             "revision": 0,
             "split": "train",
             "candidates": [
-                {"uid": f"acme:a{(number + by) % num:07d}", "revision": 0, "score": 0.5, "via": "image"}
+                {
+                    "uid": f"acme:a{(number + by) % num:07d}",
+                    "revision": 0,
+                    "slot": slot_of((number + by) % num),
+                    "score": 0.5,
+                    "via": "image",
+                }
                 for by in range(1, 9)
             ],
         }
@@ -193,6 +201,7 @@ def indexed(num: int) -> dict[str, bytes]:
         "id": np.arange(num),
         "uid": [f"acme:a{number:07d}" for number in range(num)],
         "revision": np.zeros(num, np.int32),
+        "slot": [slot_of(number) for number in range(num)],
         "group": [f"acme:a{number:07d}" for number in range(num)],
         "split": ["train"] * num,
         "contributor": [f"c{number % 5000}" for number in range(num)],

@@ -37,7 +37,7 @@ INGEST = int(os.environ.get("PARDALIS_SCALE_INGEST", "100000"))
 SHARDS = tuple(map(int, os.environ.get("PARDALIS_SCALE_SHARDS", "340,3400,34000").split(",")))
 Facts = dict[str, Any]
 NO_LISTING = {"cpu_s": 0.0}
-"""Of steps that the control plane is measured without: packs name files by the million, which has a rate."""
+"""Of those that list by members: the control plane is measured without them."""
 
 
 def started(num: int, shard_rows: int, last: str) -> subprocess.Popen[str]:
@@ -111,6 +111,7 @@ def compared(rates: Rates, large: Facts) -> Facts:
         side=settings.tokenizer.image.side,
         fit_images=settings.tokenizer.image.max_images,
         targets_per_group=settings.pipeline.examples.targets_per_group,
+        rows=settings.pipeline.examples.rows,
         index=settings.retrieval.index,
         neighbors=settings.retrieval.neighbors,
     )

@@ -100,8 +100,8 @@ def drawn(step: str, task: Task) -> Made:
     facts: dict[str, Any] = {"rows": rows}
     if step == "records":
         facts["licenses"] = [drawn_corpus.license_().license_id]
-    if step == "pack":  # one group settles the targets of its delivery
-        is_first = task.facts["kind"] == TRAIN and not task.facts["group"]
+    if step == "pack":  # one group settles the targets of its pool
+        is_first = task.facts["kind"] == TRAIN and not task.facts["group"]  # of its pool
         rows = ROWS_EACH * len(task.reads["neighbors"]) if is_first else 0
     fitted = step in {"bpe", "vq", "align", "lists"}
     return Made(
@@ -191,15 +191,15 @@ class Cost:
     cpu_s: float
 
 
-def steered(shards: int, config: Config, *, last: str = "neighbors") -> dict[str, Cost]:
-    """A whole build up to a step, of as many shards."""
+def steered(shards: int, config: Config) -> dict[str, Cost]:
+    """A whole build, of as many shards."""
     store = Counted("drawn")
     for name, data in READ.items():
         for step in ("records", "split"):
             store.objects[f"{TOGETHER}/{step}/{name.rpartition(' ')[2]}"] = data
     corpus, version, found = Corpus(store), delivered(store, shards), dict[str, Cost]()
     steps = [*plan.ingest_steps(config, AS_OF), *plan.build_steps(config)]
-    for step in steps[: [step.name for step in steps].index(last) + 1]:
+    for step in steps:
         if step.name in BY_MEMBERS:
             if step.name == "index":
                 version = with_index(corpus, version, step)
@@ -238,11 +238,10 @@ def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(np.maximum(costs, 1e-9)), 1)[0])
 
 
-def grown(sizes: Sequence[int], packed: Sequence[int] = (20, 60, 180)) -> dict[str, Any]:
-    """Costs of each step at each size, and by which power they grow; of packs at sizes of their own."""
+def grown(sizes: Sequence[int]) -> dict[str, Any]:
+    """Costs of each step at each size, and by which power they grow."""
     settings = settings_of_a_node()
     found = {num: steered(num, settings) for num in sizes}
-    packs = {num: steered(num, settings, last="pack")["pack"] for num in packed}
     largest = found[sizes[-1]]
     return {
         "shards": list(sizes),
@@ -255,12 +254,6 @@ def grown(sizes: Sequence[int], packed: Sequence[int] = (20, 60, 180)) -> dict[s
                 "cpu_exponent": exponent(sizes, [found[num][step].cpu_s for num in sizes]),
             }
             for step in largest
-        },
-        "pack": {
-            "shards": list(packed),
-            "cpu_s": [packs[num].cpu_s for num in packed],
-            "tasks": [packs[num].tasks for num in packed],
-            "cpu_exponent": exponent(packed, [packs[num].cpu_s for num in packed]),
         },
     }
 

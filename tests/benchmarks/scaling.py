@@ -28,7 +28,7 @@ from infra.artifact import pretty
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Log
-from pipeline import build, folding, indexing, plan, reading, refs, tables
+from pipeline import build, examples, folding, indexing, plan, reading, refs
 from pipeline import config as configs
 from pipeline.build import Built
 from pipeline.config import Config
@@ -183,10 +183,10 @@ def one(corpus: Corpus, version: Version, step: Step) -> tuple[Version, dict[str
 
 def listed_row_seconds(corpus: Corpus, version: Version) -> float:
     """Reading neighbors as packing does."""
-    shards = corpus.artifact(version, "neighbors").shards.values()
-    files = [refs.of(corpus.store, shard, NEIGHBORS) for shard in shards]
-    seconds, rows = spent(lambda: sum(len(tables.read_parquet(ref).to_pylist()) for ref in files))
-    return seconds / max(rows, 1)
+    shards = corpus.artifact(version, "neighbors").shards
+    files = refs.each(corpus.store, shards.values(), NEIGHBORS)
+    seconds, targets = spent(lambda: examples.of_pool(files, tuple(shards)))
+    return seconds / max(targets.num_rows, 1)
 
 
 if __name__ == "__main__":

@@ -336,15 +336,16 @@ def test_what_a_service_answered_with_is_in_the_ledger(
 
 
 def test_tokens_are_those_that_packing_counted(world: World) -> None:
-    """Manifests say how many each contributor and each licence has, counted from documents and not bytes."""
+    """What each contributor and licence has is told beside the packs: counted from documents, not bytes."""
     corpus, version = world.corpus, world.corpus.newest()
     book, _ = accounts.kept(corpus, version)
     made = corpus.artifact(version, "pack").shards.values()
-    for of, mine in (("contributors", book.contributors), ("licenses", book.licenses)):
+    holders, licenses = packs.by_contributor(corpus.store, made), packs.by_license(made)
+    for counted, mine in ((holders, book.contributors), (licenses, book.licenses)):
         tokens_of = {
             name: sum(one[field] for field in (*TOKENS, "held_out_tokens")) for name, one in mine.items()
         }
-        assert tokens_of == {name: one["tokens"] for name, one in packs.amounts(made, of).items()}
+        assert tokens_of == {name: one["tokens"] for name, one in counted.items()}
 
 
 def test_what_was_taken_back_is_told_by_those_alone_that_must_tell_it(world: World, tmp_path: Path) -> None:

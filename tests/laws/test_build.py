@@ -12,8 +12,9 @@ from infra.artifact import Shard as Made
 from infra.corpus import Corpus, Version
 from infra.storage import Store
 from infra.telemetry import Bar
-from pipeline import config, refs, tables
+from pipeline import config, examples, refs, tables
 from pipeline.blocks import Blocks, Shard
+from pipeline.build import Built
 from pipeline.engine import Inline
 from pipeline.examples import kind_of
 from pipeline.explaining import catalog_rows
@@ -88,6 +89,49 @@ def test_an_index_cut_into_segments_chooses_the_same_neighbors(
         segments = sorted(corpus.artifact(version, "index").shards)
     assert segments == ["00000-0000", "00000-0001", "00000-0002", "00001-0000", "00001-0001"]
     assert found[0] == found[1]
+
+
+def test_how_targets_are_grouped_and_pooled_changes_no_document(
+    corpus: Corpus, deliveries: Deliveries, built: Build, tiny: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lies in the packs of one pool alone, which read its pool's neighbors and no others."""
+    uris = [
+        deliveries.write([sample(number) for number in numbers]) for numbers in (range(40), range(40, 60))
+    ]
+    together = built(corpus, uris, Inline(), settings=tiny)
+    monkeypatch.setattr(examples, "POOL", 1)
+    apart = built(corpus, [], Inline(), settings=tiny)
+    assert apart.artifacts["pack"] != together.artifacts["pack"]
+    assert documents(corpus, apart) == documents(corpus, together)
+    pools = {
+        tuple(task.facts["slots"]): task.reads["neighbors"]
+        for task in examples.list_tasks(Built(corpus=corpus, version=apart), config=tiny.pipeline.examples)
+    }
+    assert sorted(slot for pool in pools for slot in pool) == sorted(
+        corpus.artifact(apart, "neighbors").shards
+    )
+    assert [len(pool) for pool in pools] == [2, 2, 1, 2, 1]  # eight rows a shard, sixteen targets a group
+    assert [len(files) for files in pools.values()] == [2, 2, 1, 2, 1]
+
+
+def documents(corpus: Corpus, version: Version) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Kind, name and tokens of every document; once each."""
+    found = []
+    for slot, shard in corpus.artifact(version, "pack").shards.items():
+        for file, info in shard.facts["packs"].items():
+            blocks = Blocks([Shard(store=corpus.store, name=shard.name(file), info=info)], keep=1)
+            for block in map(blocks.block, range(len(blocks))):
+                for ids_T, row in zip(block.tokens_RT, block.record["documents"].to_pylist(), strict=True):
+                    found += [
+                        (
+                            kind_of(slot),
+                            one["example_id"],
+                            tuple(ids_T[one["start"] :][: one["length"]].tolist()),
+                        )
+                        for one in row
+                    ]
+    assert len({(kind, name) for kind, name, _ in found}) == len(found)
+    return sorted(found)
 
 
 def test_a_later_delivery_writes_only_its_own_shards(

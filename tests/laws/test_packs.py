@@ -75,7 +75,7 @@ def every_span(world: World, kind: str = TRAIN) -> list[dict[str, object]]:
 
 def test_the_manifest_counts_by_licence_and_by_contributor_what_lies_in_the_rows(world: World) -> None:
     found = packs.slots(world.corpus, world.corpus.newest(), TRAIN)
-    licenses, holders = packs.amounts(found, "licenses"), packs.amounts(found, "contributors")
+    licenses, holders = packs.by_license(found), packs.by_contributor(world.corpus.store, found)
     tokens_of, pairs_of = Counter[str](), Counter[str]()
     for span in every_span(world):
         name = "hidden" if int(str(span["uid"])[-4:]) % 3 == 0 else "shown"

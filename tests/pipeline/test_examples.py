@@ -11,6 +11,8 @@ from pipeline.tokenized import Tokens
 
 TOKENS = Tokens(
     revision=0,
+    licenses=("royalty-free",),
+    contributor="c1",
     codes=np.zeros(4, np.uint16),
     texts=tuple(np.full(1, number, np.uint16) for number in range(6)),
     kinds=(DESCRIPTION, KEYWORD, KEYWORD, KEYWORD, LONG, LONG),

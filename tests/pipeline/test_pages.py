@@ -15,14 +15,14 @@ from pipeline.duplicates import DuplicateConfig
 from pipeline.filters import FilterRules
 from pipeline.likeness.linking import PASSES
 from pipeline.reviewing import meanings, preview
-from pipeline.reviewing.gates import SLOT, Gate
+from pipeline.reviewing.gates import Gate
 from pipeline.screening import ScreenRules
 
 HOSTILE = "<script>alert(1)</script>"
 BREAKOUT = '"><img src="https://example.com/x.png">'
 PICTURE = "data:image/jpeg;base64,AAAA"
 RULES = FilterRules(min_side=64, max_caption_words=4)
-COLUMNS = [*filters.READS, schema.UID, schema.KEY, schema.MAY_BE_SHOWN, SLOT]
+COLUMNS = [*filters.READS, schema.UID, schema.KEY, schema.MAY_BE_SHOWN, schema.SLOT]
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:

@@ -144,10 +144,7 @@ def test_what_breaks_at_340_million_is_told_with_its_bound_and_why(measured: Rat
         ("dedup", "worker memory"),
         ("vq", "worker memory"),
         ("align", "worker memory"),
-        ("pack", "worker memory"),
-        ("pack", "driver time"),
         ("pack", "manifest"),
-        ("codes", "object"),
         ("index", "object"),
     }
     assert all(one.needs > one.bound and one.because for one in found.breaks)
@@ -220,7 +217,7 @@ def test_the_command_answers_as_json_as_a_table_and_as_a_page(
     assert sum(float(row["seconds"]) for row in rows[:-1]) == pytest.approx(float(rows[-1]["seconds"]))
     assert found["total"]["seconds"] == pytest.approx(float(rows[-1]["seconds"]))
     text = planned(capsys, *words, "--out", str(tmp_path / "plan.html"))
-    assert "breaks: pack: worker memory" in text
+    assert "breaks: pack: manifest" in text
     page = (tmp_path / "plan.html").read_text()
     assert page.count('class="fill"') == 3 * len(found["steps"])
     assert "examples.pack_group" in page

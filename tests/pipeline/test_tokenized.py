@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from infra.artifact import Made, publish_shard
+from infra.artifact import Corrupt, Made, publish_shard
 from infra.storage import Store
 from pipeline import refs, schema, tables, tokenized
 from pipeline.tokenized import MixedTokens, Tokenizers
@@ -20,10 +20,13 @@ def table(uid: str, *, wide: bool = False) -> pa.Table:
     row = {
         "uid": uid,
         "revision": 2,
+        "licenses": ["royalty-free"],
+        "contributor": "c1",
         "codes": [7, 70_000 if wide else 9],
         "texts": [{"kind": "description", "origin": "licensed", "ids": [5, 6]}],
     }
-    return pa.Table.from_pylist([row], pa.schema([schema.UID, schema.REVISION, codes, schema.TEXTS]))
+    kind = pa.schema([schema.UID, schema.REVISION, schema.LICENSES, schema.CONTRIBUTOR, codes, schema.TEXTS])
+    return pa.Table.from_pylist([row], kind)
 
 
 def shard(store: Store, name: str, rows: pa.Table) -> refs.Ref:
@@ -79,3 +82,47 @@ def test_tokens_that_do_not_say_whose_they_are_are_refused(tmp_path: Path) -> No
     ref = shard(Store.at(tmp_path), "old", table("acme:1"))
     with pytest.raises(MixedTokens, match="no column image_tokenizer"):
         tokenized.read([ref], OURS)
+
+
+def test_some_rows_are_picked_without_the_others_and_each_is_checked(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    rows = tokenized.signed(pa.concat_tables([table(f"acme:{number}") for number in range(9)]), OURS)
+    ref = shard(store, "nine", rows)
+    found = dict(tokenized.picked(ref, {"acme:7", "acme:2"}, OURS))
+    assert sorted(found) == ["acme:2", "acme:7"]
+    whole = tokenized.read([ref], OURS)
+    for uid, tokens in found.items():
+        assert tokenized.digest(uid, tokens) == tokenized.digest(uid, whole[uid])
+    with pytest.raises(KeyError, match="acme:9 is not in .*nine"):
+        list(tokenized.picked(ref, {"acme:9"}, OURS))
+    with pytest.raises(MixedTokens, match="image_tokenizer cccc"):
+        list(tokenized.picked(ref, {"acme:2"}, Tokenizers(text="b" * 64, image="e" * 64)))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("revision", pa.array([2, 3], pa.int32())),
+        ("licenses", pa.array([["royalty-free"], ["other"]], schema.LICENSES.type)),
+        ("contributor", pa.array(["c1", "c2"])),
+        ("codes", pa.array([[7, 9], [7, 8]], schema.CODES.type)),
+        ("texts", pa.array([[], []], schema.TEXTS.type)),
+    ],
+)
+def test_a_row_that_is_not_as_it_was_written_is_refused_by_who_picks_it(
+    tmp_path: Path, column: str, value: pa.Array
+) -> None:
+    rows = tokenized.signed(pa.concat_tables([table("acme:1"), table("acme:2")]), OURS)
+    at = rows.schema.get_field_index(column)
+    ref = shard(Store.at(tmp_path), "spoilt", rows.set_column(at, rows.schema.field(at), value))
+    with pytest.raises(Corrupt, match="spoilt.*row of acme:2.*delete its folder"):
+        list(tokenized.picked(ref, {"acme:2"}, OURS))
+
+
+def test_a_file_that_was_cut_is_refused_before_a_row_is_looked_for(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    ref = shard(store, "cut", tokenized.signed(table("acme:1"), OURS))
+    path = store.local(ref.name)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(Corrupt, match=r"cut/tokens\.arrow.*no sound Arrow file.*delete it"):
+        list(tokenized.picked(ref, {"acme:1"}, OURS))

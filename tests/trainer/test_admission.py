@@ -326,7 +326,7 @@ def test_what_is_not_admitted_as_declared_is_blanked_where_a_run_goes_on(world: 
 def test_the_counts_come_from_the_packs(world: World) -> None:
     """Every asset of the training split has tokens in the packs for training, and no other has."""
     shards = packs.slots(world.corpus, world.version, TRAIN)
-    assert set(packs.amounts(shards, "licenses")) == {f"acme:{name}" for name in LICENSES}
+    assert set(packs.by_license(shards)) == {f"acme:{name}" for name in LICENSES}
 
 
 def test_what_a_revocation_took_back_refuses_nothing_and_is_blanked(world: World) -> None:

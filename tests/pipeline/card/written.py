@@ -168,7 +168,11 @@ def neighbors(rows: pa.Table) -> pa.Table:
     uids = kept[schema.UID.name].to_pylist()
     cited = [{uids[0], uids[(place + 1) % len(uids)]} - {uid} for place, uid in enumerate(uids)]
     found = [
-        [{"uid": uid, "revision": 0, "score": 0.5, "via": "image"} for uid in sorted(one)] for one in cited
+        [
+            {"uid": uid, "revision": 0, "slot": "00000-000000", "score": 0.5, "via": "image"}
+            for uid in sorted(one)
+        ]
+        for one in cited
     ]
     columns = {name: kept[name].to_pylist() for name in ("uid", "revision", "split")}
     return pa.table({**columns, "candidates": found}, schema=schema.NEIGHBORS)
