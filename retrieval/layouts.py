@@ -2,9 +2,10 @@
 
 Flat while a query can afford to see every vector; inverted lists of whole vectors (IVF-Flat) while those fit
 the memory; beyond, inverted lists of 4-bit product codes that are scanned in registers, whose best are judged
-again by the vectors themselves, at half precision and memory-mapped; and where not even the codes fit, many
-such segments, each for a machine of its own. The surprising rule: nothing that cannot forget is ever
-chosen. HNSW answers well and has no ``remove_ids``, so it is not here.
+again by the vectors themselves, at half precision and memory-mapped; and where not even the codes fit, or
+the file is more than a store takes in one put, many such segments, each for a machine of its own. The
+surprising rule: nothing that cannot forget is ever chosen. HNSW answers well and has no ``remove_ids``, so
+it is not here.
 
 Legend: N vectors, D embedding.
 """
@@ -24,8 +25,11 @@ Kind = Literal["flat", "ivf_flat", "ivf_pq"]
 SCANNED_MB_PER_MS = 8.0
 """Of vectors as float32, one query on one core: an estimate by the memory's speed."""
 FLOAT32 = 4
+FLOAT16 = 2
 ID_BYTES = 8
 MIB = 1 << 20
+FILE_BYTES = 4 << 30
+"""Of a segment's file at most, about: it is written by one put, of which S3 takes 5 GB."""
 POINTS_PER_LIST = 39
 """That k-means wants of a list at least, as FAISS's guidelines have it."""
 SUBVECTORS = (4, 3, 2, 5, 6, 7, 8)
@@ -38,7 +42,8 @@ class IndexConfig(Section):
     kind: Literal["auto", "flat", "ivf_flat", "ivf_pq"] = "auto"
     """``auto`` chooses by the two budgets."""
     memory_mib: float = Field(1024, gt=0)
-    """For the vectors, or the codes, of one segment. What takes more is cut into several."""
+    """For the vectors, or the codes, of one segment. What takes more is cut into several, as is what would be a
+    file of more than 4 GiB."""
     latency_ms: float = Field(10.0, gt=0)
     """Of one query on one core: up to what fits, every vector is compared."""
     recall: float = Field(0.95, gt=0, le=1)
@@ -58,6 +63,8 @@ class Layout:
     """Of equal size, that all vectors together are cut into."""
     bytes: int
     """Of memory, about, of one segment; of ``ivf_pq`` without the vectors, which stay on disk."""
+    file_bytes: int
+    """Of one segment as it is written, about: with the vectors, at half precision, of ``ivf_pq``."""
 
     def made(self, width: int) -> Any:
         """An empty, untrained FAISS index by inner product, in positions."""
@@ -74,22 +81,28 @@ def chosen(num: int, width: int, config: IndexConfig) -> Layout:
 
     >>> [chosen(num, 512, IndexConfig()).kind for num in (10_000, 400_000, 1_000_000)]
     ['flat', 'ivf_flat', 'ivf_pq']
-    >>> chosen(100_000_000, 512, IndexConfig(memory_mib=4096)).segments
-    2
+    >>> found = chosen(100_000_000, 512, IndexConfig(memory_mib=4096))
+    >>> found.segments, found.bytes >> 20, found.file_bytes >> 20
+    (26, 272, 4057)
     """
     memory, scanned = config.memory_mib * MIB, config.latency_ms * SCANNED_MB_PER_MS * 1e6
     flat, lists = (cut(num, 1, width, kind, config).bytes for kind in ("flat", "ivf_flat"))
     kind: Kind = "flat" if flat <= min(memory, scanned) else "ivf_flat" if lists <= memory else "ivf_pq"
     if config.kind != "auto":
         kind = config.kind
-    found = cut(num, max(num, 1), width, kind, config)
-    if found.bytes <= memory:
-        every = (cut(num, pieces, width, kind, config) for pieces in itertools.count(1))
-        return next(layout for layout in every if layout.bytes <= memory)
-    raise ValueError(
-        f"retrieval.index.memory_mib = {config.memory_mib:g}: one vector and {found.lists} centroids "
-        f"take {found.bytes / MIB:.3g}; raise it, or lower retrieval.index.lists"
-    )
+    least = cut(num, max(num, 1), width, kind, config)
+    if least.bytes > memory:
+        raise ValueError(
+            f"retrieval.index.memory_mib = {config.memory_mib:g}: one vector and {least.lists} centroids "
+            f"take {least.bytes / MIB:.3g}; raise it, or lower retrieval.index.lists"
+        )
+    if least.file_bytes > FILE_BYTES:
+        raise ValueError(
+            f"retrieval.index.lists = {least.lists}: the centroids alone are a file of "
+            f"{least.file_bytes / MIB:.3g} MiB, of which a segment may have {FILE_BYTES // MIB}; lower it"
+        )
+    every = (cut(num, pieces, width, kind, config) for pieces in itertools.count(1))
+    return next(one for one in every if one.bytes <= memory and one.file_bytes <= FILE_BYTES)
 
 
 def cut(num: int, pieces: int, width: int, kind: Kind, config: IndexConfig) -> Layout:
@@ -98,7 +111,9 @@ def cut(num: int, pieces: int, width: int, kind: Kind, config: IndexConfig) -> L
     lists = 0 if kind == "flat" else config.lists or num_lists(each)
     member = width * FLOAT32 if kind != "ivf_pq" else width // subvector(width) // 2
     taken = each * (member + ID_BYTES) + lists * width * FLOAT32
-    return Layout(kind=kind, lists=lists, segments=pieces, bytes=taken)
+    # Members stand in lists by position, whose ids lie beside them.
+    beside = (ID_BYTES if lists else 0) + (width * FLOAT16 if kind == "ivf_pq" else 0)
+    return Layout(kind=kind, lists=lists, segments=pieces, bytes=taken, file_bytes=taken + each * beside)
 
 
 def num_lists(num: int) -> int:

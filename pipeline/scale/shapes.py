@@ -218,10 +218,8 @@ def searching(at: Scene, rates: Rates) -> float:
 
 
 def segment(at: Scene, rates: Rates) -> float:
-    """A segment as a file: codes, lists and ids, and of product codes the vectors at half precision."""
-    layout = at.layout(rates.width)
-    vectors = at.images / at.deliveries / layout.segments * 2 * rates.width
-    return layout.bytes + (vectors if layout.kind == "ivf_pq" else 0)
+    """A segment as a file."""
+    return at.layout(rates.width).file_bytes
 
 
 def merging(at: Scene, rates: Rates) -> float:
@@ -405,7 +403,7 @@ SHAPES: Mapping[str, Shape] = {
         sizes={"segment.faiss": all_segments},
         worker=merging,
         largest=segment,
-        because="indexing.merge makes a segment in memory, three times, and writes it as one object",
+        because="indexing.merge makes a segment in memory, three times",
     ),
     "queries": Shape(on_gpu=True),
     "neighbors": Shape(

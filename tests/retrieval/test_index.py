@@ -171,15 +171,34 @@ def test_the_layout_follows_from_size_memory_and_latency(num: int, config: Index
 
 
 def test_codes_that_do_not_fit_the_memory_are_cut_into_as_few_segments_as_do() -> None:
-    config = IndexConfig(memory_mib=1024)
+    config = IndexConfig(memory_mib=128)
     found = layouts.chosen(20_000_000, 512, config)
-    assert (found.kind, found.segments) == ("ivf_pq", 2)
-    assert found.bytes <= 1024 << 20 < layouts.cut(20_000_000, 1, 512, "ivf_pq", config).bytes
-    assert found.lists == layouts.num_lists(10_000_000)
+    assert (found.kind, found.segments) == ("ivf_pq", 12)
+    assert found.bytes <= 128 << 20 < layouts.cut(20_000_000, 11, 512, "ivf_pq", config).bytes
+    assert found.lists == layouts.num_lists(-(-20_000_000 // 12))
     with pytest.raises(ValueError, match=r"memory_mib = 1: one vector and 4096 centroids take 8; raise it"):
         layouts.chosen(20_000_000, 512, IndexConfig(memory_mib=1, lists=4096))
     with pytest.raises(ValueError, match="ivf_flat"):
         layouts.chosen(10, 11, IndexConfig(kind="ivf_pq"))
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf_flat", "ivf_pq"])
+def test_a_segment_is_a_file_that_one_put_takes_however_much_memory_there_is(kind: layouts.Kind) -> None:
+    config = IndexConfig(kind=kind, memory_mib=1 << 20)
+    found = layouts.chosen(340_000_000, 512, config)
+    assert found.file_bytes <= 4 << 30 < 5_000_000_000
+    assert layouts.cut(340_000_000, found.segments - 1, 512, kind, config).file_bytes > 4 << 30
+    assert layouts.chosen(1_500_000, 512, config).segments == 1
+    with pytest.raises(ValueError, match=r"lists = 4000000: the centroids alone are a file of 7.81e\+03 MiB"):
+        layouts.chosen(9, 512, IndexConfig(kind="ivf_flat", memory_mib=1 << 20, lists=4_000_000))
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf_flat", "ivf_pq"])
+def test_a_layout_knows_how_large_its_file_is(kind: layouts.Kind) -> None:
+    config = IndexConfig(kind=kind, lists=None if kind == "flat" else 8)
+    vectors_ND = clustered(4000, seed=0)
+    told = layouts.chosen(4000, vectors_ND.shape[1], config).file_bytes
+    assert told <= len(build(np.arange(4000), vectors_ND, config)) <= 1.02 * told
 
 
 def clustered(num: int, *, seed: int) -> Floats:
