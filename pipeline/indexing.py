@@ -15,22 +15,24 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from infra.artifact import Made, Shard, fingerprint
 from infra.corpus import Corpus, Version
 from infra.settings import Section
 from infra.storage import Store
-from pipeline import captions, embed, ids, numerics, refs, rows, schema, tables, withdrawn
+from pipeline import captions, embed, ids, numerics, outcomes, refs, rows, schema, tables, withdrawn
 from pipeline.embed import EMBEDDINGS
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
 from pipeline.step import ROWS, Before, Report, Source, Step, Task, generation, nothing_told
-from retrieval import align, building, layouts, segments, tuning
+from retrieval import align, building, layouts, tuning
 from retrieval.layouts import IndexConfig
 from retrieval.segments import Floats
 
@@ -43,6 +45,10 @@ MEMBERS = "members.parquet"
 LIBRARIES = ("faiss-gpu", "numpy")
 
 
+SEEN = np.dtype([("hash", np.uint64), ("file", np.int32), ("row", np.int32)])
+HIGHEST = np.iinfo(np.uint64).max
+DRAWN_BY = (schema.UID, schema.OUTCOME, schema.SPLIT, schema.MAY_BE_NEIGHBOR)
+"""Of a catalog, to draw a sample: most of a row's 1,560 bytes are two signatures."""
 STRETCHED = 2.0
 """Centroids are fitted anew for a generation that has twice or half the members they were fitted for."""
 
@@ -53,7 +59,7 @@ def steps(config: IndexConfig) -> tuple[Step, ...]:
     return (
         Step(
             name="lists",
-            revision=3,
+            revision=4,
             inputs=("split", "embed"),
             settings=config,
             numerics=on_device,
@@ -139,62 +145,91 @@ def still_fits(source: Source, generation_: str, fitted: Shard) -> bool:
 
 def fit_lists(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     """The layout that so many members call for, trained on some of them."""
-    slots = list(zip(task.reads["rows"], task.reads["embeddings"], strict=True))
-    tables_ = [rows.kept(ref) for ref, _ in slots]
-    num = sum(pc.sum(table[schema.MAY_BE_NEIGHBOR.name]).as_py() or 0 for table in tables_)
-    width = next(sides[0].shape[1] for sides in map(sides_of, (ref for _, ref in slots)) if len(sides[0]))
-    layout = layouts.chosen(num, width, config)
-    sample = sampled(task, tables_, max(1, building.points(layout)))
-    trained = building.train(align.document_vectors(*sample), config, num=num)
-    kept = sum(table.num_rows for table in tables_)
+    num = sum(num_members(ref) for ref in task.reads["rows"])
+    layout = layouts.chosen(num, width_of(task), config)
+    chosen, kept = smallest(task.reads["rows"], max(1, building.points(layout)))
+    sample_ND = np.concatenate([align.document_vectors(*sides) for sides in drawn(task, chosen)])
+    trained = building.train(sample_ND, config, num=num)
     return Made(files={LISTS: trained}, facts={"members": num, "segments": layout.segments, "kept": kept})
 
 
 def probe(task: Task, _report: Report) -> Made:
     """Queries by which a generation's segments are measured."""
-    tables_ = [rows.kept(ref) for ref in task.reads["rows"]]
+    chosen, kept = smallest(task.reads["rows"], tuning.QUERIES)
+    images_ND, texts_ND = (np.concatenate(side) for side in zip(*drawn(task, chosen), strict=True))
     queries = io.BytesIO()
-    np.save(queries, tuning.sampled(*sampled(task, tables_, tuning.QUERIES)), allow_pickle=False)
-    return Made(files={QUERIES: queries.getvalue()}, counts={KEPT: sum(one.num_rows for one in tables_)})
+    np.save(queries, tuning.sampled(images_ND, texts_ND), allow_pickle=False)
+    return Made(files={QUERIES: queries.getvalue()}, counts={KEPT: kept})
 
 
-def sampled(task: Task, tables_: Sequence[pa.Table], wanted: int) -> tuple[Floats, Floats]:
-    """Pictures' and captions' vectors of at most so many members."""
-    masks = smallest(tables_, wanted)
-    parts = [masked(ref, mask) for ref, mask in zip(task.reads["embeddings"], masks, strict=True)]
-    images_ND, texts_ND = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return images_ND, texts_ND
+def num_members(ref: refs.Ref) -> int:
+    table = outcomes.kept(tables.read_parquet(ref, (schema.OUTCOME, schema.MAY_BE_NEIGHBOR)))
+    return int(pc.sum(table[schema.MAY_BE_NEIGHBOR.name]).as_py() or 0)
+
+
+def width_of(task: Task) -> int:
+    """Of the vectors; a shard of no rows does not know it."""
+    images = (sides_of(ref)[0] for ref in task.reads["embeddings"])
+    return int(next(images_ND.shape[1] for images_ND in images if len(images_ND)))
+
+
+def drawn(task: Task, chosen: Sequence[NDArray[np.int32]]) -> Iterator[tuple[Floats, Floats]]:
+    """Pictures' and captions' vectors of the rows chosen, shard by shard: one pair at least, of no rows."""
+    if not any(map(len, chosen)):
+        nothing_ND = np.zeros((0, width_of(task)), np.float32)
+        yield nothing_ND, nothing_ND
+    for ref, rows_N in zip(task.reads["embeddings"], chosen, strict=True):
+        if len(rows_N):
+            images_ND, texts_ND = sides_of(ref)
+            yield images_ND[rows_N], texts_ND[rows_N]
 
 
 def sides_of(ref: refs.Ref) -> tuple[Floats, Floats]:
     return embed.vectors(tables.read_ipc(ref))
 
 
-def masked(ref: refs.Ref, mask_N: segments.Mask) -> tuple[Floats, Floats]:
-    images_ND, texts_ND = sides_of(ref)
-    return images_ND[mask_N], texts_ND[mask_N]
-
-
-def smallest(tables_: Sequence[pa.Table], wanted: int) -> list[segments.Mask]:
-    """For each table, which of its rows are among the ``wanted`` of all whose hashes are smallest.
-
-    Of those that are in the index and in the training split.
+def smallest(files: Sequence[refs.Ref], wanted: int) -> tuple[list[NDArray[np.int32]], int]:
+    """For each file, which of its kept rows are among the ``wanted`` of all whose hashes are smallest; and
+    how many rows are kept in all. Only those are chosen that are in the index and in the training split.
     """
-    eligible = [
-        np.asarray(
-            pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN)), np.bool_
-        )
-        for table in tables_
-    ]
-    places = [
-        np.array(
-            [int.from_bytes(captions.digest("lists", uid)[:8]) for uid in table[UID].to_pylist()], np.uint64
-        )
-        for table in tables_
-    ]
-    every = np.concatenate([place_N[mask_N] for place_N, mask_N in zip(places, eligible, strict=True)])
-    most = np.partition(every, wanted - 1)[wanted - 1] if wanted < len(every) else np.iinfo(np.uint64).max
-    return [mask_N & (place_N <= most) for place_N, mask_N in zip(places, eligible, strict=True)]
+    lowest, kept = Lowest(wanted), 0
+    for number, ref in enumerate(files):
+        table = outcomes.kept(tables.read_parquet(ref, DRAWN_BY))
+        kept += table.num_rows
+        eligible = pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN))
+        hashes = [captions.digest("lists", uid)[:8] for uid in table.filter(eligible)[UID].to_pylist()]
+        seen = np.zeros(len(hashes), SEEN)
+        seen["hash"] = [int.from_bytes(one) for one in hashes]
+        seen["file"], seen["row"] = number, np.flatnonzero(np.asarray(eligible, np.bool_))
+        lowest.add(seen)
+    every = lowest.found()
+    starts = np.searchsorted(every["file"], np.arange(1, len(files)))
+    return np.split(every["row"], starts), kept
+
+
+@dataclass(slots=True)
+class Lowest:
+    """Of all that is added the ``wanted`` whose hashes are smallest, and who ties with the last of them, in
+    the order in which they came. Twice as many are held.
+    """
+
+    wanted: int
+    held: list[NDArray[np.void]] = field(default_factory=lambda: [np.zeros(0, SEEN)])
+    _num: int = 0
+    _most: int = HIGHEST
+
+    def add(self, seen: NDArray[np.void]) -> None:
+        self.held.append(seen[seen["hash"] <= self._most])
+        self._num += len(self.held[-1])
+        if self._num > 2 * self.wanted:
+            self.held = [self.found()]
+            self._num = len(self.held[0])
+
+    def found(self) -> NDArray[np.void]:
+        every = np.concatenate(self.held)
+        if self.wanted < len(every):
+            self._most = np.partition(every["hash"], self.wanted - 1)[self.wanted - 1]
+        return every[every["hash"] <= self._most]
 
 
 def slots_with_members(source: Source) -> Sequence[Task]:

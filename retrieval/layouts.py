@@ -42,8 +42,8 @@ class IndexConfig(Section):
     kind: Literal["auto", "flat", "ivf_flat", "ivf_pq"] = "auto"
     """``auto`` chooses by the two budgets."""
     memory_mib: float = Field(1024, gt=0)
-    """For the vectors, or the codes, of one segment. What takes more is cut into several, as is what would be a
-    file of more than 4 GiB."""
+    """For the vectors, or the codes, of one segment. What takes more is cut into several, as is what would be
+    a file of more than 4 GiB."""
     latency_ms: float = Field(10.0, gt=0)
     """Of one query on one core: up to what fits, every vector is compared."""
     recall: float = Field(0.95, gt=0, le=1)
