@@ -7,11 +7,10 @@ added when sequences are packed, so tokens survive a change of the id layout.
 from __future__ import annotations
 
 import functools
-import heapq
 import importlib.metadata
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,23 @@ from pydantic import Field, field_validator
 from infra.artifact import Made
 from infra.settings import Section
 from infra.storage import cache_folder
-from pipeline import captions, encoding, erasing, given, numerics, refs, rows, schema, tables, tokenized
+from pipeline import (
+    captions,
+    encoding,
+    erasing,
+    given,
+    numerics,
+    outcomes,
+    refs,
+    rows,
+    schema,
+    tables,
+    tokenized,
+)
 from pipeline.captions import CaptionConfig
 from pipeline.encoding import square
 from pipeline.outcomes import KEPT
+from pipeline.split import TRAIN
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
 from pipeline.tokenized import Tokenizers
@@ -49,6 +61,8 @@ TEXT_NUMERICS = {
 """What cuts texts, and what says which characters are composed."""
 WHOLE_SHARD = 1 << 30
 """Rows: batches of images are made within the stage, so that it need not wait for the first of each."""
+DRAWN_BY = (schema.UID, schema.KEY, schema.OUTCOME, schema.SPLIT)
+"""Of a catalog, to choose the images of a fit."""
 FORM_COLUMNS = (schema.UID, schema.DESCRIPTION, schema.KEYWORDS, schema.COLOR, schema.MAY_DERIVE)
 
 
@@ -173,20 +187,43 @@ def perceptual(config: VQFitConfig) -> Perceptual | None:
 
 
 def training_squares(task: Task, config: ImageConfig) -> NDArray[np.uint8]:
-    """Training images [N, side, side, 3], at most ``max_images``, ordered by hash of their uid."""
-    tables_of = [rows.training(ref) for ref in task.reads["rows"]]
-    hashes = {uid: captions.digest("vq", uid) for table in tables_of for uid in table["uid"].to_pylist()}
-    chosen = heapq.nsmallest(config.max_images, hashes, key=hashes.__getitem__)
+    """Training images [N, side, side, 3], at most ``max_images``, ordered by hash of their uid. A tar is read
+    where one of its images was chosen.
+    """
+    chosen = training_keys(task.reads["rows"], config.max_images)
     if not chosen:
         raise ValueError("no training image is left to fit the image tokenizer on; see `pardalis status`")
-    place = {uid: number for number, uid in enumerate(chosen)}
+    wanted: dict[int, list[tuple[int, str]]] = {}
+    for number, (_, shard, key) in enumerate(chosen):
+        wanted.setdefault(shard, []).append((number, key))
     found = np.empty((len(chosen), config.side, config.side, 3), np.uint8)
-    for table, tar in zip(tables_of, task.reads["images"], strict=True):
-        wanted = table.filter(pc.is_in(table["uid"], pa.array(chosen)))
-        wanted = rows.with_images(wanted, tar)
-        for uid, image in zip(wanted["uid"].to_pylist(), wanted["image"].to_pylist(), strict=True):
-            found[place[uid]] = square(image, config.side, config.fit.vq.preprocessing)
+    for shard, members in wanted.items():
+        keys = pa.table([[key for _, key in members]], schema=pa.schema([schema.KEY]))
+        images = rows.with_images(keys, task.reads["images"][shard])[schema.IMAGE.name]
+        for (number, _), image in zip(members, images.to_pylist(), strict=True):
+            found[number] = square(image, config.side, config.fit.vq.preprocessing)
     return found
+
+
+def training_keys(files: Sequence[refs.Ref], most: int) -> list[tuple[bytes, int, str]]:
+    """Hash, shard and key of at most so many training rows, those whose hashes are smallest, in their order.
+
+    One shard's rows are in memory, and of those before it twice as many as are wanted.
+    """
+    found: list[tuple[bytes, int, str]] = []
+    highest: bytes | None = None
+    for shard, ref in enumerate(files):
+        table = outcomes.kept(tables.read_parquet(ref, DRAWN_BY))
+        table = table.filter(pc.equal(table[schema.SPLIT.name], TRAIN))
+        uids, keys = (table[column.name].to_pylist() for column in (schema.UID, schema.KEY))
+        for uid, key in zip(uids, keys, strict=True):
+            place = captions.digest("vq", uid)
+            if highest is None or place < highest:
+                found.append((place, shard, key))
+        if len(found) > 2 * most:
+            found = sorted(found)[:most]
+            highest = found[-1][0]
+    return sorted(found)[:most]
 
 
 def step(text_config: TextConfig, image_config: ImageConfig, encode: Numerics) -> Step:

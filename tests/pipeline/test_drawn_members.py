@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,37 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import captions, indexing, refs, rows, schema, tables
+from pipeline import captions, indexing, rows, schema, tables
 from pipeline.step import Task, nothing_told
 from retrieval import align, building, layouts, tuning
 from retrieval.encoders import normalised
 from retrieval.layouts import IndexConfig
 from retrieval.segments import Floats
 from tests.counted import Counted
+from tests.pipeline.catalogs import catalog, stored
 
 WIDTH = 12
-COLUMNS = (schema.UID, schema.KEY, schema.OUTCOME, schema.SPLIT, schema.MAY_BE_NEIGHBOR)
-
-
-def catalog(shard: int, num: int, *, share: float = 0.6) -> pa.Table:
-    """Rows of which some are refused, some held out, and some may be no neighbor."""
-    rng = np.random.default_rng([shard, num])
-    uids = [f"acme:{shard}-{row}" for row in range(num)]
-    return pa.table(
-        [
-            pa.array(uids),
-            pa.array([uid.replace(":", "_") for uid in uids]),
-            pa.array(np.where(rng.random(num) < share, "kept", "rejected")),
-            pa.array(np.where(rng.random(num) < share, "train", "validation")),
-            pa.array(rng.random(num) < share),
-        ],
-        schema=pa.schema(COLUMNS),
-    )
-
-
-def stored(store: Counted, name: str, data: bytes) -> refs.Ref:
-    store.write(name, data)
-    return refs.Ref(store, name, hashlib.sha256(data).hexdigest())
 
 
 def task_of(store: Counted, catalogs: Sequence[pa.Table]) -> Task:
