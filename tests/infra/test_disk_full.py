@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,54 +16,16 @@ from infra.artifact import Made, find_shard, publish_shard
 from infra.ending import FAILED, ending
 from infra.pieces import Piece, Pieces, PiecesSection
 from infra.storage import LocalStore, NoRoom, Store
+from tests.infra.disks import MIB, Disk, mounted
 
-MIB = 1 << 20
 LARGE = os.urandom(3 * MIB)
 SMALL = b"small"
 
 
-class Disk:
-    """A file system of 8 MiB, of which somebody else takes as much as a test says."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._other = folder / "other"
-
-    def fill(self, *, but: int) -> None:
-        """Until about so many bytes are left, of which at least as many."""
-        told = os.statvfs(self.folder)
-        with self._other.open("ab") as file:
-            os.posix_fallocate(file.fileno(), file.tell(), told.f_bavail * told.f_bsize - but)
-
-    def free(self) -> None:
-        self._other.unlink()
-
-    def files(self) -> list[str]:
-        found = (path for path in self.folder.rglob("*") if path.is_file() and path != self._other)
-        return sorted(path.relative_to(self.folder).as_posix() for path in found)
-
-
 @pytest.fixture(params=["tmpfs", pytest.param("ext4", marks=pytest.mark.long)])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    folder, image = tmp_path / "disk", tmp_path / "image"
-    folder.mkdir()
-    mkfs, mount, umount = (shutil.which(name) for name in ("mkfs.ext4", "mount", "umount"))
-    if os.getuid() or not (mkfs and mount and umount):
-        pytest.skip("only root can mount a small file system, with mkfs.ext4 and mount")
-    words = ["-t", "tmpfs", "-o", "size=8m", "none"]
-    if request.param == "ext4":
-        with image.open("wb") as file:
-            file.truncate(10 * MIB)
-        subprocess.run([mkfs, "-q", "-m", "0", image], check=True)
-        words = ["-o", "loop", str(image)]
-    if subprocess.run([mount, *words, folder], check=False, capture_output=True).returncode:
-        pytest.skip(f"no {request.param} can be mounted here")
-    if request.param == "ext4":
-        (folder / "lost+found").rmdir()
-    try:
-        yield Disk(folder)
-    finally:
-        subprocess.run([umount, folder], check=True)
+    with mounted(request.param, tmp_path) as found:
+        yield found
 
 
 @pytest.mark.parametrize("operation", ["write", "create"])
