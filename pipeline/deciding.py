@@ -55,7 +55,7 @@ def list_tasks(source: Source, *, as_of: datetime) -> Sequence[Task]:
     ]
     check_arrived(source, delivered, records)
     revisions_of = {slot: refs.of(source.store, shard, REVISIONS) for slot, shard in records.items()}
-    came = {slot: tables.read_parquet(ref) for slot, ref in revisions_of.items()}
+    came = dict(zip(revisions_of, tables.read_each(revisions_of.values()), strict=True))
     outdated = revisions.outdated(came, corrections(delivered))
     due = [line for line in register if line.effective_at <= as_of]
     due += copies(due, came)

@@ -17,6 +17,7 @@ import functools
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -105,13 +106,18 @@ def register(corpus: Corpus, version: Version) -> Version:
     it.
     """
     shards = corpus.artifact(version, "split").shards
-    return ids.extend(
-        corpus, version, kept_uids(corpus.store, [shard for _, shard in sorted(shards.items())])
-    )
+    found = kept_uids(corpus.store, [shard for _, shard in sorted(shards.items())])
+    return ids.extend(corpus, version, list(found))
 
 
-def kept_uids(store: Store, shards: Sequence[Shard]) -> list[str]:
-    return [uid for shard in shards for uid in rows.kept(refs.of(store, shard, ROWS))["uid"].to_pylist()]
+def kept_uids(store: Store, shards: Iterable[Shard]) -> Iterator[str]:
+    """Of shards of the split artifact."""
+    return chain.from_iterable(kept_of_each(store, shards))
+
+
+def kept_of_each(store: Store, shards: Iterable[Shard]) -> Iterator[list[str]]:
+    for table in tables.read_each(refs.each(store, shards, ROWS), (schema.UID, schema.OUTCOME)):
+        yield outcomes.kept(table)[UID].to_pylist()
 
 
 def by_generation(source: Source) -> Sequence[Task]:
@@ -238,8 +244,7 @@ def slots_with_members(source: Source) -> Sequence[Task]:
     known = ids.table(source.store, source.version)
     gone = withdrawn.uids(source.store, source.version)
     tasks = []
-    for slot, shard in split.items():
-        uids = kept_uids(source.store, [shard])
+    for (slot, shard), uids in zip(split.items(), kept_of_each(source.store, split.values()), strict=True):
         if uids:
             reads = {
                 "rows": (refs.of(source.store, shard, ROWS),),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from infra.artifact import ASKED_AT_ONCE
 from pipeline import refs, schema
 
 PIECE_ROWS, PIECE_CHARACTERS = 1000, 4 * 1024 * 1024
@@ -71,6 +75,16 @@ def read_parquet(ref: refs.Ref, columns: Sequence[pa.Field] | None = None) -> pa
     """All columns, or those asked for in the order asked for."""
     names = None if columns is None else [column.name for column in columns]
     return pq.read_table(io.BytesIO(ref.read()), columns=names)
+
+
+def read_each(files: Iterable[refs.Ref], columns: Sequence[pa.Field] | None = None) -> Iterator[pa.Table]:
+    """Many Parquet files in their order, as many asked for at once as a store is asked questions: one of S3
+    takes 20 ms to come.
+    """
+    left = iter(files)
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        while some := list(islice(left, 2 * ASKED_AT_ONCE)):
+            yield from pool.map(functools.partial(read_parquet, columns=columns), some)
 
 
 def map_ipc(path: Path) -> pa.Table:

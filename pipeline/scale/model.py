@@ -7,7 +7,7 @@ One formula for each figure, here:
 * seconds = CPU seconds / min(tasks, workers that fit by cores and by memory) + the driver's seconds; on GPUs
   the first are divided by the speed-up too, but for what is no work of a GPU;
 * the driver's seconds = listing_shard_s x shards, and as the shape has it so much for a row, 1 us for every
-  file that a task names, 20 ms for every one that the driver reads;
+  file that a task names, 20 ms for every 32 that the driver reads;
 * money = seconds x the price of the whole cluster, which is held from the first step to the last;
 * bytes = N x (bytes of each file a row) + the fixed ones, with an artifact's manifest; of a model as many as
   it was measured to have;
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra.artifact import ASKED_AT_ONCE
 from pipeline.scale.cluster import Cluster
 from pipeline.scale.rates import Rates, StepRate
 from pipeline.scale.shapes import ASK_S, REF_BYTES, REF_S, SHAPES, SHARD_BYTES, Scene
@@ -145,7 +146,7 @@ def need(
         work = rate.row_s * shape.rows(scene, rates) * grown(step, scene, rates)
         cpu_s = rate.fixed_s * workers + rate.shard_s * tasks + work + shape.more_s(scene, rates)
     driver_s = rate.listing_shard_s * scene.shards + shape.driver_row_s * num
-    driver_s += REF_S * refs + ASK_S * shape.asks(scene, rates)
+    driver_s += REF_S * refs + ASK_S / ASKED_AT_ONCE * shape.asks(scene, rates)
     task_s = (cpu_s / speed + beside_gpu_s) / tasks
     seconds = task_s * tasks / workers + driver_s
     rows = min(num, rates.images[-1]) if shape.bounded else num * grown(step, scene, rates)

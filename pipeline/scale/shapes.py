@@ -31,7 +31,7 @@ SHARD_BYTES = 2_100
 REF_S = 1.0e-6
 """Of the driver, for a file that a task reads: named, and hashed into the key."""
 ASK_S = 0.02
-"""Of a store, for one answer, as S3 takes; many are asked at once but where a driver reads in turn."""
+"""Of a store, for one answer, as S3 takes; many are asked at once."""
 REF_BYTES = 170
 """Of a file that a task reads, in the driver."""
 CATALOG = 1.3
@@ -156,7 +156,7 @@ class Shape:
     driver_row_s: float = 0.0
     """Seconds of the driver for a row, where it reads any."""
     asks: Amount = none
-    """Files that the driver reads one after the other."""
+    """Files that the driver reads."""
     refs: Amount = by_shard
     """Files that the driver names in all tasks together."""
     held: Amount | None = None
@@ -385,7 +385,7 @@ SHAPES: Mapping[str, Shape] = {
         more_s=coding,
         sizes={"part.faiss": all_parts},
         driver=all_rows(300),
-        driver_row_s=7e-6,
+        driver_row_s=2e-6,
         asks=lambda at, _: 2 * at.shards,
         largest=lambda at, _: 30 * min(at.images, SEGMENT_ROWS),
         because="indexing.register and slots_with_members hold every uid and id, as Python dicts, in the "
