@@ -21,8 +21,9 @@ from pydantic import Field
 from infra.artifact import Made
 from infra.settings import Section
 from infra.storage import cache_folder
-from pipeline import erasing, measuring, numerics, refs, rows, schema, tables
+from pipeline import captions, erasing, measuring, numerics, outcomes, refs, rows, schema, tables
 from pipeline.outcomes import KEPT
+from pipeline.split import TRAIN
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
 from retrieval import align, encoders
@@ -136,6 +137,7 @@ def encoded(
 def align_step(config: AlignConfig, encoder: EncoderConfig) -> Step:
     return Step(
         name="align",
+        revision=2,
         inputs=("split", "features"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("numpy",)),
@@ -146,14 +148,38 @@ def align_step(config: AlignConfig, encoder: EncoderConfig) -> Step:
 
 
 def fit_projection(task: Task, _report: Report, *, config: AlignConfig, trained: bool) -> Made:
-    wanted = pa.concat_tables([rows.training(ref) for ref in task.reads["rows"]])
-    table = of_rows(wanted, pa.concat_tables([tables.read_ipc(ref) for ref in task.reads["features"]]))
-    texts_ND = matrix(table[schema.TEXT_FEATURES.name])
+    """One shard of features is in memory at a time."""
     if not trained:
-        projection = align.identity(texts_ND.shape[1])
-    else:
-        projection = align.fit(matrix(table[schema.IMAGE_FEATURES.name]), texts_ND, ridge=config.ridge)
-    return Made(files={PROJECTION: projection.to_bytes()}, facts={"pairs": len(texts_ND)})
+        return untrained(task)
+    regression = align.Regression(ridge=config.ridge)
+    for wanted, ref in zip(map(trained_on, task.reads["rows"]), task.reads["features"], strict=True):
+        if wanted.num_rows:
+            found = tables.read_ipc(ref).select(
+                [schema.UID.name, schema.IMAGE_FEATURES.name, schema.TEXT_FEATURES.name]
+            )
+            table = of_rows(wanted, found)
+            places = [captions.digest("align", uid)[:8] for uid in table[schema.UID.name].to_pylist()]
+            regression.add(
+                matrix(table[schema.IMAGE_FEATURES.name]),
+                matrix(table[schema.TEXT_FEATURES.name]),
+                np.array([int.from_bytes(place) for place in places], np.uint64),
+            )
+    files = {PROJECTION: regression.projection().to_bytes()}
+    return Made(files=files, facts={"pairs": regression.num_pairs})
+
+
+def untrained(task: Task) -> Made:
+    """The identity: of the features only their number is looked at."""
+    pairs = sum(trained_on(ref).num_rows for ref in task.reads["rows"])
+    texts = (tables.read_ipc(ref)[schema.TEXT_FEATURES.name] for ref in task.reads["features"])
+    width = next((matrix(column).shape[1] for column in texts if len(column)), 0)
+    return Made(files={PROJECTION: align.identity(width).to_bytes()}, facts={"pairs": pairs})
+
+
+def trained_on(ref: refs.Ref) -> pa.Table:
+    """Who is in the training split."""
+    found = outcomes.kept(tables.read_parquet(ref, (schema.UID, schema.OUTCOME, schema.SPLIT)))
+    return found.filter(pc.equal(found[schema.SPLIT.name], TRAIN))
 
 
 def of_rows(wanted: pa.Table, found: pa.Table) -> pa.Table:

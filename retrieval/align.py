@@ -1,15 +1,18 @@
 """Put image features into the space of sentence vectors: a ridge regression, fitted once and pinned.
 
 The surprising rule: nothing is learnt from the pairs that judge it. Means, scales and weights come from the
-rows handed to :func:`fit`, the ridge from a split inside them; the caller hands over the train split only.
+rows handed over, the ridge from a split inside them; the caller hands over the train split only. Pairs are
+added up as they come, in float64, around the mean of each block: memory is of F x F and of one shard, however
+many pairs there are.
 
-Legend: N training pairs, B rows, F image features, D text features.
+Legend: N pairs of a shard, J pairs that judge, B rows, F image features, D text features.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +22,14 @@ from retrieval import recall
 from retrieval.encoders import normalised
 
 Floats = NDArray[np.float32]
-
+Places = NDArray[np.uint64]
 
 # In units of a standardised feature's variance, so they do not depend on N.
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 # The share of the training pairs that judges the ridges, and is then fitted with the rest.
 _JUDGED_SHARE = 0.1
+# And so many at most: 55 MB of 1,280 and 384 features, and ranks among them tell ridges apart.
+_JUDGED = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,81 +91,160 @@ def identity(width: int) -> Projection:
     return Projection(mean=zeros, scale=ones, weight=np.eye(width, dtype=np.float32), center=zeros)
 
 
-@dataclass(frozen=True, slots=True)
-class _Moments:
-    """All that ridge regression needs of the pairs, for any penalty."""
-
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    center: NDArray[np.float64]
-    gram: NDArray[np.float64]
-    """[F, F], of standardised features, a pair."""
-    cross: NDArray[np.float64]
-    """[F, D], of standardised features and centred texts, a pair."""
-
-
 # Rows a block: 8,192 of 1,664 features are 109 MB as float64, whatever N is.
 _BLOCK_ROWS = 8192
 
 
-def _moments(features_NF: Floats, texts_ND: Floats) -> _Moments:
-    mean_F = features_NF.mean(axis=0, dtype=np.float64)
-    # A feature that never varies would divide by zero; it's centred to zero anyway.
-    scale_F = np.maximum(features_NF.std(axis=0, dtype=np.float64), 1e-6)
-    center_D = texts_ND.mean(axis=0, dtype=np.float64)
-    gram_FF = np.zeros((len(mean_F), len(mean_F)))
-    cross_FD = np.zeros((len(mean_F), len(center_D)))
-    for start in range(0, len(features_NF), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        x_NF = (features_NF[rows] - mean_F) / scale_F
-        gram_FF += x_NF.T @ x_NF
-        cross_FD += x_NF.T @ (texts_ND[rows] - center_D)
-    return _Moments(mean_F, scale_F, center_D, gram_FF / len(features_NF), cross_FD / len(features_NF))
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """All that ridge regression needs of the pairs, for any penalty."""
+
+    num: int
+    mean: NDArray[np.float64]
+    """[F]"""
+    center: NDArray[np.float64]
+    """[D]"""
+    gram: NDArray[np.float64]
+    """[F, F]: sum of the products of features less their means."""
+    cross: NDArray[np.float64]
+    """[F, D]: sum of the products of features and texts less their means."""
+
+    @classmethod
+    def of(cls, features_NF: Floats, texts_ND: Floats) -> _Moments:
+        mean_F, center_D = (side.mean(axis=0, dtype=np.float64) for side in (features_NF, texts_ND))
+        x_NF = features_NF - mean_F
+        return cls(len(x_NF), mean_F, center_D, x_NF.T @ x_NF, x_NF.T @ (texts_ND - center_D))
+
+    def plus(self, other: _Moments) -> _Moments:
+        """Of both together.
+
+        Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
+        1979: sums of squares less the square of a sum would lose the digits of a feature far from zero.
+        """
+        share = other.num / (self.num + other.num)
+        x_F, y_D = other.mean - self.mean, other.center - self.center
+        return _Moments(
+            self.num + other.num,
+            self.mean + share * x_F,
+            self.center + share * y_D,
+            self.gram + other.gram + self.num * share * np.outer(x_F, x_F),
+            self.cross + other.cross + self.num * share * np.outer(x_F, y_D),
+        )
+
+    def less(self, part: _Moments) -> _Moments:
+        """Of the rest, where ``part`` is among these: the inverse of :meth:`plus`."""
+        num = self.num - part.num
+        x_F, y_D = ((self.mean - part.mean) / num * self.num, (self.center - part.center) / num * self.num)
+        weight = num * part.num / self.num
+        return _Moments(
+            num,
+            part.mean + x_F,
+            part.center + y_D,
+            self.gram - part.gram - weight * np.outer(x_F, x_F),
+            self.cross - part.cross - weight * np.outer(x_F, y_D),
+        )
+
+    def solved(self, ridge: float) -> Projection:
+        """By a direct solver, in units in which every feature has a variance of one."""
+        # A feature that never varies would divide by zero; it's centred to zero anyway.
+        scale_F = np.maximum(np.sqrt(np.maximum(np.diag(self.gram), 0) / self.num), 1e-6)
+        gram_FF = self.gram / scale_F / scale_F[:, None] / self.num
+        cross_FD = self.cross / scale_F[:, None] / self.num
+        return Projection(
+            mean=self.mean.astype(np.float32),
+            scale=scale_F.astype(np.float32),
+            weight=np.linalg.solve(gram_FF + ridge * np.eye(len(gram_FF)), cross_FD).astype(np.float32),
+            center=self.center.astype(np.float32),
+        )
 
 
-def _solve(moments: _Moments, ridge: float) -> Projection:
-    penalised_FF = moments.gram + ridge * np.eye(len(moments.gram))
-    return Projection(
-        mean=moments.mean.astype(np.float32),
-        scale=moments.scale.astype(np.float32),
-        weight=np.linalg.solve(penalised_FF, moments.cross).astype(np.float32),
-        center=moments.center.astype(np.float32),
-    )
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Pairs, each with its place in the order by which those that judge are chosen."""
+
+    features: Floats
+    texts: Floats
+    places: Places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def at(self, rows_N: NDArray[np.intp] | NDArray[np.bool_]) -> _Pairs:
+        return _Pairs(self.features[rows_N], self.texts[rows_N], self.places[rows_N])
+
+    def first(self, num: int) -> _Pairs:
+        """So many, by place; they stay in the order in which they came."""
+        return self.at(np.sort(np.argsort(self.places, kind="stable")[:num]))
+
+    @staticmethod
+    def joined(parts: Sequence[_Pairs]) -> _Pairs:
+        sides = ([getattr(part, name) for part in parts] for name in ("features", "texts", "places"))
+        return _Pairs(*map(np.concatenate, sides))
 
 
-def fit(features_NF: Floats, texts_ND: Floats, *, ridge: float | None = None) -> Projection:
+@dataclass(slots=True)
+class Regression:
     """Least squares from standardised features to centred texts with ``ridge`` times the identity added.
 
-    Hoerl and Kennedy, Technometrics 1970; in float64, by a direct solver. Without a ``ridge`` the best of
-    RIDGES is taken. ValueError with too few pairs, or when the ridge is not positive.
+    Hoerl and Kennedy, Technometrics 1970; in float64. Pairs are added shard by shard; the same shards in the
+    same order give the same bytes. Without a ``ridge`` the best of RIDGES is taken, judged on a tenth of the
+    pairs, which its fit does not see, and on at most 8,192: the first by their places.
     """
-    if len(features_NF) != len(texts_ND) or len(texts_ND) < 2:
-        raise ValueError(f"need at least two pairs, got {len(features_NF)} images, {len(texts_ND)} texts")
-    if ridge is None:
-        judgements = judge_ridges(features_NF, texts_ND)
-        ridge = max(RIDGES, key=lambda each: (judgements[each], each))
-    if not ridge > 0:
-        raise ValueError(f"ridge must be positive, got {ridge}; features may be collinear")
-    return _solve(_moments(features_NF, texts_ND), ridge)
 
+    ridge: float | None = None
+    _moments: _Moments | None = None
+    _first: list[_Pairs] = field(default_factory=list)
+    _before: int = np.iinfo(np.uint64).max
+    """The place before which a pair may yet be one of those that judge."""
 
-def judge_ridges(features_NF: Floats, texts_ND: Floats) -> dict[float, float]:
-    """Mean reciprocal rank of text-to-image search for each of RIDGES, on pairs left out of its fit.
+    def __post_init__(self) -> None:
+        if self.ridge is not None and not self.ridge > 0:
+            raise ValueError(f"ridge must be positive, got {self.ridge}; features may be collinear")
 
-    Looks only at the pairs given, which are the training pairs; the same pairs are judged every time.
-    """
-    shuffled_N = np.random.default_rng(0).permutation(len(texts_ND))
-    num_judged = round(len(texts_ND) * _JUDGED_SHARE)
-    if num_judged < 2:
-        raise ValueError(f"{len(texts_ND)} pairs are too few to judge a ridge; set retrieval.align.ridge")
-    judged, kept = np.sort(shuffled_N[:num_judged]), np.sort(shuffled_N[num_judged:])
-    moments = _moments(features_NF[kept], texts_ND[kept])
-    judgements = {}
-    for ridge in RIDGES:
-        projection = _solve(moments, ridge)
-        images_JD, texts_JD = projection.images(features_NF[judged]), projection.texts(texts_ND[judged])
-        judgements[ridge] = recall.paired(texts_JD, images_JD).mean_reciprocal_rank
-    return judgements
+    @property
+    def num_pairs(self) -> int:
+        return 0 if self._moments is None else self._moments.num
+
+    def add(self, features_NF: Floats, texts_ND: Floats, places_N: Places) -> None:
+        """Pairs of a shard. ``places_N`` depend on who they are alone, such as hashes of their names."""
+        for start in range(0, len(places_N), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            block = _Moments.of(features_NF[rows], texts_ND[rows])
+            self._moments = block if self._moments is None else self._moments.plus(block)
+        if self.ridge is None:
+            self._first.append(_Pairs(features_NF, texts_ND, places_N).at(places_N < self._before))
+            if sum(map(len, self._first)) > 2 * _JUDGED:
+                self._first = [_Pairs.joined(self._first).first(_JUDGED)]
+                self._before = int(self._first[0].places.max())
+
+    def projection(self) -> Projection:
+        """ValueError with too few pairs."""
+        if self._moments is None or self._moments.num < 2:
+            raise ValueError(f"need at least two pairs, got {self.num_pairs}")
+        ridge = self.ridge
+        if ridge is None:
+            judgements = self.judgements()
+            ridge = max(RIDGES, key=lambda each: (judgements[each], each))
+        return self._moments.solved(ridge)
+
+    def judgements(self) -> dict[float, float]:
+        """Mean reciprocal rank of text-to-image search for each of RIDGES, on pairs left out of its fit.
+
+        Looks only at the pairs given, which are the training pairs; the same pairs are judged every time.
+        """
+        num_judged = min(_JUDGED, round(self.num_pairs * _JUDGED_SHARE))
+        if self._moments is None or num_judged < 2:
+            raise ValueError(
+                f"{self.num_pairs} pairs are too few to judge a ridge; set retrieval.align.ridge"
+            )
+        judged = _Pairs.joined(self._first).first(num_judged)
+        kept = self._moments.less(_Moments.of(judged.features, judged.texts))
+        found = {}
+        for ridge in RIDGES:
+            fitted = kept.solved(ridge)
+            images_JD, texts_JD = fitted.images(judged.features), fitted.texts(judged.texts)
+            found[ridge] = recall.paired(texts_JD, images_JD).mean_reciprocal_rank
+        return found
 
 
 def document_vectors(images_BD: Floats, texts_BD: Floats) -> Floats:

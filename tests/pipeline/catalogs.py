@@ -1,4 +1,4 @@
-"""Small catalogs of rows that were drawn, in a store in memory."""
+"""Small catalogs of rows that were drawn, as files of a store."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
+from infra.storage import Store
 from pipeline import refs, schema
-from tests.counted import Counted
 
 COLUMNS = (schema.UID, schema.KEY, schema.OUTCOME, schema.SPLIT, schema.MAY_BE_NEIGHBOR)
 
@@ -29,6 +29,6 @@ def catalog(shard: int, num: int, *, share: float = 0.6) -> pa.Table:
     )
 
 
-def stored(store: Counted, name: str, data: bytes) -> refs.Ref:
+def stored(store: Store, name: str, data: bytes) -> refs.Ref:
     store.write(name, data)
     return refs.Ref(store, name, hashlib.sha256(data).hexdigest())
