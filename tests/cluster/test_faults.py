@@ -130,7 +130,9 @@ def job(four: Cluster, tmp_path: Path) -> Job:
     return on(four, tmp_path)
 
 
-def on(found: Cluster, folder: Path, *, driver: str = HEAD, **workers: float) -> Job:
+def on(
+    found: Cluster, folder: Path, *, driver: str = HEAD, seconds: float = SECONDS, **workers: float
+) -> Job:
     """With all nodes alive, whatever became of them before."""
     for name in {*found.hosts} & {*NODES}:
         if name not in found.started or found.started[name].poll() is not None:
@@ -139,7 +141,7 @@ def on(found: Cluster, folder: Path, *, driver: str = HEAD, **workers: float) ->
     store, told = found.corpus(folder.name), folder / "told"
     prepare(store, NUM)
     told.mkdir()
-    command = words(store, told, found.address, num=NUM, seconds=SECONDS, **workers)
+    command = words(store, told, found.address, num=NUM, seconds=seconds, **workers)
     return Job(cluster=found, store=store, told=told, driver=driver, command=command)
 
 
@@ -219,6 +221,19 @@ def test_a_node_that_is_cut_off(job: Job, recovered: Recovered) -> None:
     assert job.is_whole()
     job.cluster.restart(host)
     job.cluster.start()
+
+
+@fault("a node joins", "the job that runs uses it")
+def test_a_node_that_joins(four: Cluster, tmp_path: Path, recovered: Recovered) -> None:
+    job = on(four, tmp_path, seconds=8.0)
+    four.kill("fourth")
+    until(lambda: "fourth" not in four.alive(), 2 * LOST_S, "the node counts as dead")
+    with job.running() as process:
+        job.until_begun_apart(process)
+        four.restart("fourth")
+        recovered(until(lambda: "fourth" in job.at_work().values(), JOB_S, "it has a shard"))
+        assert job.ended(process) == 0, job.err()
+    assert job.is_whole()
 
 
 @fault("a shard kills every worker that begins it", FAILS)
