@@ -213,7 +213,7 @@ def _run(rows: Mapping[int, Wanted], told: _Told, threads: int) -> None:
 
 
 def _img2dataset(told: _Told, threads: int, num_rows: int) -> Callable[[tuple[int, str]], object]:
-    # Importing it imports albumentations, which without this asks pypi.org for a newer version of itself.
+    # Importing it imports albumentations, which without this asks the network for a newer version of itself.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     # Five seconds (torch, ray, wandb, pandas, OpenCV), which only who downloads should wait for.
     from img2dataset.downloader import Downloader  # noqa: PLC0415

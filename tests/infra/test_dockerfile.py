@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from pip._internal.models.index import PyPI
 
 from tests.infra import chroots, containers
 
@@ -36,7 +37,7 @@ def arguments() -> dict[str, str]:
     try:
         socket.getaddrinfo(host, 443)
     except OSError:
-        return {"TORCH_INDEX": "https://pypi.org/simple"}
+        return {"TORCH_INDEX": PyPI.simple_url}
     return {}
 
 
