@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from pipeline.encoding import square
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
 from pipeline.stage import Stage, Transform, opened
-from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
+from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned, gathered
 from pipeline.tokenized import Tokenizers
 from tokenizer_service import coding, fit, text, vq
 from tokenizer_service import perceptual as judges
@@ -115,18 +116,29 @@ def fit_text_step(config: TextConfig) -> Step:
         inputs=("split",),
         settings=config,
         numerics=TEXT_NUMERICS,
-        tasks=lambda source: [gathered(source, "all", rows=("split", ROWS))],
+        tasks=list_texts,
         open=lambda: functools.partial(fit_text, config=config),
         fitted=True,
     )
 
 
+def list_texts(source: Source) -> Sequence[Task]:
+    task = gathered(source, "all", rows=("split", ROWS))
+    kept = source.artifact("split").counts.get(KEPT, 0)
+    return [
+        replace(task, facts={"share": captions.FITTED_ROWS / kept}) if kept > captions.FITTED_ROWS else task
+    ]
+
+
 def fit_text(task: Task, _report: Report, *, config: TextConfig) -> Made:
     """The forms that are drawn of each caption, and the keywords that are in none of them alone."""
+    share = task.facts.get("share", 1.0)
 
     def every_text() -> Iterator[str]:
         for ref in task.reads["rows"]:
             for row in rows.training(ref).select([column.name for column in FORM_COLUMNS]).to_pylist():
+                if int.from_bytes(captions.digest("bpe", row[schema.UID.name])[:8]) >= share * 2**64:
+                    continue
                 drawn = [form.text for form in forms(row, config.captions)]
                 yield from dict.fromkeys([*drawn, *row[schema.KEYWORDS.name]])
 

@@ -14,11 +14,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from pipeline.captions import FITTED_ROWS
 from pipeline.examples import POOL
 from pipeline.ids import SEGMENT_ROWS
 from pipeline.pack import PackConfig
 from pipeline.scale.rates import Rates
-from retrieval import layouts, segments
+from retrieval import building, layouts, segments
 from retrieval.exclude import NeighborConfig
 from retrieval.layouts import IndexConfig, Layout
 from retrieval.tuning import QUERIES
@@ -34,10 +35,10 @@ ASK_S = 0.02
 """Of a store, for one answer, as S3 takes; many are asked at once."""
 REF_BYTES = 170
 """Of a file that a task reads, in the driver."""
-CATALOG = 1.3
-"""Times its bytes on disk that a catalog takes in memory: most of a row are two incompressible signatures."""
 HASH_S = 2.0e-9
 """Of a byte that is checked by its sha256."""
+DRAW_S = 1.6e-6
+"""Of a catalog's row that a sample may be drawn from: measured of 300,000 rows in 30 shards."""
 SCAN_S, RERANK_S = 6.4e-9, 0.69e-6
 """Of a query: a member's codes, and a candidate judged by its vector (retrieval.tuning)."""
 LOOKUP_S, MEETING_S = 28e-9, 6.0e-9
@@ -48,6 +49,8 @@ LOOKUPS = 3 * 254
 BUCKETS, CROWD = 1 << 21, 128
 """Of a key; and the rows that one row meets in a bucket at most (pipeline.likeness.meetings)."""
 STRUCTURE_BUCKETS, STRUCTURE_TABLES = 1 << 18, 64
+CAPTION_S = 8e-6
+"""Of a caption that is read, and may not be fitted on."""
 CANDIDATE_BYTES = 62
 LOOK_S = 1.0e-3
 """Of a shard of 10,000 rows that is mapped and looked into: 0.97 ms, and 20 us for each row that is taken."""
@@ -227,10 +230,22 @@ def merging(at: Scene, rates: Rates) -> float:
     return WORKER_BYTES + 3 * segment(at, rates)
 
 
-def catalog(at: Scene, rates: Rates) -> float:
-    """A delivery's, in one task."""
-    row = CATALOG * rates.steps["split"].files["rows.parquet"].row
-    return WORKER_BYTES + row * at.images / at.deliveries
+def sampled(at: Scene, rates: Rates) -> float:
+    """A sample's vectors: as they are drawn, as a matrix, and as codes see them. With the shard that is read,
+    96 MiB of them took 292 beside the worker, where this says 333.
+    """
+    points = building.points(at.layout(rates.width)) * rates.width * layouts.FLOAT32
+    return one_shard(at, rates) + 3 * points
+
+
+def one_shard(at: Scene, rates: Rates) -> float:
+    """A shard's vectors: in its file, and as float32."""
+    return WORKER_BYTES + 3 * at.shard_rows * rates.steps["embed"].files["embeddings.arrow"].row
+
+
+def drawing(at: Scene, rates: Rates) -> float:
+    """Every catalog is read, and checked, for some of its rows."""
+    return (DRAW_S + HASH_S * rates.steps["split"].files["rows.parquet"].row) * at.images
 
 
 def drawn_on(at: Scene, _rates: Rates) -> float:
@@ -239,8 +254,10 @@ def drawn_on(at: Scene, _rates: Rates) -> float:
 
 
 def hashed(at: Scene, rates: Rates) -> float:
-    """Every tar is read, and checked, for the pictures of some."""
-    return HASH_S * rates.steps["images"].files["images.tar"].row * at.images
+    """A tar is read, and checked, where one of its pictures was drawn: of 340 million nearly every one."""
+    read = 1 - (1 - min(1, at.fit_images / max(1, at.images))) ** at.shard_rows
+    tars = HASH_S * rates.steps["images"].files["images.tar"].row * at.images
+    return read * tars + drawing(at, rates)
 
 
 def projecting(at: Scene, rates: Rates) -> float:
@@ -269,14 +286,17 @@ def centroids(at: Scene, rates: Rates) -> float:
 
 
 def fitting(at: Scene, rates: Rates) -> float:
-    """Every delivery's catalog, a hash of every uid, and the squares."""
-    squares = min(at.fit_images, at.images) * 3 * at.side**2
-    return at.deliveries * (catalog(at, rates) - WORKER_BYTES) + WORKER_BYTES + 240 * at.images + squares
+    """The squares, hash and key of twice as many rows, and a shard's pictures."""
+    return of_shard(at, rates) + min(at.fit_images, at.images) * (3 * at.side**2 + 600)
 
 
 def aligning(at: Scene, rates: Rates) -> float:
-    """All features: as read, in the order of rows, and as a matrix."""
-    return WORKER_BYTES + 3 * rates.steps["features"].files["features.arrow"].row * at.images
+    """A shard's features, as read and in the order of rows; a block of 8,192 at twice the digits, and three
+    times as many pairs of which some judge; sums of (features)^2, four at a time. Shards of 10,000 rows took
+    475 MiB beside the worker, where this says 607.
+    """
+    row = rates.steps["features"].files["features.arrow"].row
+    return WORKER_BYTES + (2 * at.shard_rows + 5 * 8192) * row + 32 * (row / layouts.FLOAT32) ** 2
 
 
 def packs(at: Scene, _rates: Rates) -> float:
@@ -352,8 +372,10 @@ SHAPES: Mapping[str, Shape] = {
     "split": LINEAR,
     "bpe": Shape(
         tasks=once,
+        rows=lambda at, _: min(at.images, FITTED_ROWS),
+        more_s=lambda at, _: CAPTION_S * at.images,
         bounded=True,
-        because="tokens.fit_text reads every caption in one task; memory is of words",
+        because="tokens.fit_text reads every catalog in one task; memory is of words",
     ),
     "vq": Shape(
         tasks=once,
@@ -362,7 +384,8 @@ SHAPES: Mapping[str, Shape] = {
         bounded=True,
         worker=fitting,
         on_gpu=True,
-        because="tokens.training_squares holds the catalog, and reads every tar, in one task",
+        because="tokens.training_squares holds the images that are fitted on, in one task: lower "
+        "tokenizer.image.max_images, or `pardalis tokenizer fit`, which streams them",
     ),
     "tokenize": Shape(on_gpu=True, by_tokens=True),
     "align": Shape(
@@ -370,16 +393,16 @@ SHAPES: Mapping[str, Shape] = {
         more_s=projecting,
         bounded=True,
         worker=aligning,
-        because="embed.fit_projection holds the features of all rows, three times",
+        because="embed.fit_projection adds up the features of all rows in one task, on one thread",
     ),
     "embed": LINEAR,
     "lists": Shape(
         tasks=by_delivery,
         more_s=k_means,
         sizes={"lists.faiss": centroids},
-        worker=catalog,
+        worker=sampled,
         on_gpu=True,
-        because="indexing.fit_lists holds a delivery's whole catalog to draw a sample",
+        because="indexing.fit_lists holds 64 vectors a list, three times",
     ),
     "codes": Shape(
         more_s=coding,
@@ -393,9 +416,10 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "probes": Shape(
         tasks=by_delivery,
+        more_s=drawing,
         sizes={"queries.npy": asked},
-        worker=catalog,
-        because="indexing.probe holds a delivery's whole catalog to draw a sample",
+        worker=one_shard,
+        because="indexing.probe goes over a delivery's catalog in one task",
     ),
     "index": Shape(
         tasks=lambda at, rates: at.deliveries * at.layout(rates.width).segments,
