@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from pipeline.captions import FITTED_ROWS
 from pipeline.examples import POOL
 from pipeline.ids import SEGMENT_ROWS
 from pipeline.pack import PackConfig
@@ -48,6 +49,8 @@ LOOKUPS = 3 * 254
 BUCKETS, CROWD = 1 << 21, 128
 """Of a key; and the rows that one row meets in a bucket at most (pipeline.likeness.meetings)."""
 STRUCTURE_BUCKETS, STRUCTURE_TABLES = 1 << 18, 64
+CAPTION_S = 8e-6
+"""Of a caption that is read, and may not be fitted on."""
 CANDIDATE_BYTES = 62
 LOOK_S = 1.0e-3
 """Of a shard of 10,000 rows that is mapped and looked into: 0.97 ms, and 20 us for each row that is taken."""
@@ -369,8 +372,10 @@ SHAPES: Mapping[str, Shape] = {
     "split": LINEAR,
     "bpe": Shape(
         tasks=once,
+        rows=lambda at, _: min(at.images, FITTED_ROWS),
+        more_s=lambda at, _: CAPTION_S * at.images,
         bounded=True,
-        because="tokens.fit_text reads every caption in one task; memory is of words",
+        because="tokens.fit_text reads every catalog in one task; memory is of words",
     ),
     "vq": Shape(
         tasks=once,
