@@ -71,9 +71,19 @@ def profile(*, threads: int, libraries: Sequence[str], device: str = "cpu") -> d
         "device": device,
         "instructions": machine.instructions,
         "threads": threads,
-        "libraries": {name: importlib.metadata.version(name) for name in libraries},
+        "libraries": {name: public(importlib.metadata.version(name)) for name in libraries},
         **((machine.gpu or {}) if device == "cuda" else {}),
     }
+
+
+def public(version: str) -> str:
+    """A release without its build: PyTorch has each for CPUs and for GPUs, nodes of both kinds do one job, and
+    for which device a step is its profile says.
+
+    >>> public("2.14.1+cpu"), public("2.14.1+cu130"), public("1.26.4")
+    ('2.14.1', '2.14.1', '1.26.4')
+    """
+    return version.partition("+")[0]
 
 
 def check(asked: Mapping[str, Any]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import numerics
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
@@ -56,5 +58,5 @@ class Weights:
 
 def version(distribution: str) -> str | None:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(distribution)
+        return numerics.public(importlib.metadata.version(distribution))
     return None

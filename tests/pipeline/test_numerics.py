@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from pipeline import numerics
 from pipeline.numerics import Machine, OtherMachine
+from pipeline.scorers.installed import version as installed_version
 
 LIBRARIES = ("numpy", "torch")
 GPU = {"gpu": "one", "cuda": "12.9", "cudnn": 91000, "tf32": [False, True]}
@@ -42,6 +46,42 @@ def test_a_machine_of_another_kind_refuses(differs: dict[str, object], said: str
     asked = numerics.profile(threads=1, libraries=LIBRARIES) | differs
     with pytest.raises(OtherMachine, match=said):
         numerics.check(asked)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Another build of a library, as pip leaves it and Python finds it first."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(version: str) -> None:
+        folder = tmp_path / "arithmetic-1.dist-info"
+        folder.mkdir(exist_ok=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: arithmetic\nVersion: {version}\n")
+
+    return install
+
+
+def test_builds_of_one_release_for_cpus_and_for_gpus_do_one_job(installed: Callable[[str], None]) -> None:
+    """infra/deploy/docker has the head and CPU workers of PyTorch's index `cpu`, GPU workers of `cu130`."""
+    installed("2.14.1+cpu")
+    asked = numerics.profile(threads=1, libraries=("arithmetic", "numpy"))
+    installed("2.14.1+cu130")
+    numerics.check(asked)
+    assert numerics.profile(threads=1, libraries=("arithmetic", "numpy")) == asked
+    assert installed_version("arithmetic") == "2.14.1"  # of what computes scores
+    installed("2.14.2+cu130")
+    with pytest.raises(OtherMachine, match=r"'2\.14\.2'.*, not .*'2\.14\.1'"):
+        numerics.check(asked)
+
+
+@pytest.mark.parametrize("version", ["1.26.4", "2.0rc1", "3.1.post2", "7.0.dev0"])
+def test_a_version_that_names_no_build_is_told_as_it_is(
+    version: str, installed: Callable[[str], None]
+) -> None:
+    """So no key of a corpus that is there changes."""
+    installed(version)
+    told = numerics.profile(threads=1, libraries=("arithmetic",))
+    assert told["libraries"] == {"arithmetic": version} == {"arithmetic": metadata.version("arithmetic")}
 
 
 def test_a_worker_without_a_gpu_refuses_what_is_for_one() -> None:
