@@ -77,8 +77,8 @@ def profile(*, threads: int, libraries: Sequence[str], device: str = "cpu") -> d
 
 
 def public(version: str) -> str:
-    """A release without its build: PyTorch has each for CPUs and for GPUs, nodes of both kinds do one job, and
-    for which device a step is its profile says.
+    """A release without its build: PyTorch has each for CPUs and for GPUs, nodes of both kinds do one job,
+    and for which device a step is its profile says.
 
     >>> public("2.14.1+cpu"), public("2.14.1+cu130"), public("1.26.4")
     ('2.14.1', '2.14.1', '1.26.4')
