@@ -21,6 +21,15 @@ from pipeline.step import Workers
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
+ALIKE = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "FAISS_SIMD_LEVEL": "AVX2",
+}
+"""Variables by which CPUs that have more than AVX2 use AVX2: one for each library that multiplies. By the
+first alone, which a profile tells of, convolutions and the products of numpy and FAISS stay others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +104,10 @@ def check(asked: Mapping[str, Any]) -> None:
     wrong = [name for name in found if found[name] != asked[name]]
     if wrong:
         told = "; ".join(f"{name} {found[name]!r}, not {asked[name]!r}" for name in wrong)
+        alike = " ".join(f"{name}={value}" for name, value in ALIKE.items())
         raise OtherMachine(
             f"a worker on this node would make other bytes than its step says: {told}. Run nodes of one kind "
-            "with the same packages; CPUs are made alike by ATEN_CPU_CAPABILITY=avx2 on all nodes and the "
-            "driver"
+            f"with the same packages; CPUs are made alike by {alike} on all nodes and the driver"
         )
 
 

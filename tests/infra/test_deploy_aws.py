@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
+from pipeline import numerics
 from tests.infra.containers import FILES, ROOT, stages
 from tests.infra.manifests import KUBERAY
 
@@ -251,14 +253,42 @@ def test_the_heads_policy_is_about_the_nodes_that_the_cluster_starts() -> None:
 def test_nodes_are_reached_by_ssh_alone_ask_for_a_token_and_keep_no_disk() -> None:
     wanted = cluster()
     assert wanted["provider"]["use_internal_ips"]
-    started = [*wanted["head_start_ray_commands"], *wanted["worker_start_ray_commands"]]
-    assert all("RAY_AUTH_MODE=token" in line for line in started if "ray start" in line)
     assert any("--dashboard-host=127.0.0.1" in line for line in wanted["head_start_ray_commands"])
     assert "~/.ray/auth_token" in wanted["file_mounts"]
     for kind in node_types().values():
         for device in kind["node_config"]["BlockDeviceMappings"]:
             assert device["Ebs"]["Encrypted"]
             assert device["Ebs"]["DeleteOnTermination"]
+
+
+def test_head_and_workers_start_with_the_token_and_as_cpus_of_one_kind(tmp_path: Path) -> None:
+    """By the commands themselves, in a home of their own."""
+    wanted = cluster()
+    lines = [line for line in wanted["setup_commands"] if "pardalis.env" in line]
+    for _ in range(2):  # `ray up` sets up again
+        subprocess.run(
+            ["/bin/bash", "-ec", "touch ~/.bashrc; " + "; ".join(lines)],
+            check=True,
+            env={"HOME": str(tmp_path)},
+        )
+    assert (tmp_path / ".bashrc").read_text().count("pardalis.env") == 1
+    ray = tmp_path / "venv" / "bin" / "ray"
+    ray.parent.mkdir(parents=True)
+    ray.write_text("#!/bin/sh\nenv\n")
+    ray.chmod(0o700)
+    expected = {"RAY_AUTH_MODE": "token", **numerics.ALIKE}
+    for part in ("head", "worker"):
+        command = wanted[f"{part}_start_ray_commands"][-1].replace("ulimit -n 65536; ", "")
+        assert "ray start" in command
+        told = subprocess.run(
+            ["/bin/bash", "-ec", command],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        ).stdout
+        found = dict(line.partition("=")[::2] for line in told.splitlines())
+        assert {name: found.get(name) for name in expected} == expected, part
 
 
 def test_nodes_are_set_up_with_what_the_images_have() -> None:

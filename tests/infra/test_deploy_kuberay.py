@@ -15,6 +15,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from infra import metrics
 from infra.serving import hosted
+from pipeline import numerics
 from tests.infra import manifests, spoken
 from tests.infra.manifests import KUBERAY, Document, built
 
@@ -197,6 +198,19 @@ def test_every_cluster_asks_for_a_token_and_runs_the_ray_that_is_tested() -> Non
     for cluster in clusters:
         assert cluster["authOptions"] == {"mode": "token", "secretName": "pardalis-ray"}
         assert cluster["rayVersion"] == ray.__version__
+
+
+def test_all_nodes_are_cpus_of_one_kind() -> None:
+    """A driver keys steps for its own kind, and workers of another refuse them."""
+    settings = one("ConfigMap", "pardalis")
+    assert settings["data"].items() >= numerics.ALIKE.items()
+    nodes = [
+        node["template"]["spec"]["containers"][0] for document in everything() for node in groups(document)
+    ]
+    assert len(nodes) == 7  # three heads, and the workers of each
+    for node in nodes:
+        assert {"configMapRef": {"name": "pardalis"}} in node["envFrom"]
+        assert not {each["name"] for each in node.get("env", [])} & numerics.ALIKE.keys()
 
 
 def test_shared_memory_is_a_part_of_a_pods_memory_and_holds_what_ray_puts_there() -> None:

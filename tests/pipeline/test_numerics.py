@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -44,8 +47,39 @@ def test_a_machine_of_the_same_kind_does_the_work() -> None:
 )
 def test_a_machine_of_another_kind_refuses(differs: dict[str, object], said: str) -> None:
     asked = numerics.profile(threads=1, libraries=LIBRARIES) | differs
-    with pytest.raises(OtherMachine, match=said):
+    with pytest.raises(OtherMachine, match=said) as refused:
         numerics.check(asked)
+    assert all(f"{name}={value}" in str(refused.value) for name, value in numerics.ALIKE.items())
+
+
+COMPUTING = """
+import faiss, threadpoolctl, torch
+print("torch", torch.backends.cpu.get_cpu_capability())
+print("faiss", faiss.SIMDConfig.get_level() == faiss.SIMDLevel_AVX2)
+with torch.no_grad():
+    torch.nn.Conv2d(32, 64, 3)(torch.zeros(4, 32, 64, 64))
+for pool in threadpoolctl.threadpool_info():
+    if pool["internal_api"] == "openblas":
+        print("openblas", pool["architecture"])
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(" avx2 " not in Path("/proc/cpuinfo").read_text(), reason="a CPU without AVX2")
+def test_a_cpu_that_has_more_is_made_like_one_that_has_avx2() -> None:
+    """Of MKL no library tells what it uses."""
+    environment = {**os.environ, **numerics.ALIKE, "ONEDNN_VERBOSE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPUTING], env=environment, capture_output=True, text=True, check=True
+    )
+    said = set(done.stdout.splitlines())
+    assert {
+        "torch AVX2",
+        "faiss True",
+        "openblas Haswell",
+        "onednn_verbose,v1,info,cpu,isa:Intel AVX2",
+    } <= said
+    assert {line for line in said if line.startswith("openblas")} == {"openblas Haswell"}
 
 
 @pytest.fixture
