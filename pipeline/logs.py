@@ -61,6 +61,8 @@ def logs(
         )
     if job is not None and job not in jobs:
         raise ValueError(f"there is no log of job {job!r} at {corpus.store.uri}; the newest is {jobs[-1]}")
+    if step is not None:
+        check_step(corpus, job or jobs[-1], step)
     if uid is not None:
         show(of_asset(corpus, jobs, uid, step), options)
     elif follow:
@@ -69,6 +71,23 @@ def logs(
             write(json.dumps(masked_tree(event)) if options.json else masked_here(line(event)))
     else:
         show(of_jobs(corpus.store, [job] if job else jobs, step, shard), options)
+
+
+def check_step(corpus: Corpus, job: str, step: str) -> None:
+    """Of a word that is no step nothing would be shown, as of one that did nothing."""
+    listed = corpus.head().artifacts
+    if step in listed:
+        return
+    from pipeline import config, plan  # noqa: PLC0415  # torch, three seconds
+
+    names = dict.fromkeys([*(one.name for one in plan.steps(config.Config())), *listed])
+    if step not in names and not any(step in named(event) for event in written.read(corpus.store, job)):
+        raise ValueError(f"there is no step {step!r}; the steps are {', '.join(names)}")
+
+
+def named(event: Event) -> tuple[str | None, str | None]:
+    """What an event is of: a step, or work that is told by a name."""
+    return event.get("step"), event.get("name")
 
 
 def show(events: Iterable[Event], options: ReadOptions) -> None:
@@ -108,7 +127,7 @@ def matching(
         if shard is not None and (event["event"] != "shard" or shard not in (event["slot"], event["key"])):
             continue
         is_whole = event["event"] in {"job", "gone", *written.CLOSING} and shard is None
-        if step is None or is_whole or step in (event.get("step"), event.get("name")):
+        if step is None or is_whole or step in named(event):
             yield {"job": job, **event}
 
 

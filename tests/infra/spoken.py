@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 
 from cyclopts import CycloptsError
 
 from infra.cli import build_app
+from pipeline import plan
+from pipeline.config import Config
 
 COMMAND = re.compile(r"\bpardalis ((?:[^;&|`'#\n]|'[^'\n]*')+)")
 NAMED = {
@@ -18,6 +21,9 @@ NAMED = {
     "FILE": "f",
 }
 
+BY_STEP = {"build": "to", "logs": "step"}
+"""Commands that take the name of a step, and where."""
+
 
 def commands(text: str) -> list[str]:
     """Without what leads to them; lines that go on are one."""
@@ -26,10 +32,18 @@ def commands(text: str) -> list[str]:
 
 
 def refused(line: str) -> str | None:
-    """What the command has against it."""
+    """What the command has against it, by its words and by the step that it names."""
     words = [NAMED.get(word, word) for word in shlex.split(line)]
     try:
-        build_app().parse_args(words, exit_on_error=False, print_error=False)
+        command, given, _ = build_app().parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return f"pardalis {line}: {error}"
+    step = given.arguments.get(BY_STEP.get(command.__name__, ""))
+    if step not in {None, *steps()}:
+        return f"pardalis {line}: there is no step {step!r}"
     return None
+
+
+@functools.cache
+def steps() -> frozenset[str]:
+    return frozenset(step.name for step in plan.steps(Config()))

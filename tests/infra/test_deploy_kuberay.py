@@ -253,6 +253,17 @@ def test_what_is_named_is_there() -> None:
             assert "backoffLimit" not in document["spec"]  # the operator refuses both
 
 
+def test_files_that_a_comment_names_are_there() -> None:
+    named = [
+        name
+        for path in KUBERAY.rglob("*.yaml")
+        for comment in re.findall(r"(?:^|\s)#\s(.*)", path.read_text())
+        for name in re.findall(r"\b\w+/[\w-]+\.(?:json|yaml|md)\b", comment)
+    ]
+    assert len(named) > 1
+    assert not [name for name in named if not any((at / name).is_file() for at in (KUBERAY, KUBERAY.parent))]
+
+
 def named(spec: Document) -> Iterator[tuple[str, str]]:
     if "serviceAccountName" in spec:
         yield "ServiceAccount", spec["serviceAccountName"]
@@ -347,7 +358,10 @@ def test_prometheus_reaches_what_a_job_tells() -> None:
 
 def test_a_command_that_is_none_is_told() -> None:
     assert spoken.refused("train --workers 4") is not None
-    assert spoken.refused("build --too tokens") is not None
+    assert spoken.refused("build --too tokenize") is not None
+    assert spoken.refused("build --to tokens") is not None
+    assert spoken.refused("logs --step ingest") is not None
+    assert spoken.refused("build --to tokenize") is spoken.refused("logs --step images") is None
     assert spoken.commands("sh -ec 'pardalis ingest a; pardalis build'") == ["ingest a", "build"]
 
 

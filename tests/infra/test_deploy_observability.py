@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from infra.metrics import CATALOG, Metric
+from pipeline.scheduling import WorkersConfig
 from tests.infra import manifests, spoken
 from tests.infra.manifests import KUBERAY, ROOT
 
@@ -157,6 +158,13 @@ def test_commands_that_runbooks_name_are_ours() -> None:
     assert not [told for told in map(spoken.refused, lines) if told]
 
 
+def test_that_no_worker_comes_is_told_while_the_job_still_waits_for_one() -> None:
+    """And late enough for a machine to boot."""
+    (rule,) = (rule for rule in rules() if rule["alert"] == "PardalisNoWorkers")
+    waited_s = 60 * int(rule["for"].removesuffix("m"))
+    assert 240 <= waited_s <= WorkersConfig().start_s / 2
+
+
 def test_panels_that_runbooks_and_alerts_name_are_on_the_dashboard() -> None:
     titles = {panel["title"] for panel in dashboard()["panels"]}
     quoted = set(re.findall(r'"([A-Z][^"]+)"', (FOLDER / "runbooks.md").read_text()))
@@ -297,8 +305,8 @@ TRIED: dict[str, tuple[Series, Series]] = {
         {f"pardalis_plan_left_seconds{{{JOB}}}": "90000-60x160"},
     ),
     "PardalisNoWorkers": (
-        {f"pardalis_shards_waiting{{{JOB}}}": "9+0x160", f"pardalis_workers{{{JOB}}}": "0+0x160"},
-        {f"pardalis_shards_waiting{{{JOB}}}": "9+0x160", f"pardalis_workers{{{JOB}}}": "2+0x160"},
+        {f"pardalis_shards_waiting{{{JOB}}}": "9+0x14 0 stale", f"pardalis_workers{{{JOB}}}": "0+0x15 stale"},
+        {f"pardalis_shards_waiting{{{JOB}}}": "9+0x160", f"pardalis_workers{{{JOB}}}": "0+0x3 2+0x156"},
     ),
     "PardalisWorkersDie": (
         {f"pardalis_worker_deaths_total{{{JOB}}}": "0+1x160"},
@@ -330,6 +338,8 @@ TRIED: dict[str, tuple[Series, Series]] = {
     ),
 }
 """Series, a value a minute for 160 minutes: with which an alert fires, and with which it does not."""
+BEFORE = {"PardalisNoWorkers": "14m"}
+"""When one fires that ends with its job, other than at 150 minutes: here the pool gives up after start_s."""
 
 
 @pytest.mark.long
@@ -345,12 +355,14 @@ def test_every_alert_fires_when_it_should_and_not_beside(tmp_path: Path) -> None
             "promql_expr_test": [
                 {
                     "expr": f'count(ALERTS{{alertname="{name}",alertstate="firing"}})',
-                    "eval_time": "150m",
-                    "exp_samples": [{"labels": "{}", "value": 1}] if number == 0 else [],
+                    "eval_time": at,
+                    "exp_samples": [{"labels": "{}", "value": 1}] if number == 0 and at in fires else [],
                 }
+                for at in {*fires, "150m"}
             ],
         }
         for name, both in TRIED.items()
+        for fires in ([BEFORE.get(name, "150m")],)
         for number, series in enumerate(both)
     ]
     file = tmp_path / "tests.yaml"

@@ -126,6 +126,7 @@ def test_a_shard_is_found_by_slot_and_by_key_in_the_newest_job_that_made_it(
     [
         (["--job", "nothing"], "there is no log of job 'nothing'"),
         (["--shard", "00009-000000"], "no log of"),
+        (["--step", "ingest"], "there is no step 'ingest'; the steps are fetch, records, decide, images, "),
         (["--uid", "nothing"], "names no asset"),
         (["--uid", "acme:nothing"], "is in no shard of version 4"),
         (["--uid", "acme:a0001", "--follow"], "give it without --job, --shard and --follow"),
@@ -136,6 +137,23 @@ def test_what_cannot_be_found_says_so(
 ) -> None:
     assert run(["logs", *words, *corpus[:2]]) == MISTAKE
     assert told in capsys.readouterr().err
+
+
+def test_a_step_is_known_before_it_did_anything(
+    corpus: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert {event["event"] for event in asked(capsys, corpus, "--step", "tokenize")} == {"job", "done"}
+
+
+def test_a_step_of_another_package_is_known_by_the_log_of_its_first_job(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Log()
+    with log.kept(store, "instruct", lease=1):
+        log.event("begin", step="instruct", shards=3)
+    events = asked(capsys, ["--corpus", store.uri], "--step", "instruct")
+    assert [event["event"] for event in events] == ["job", "begin", "done"]
+    assert run(["logs", "--step", "instruction", "--corpus", store.uri]) == MISTAKE
 
 
 def test_people_read_lines_without_how_far_it_was_every_few_seconds(
