@@ -48,8 +48,8 @@ class ReadOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusOptions(ReadOptions):
     config: Path | None = None
-    """TOML file of the run; default: the settings that the corpus was last built with, and for a model those
-    that its run began with."""
+    """TOML file of the run, or the name of a packaged one, such as cluster; default: the settings that the
+    corpus was last built with, and for a model those that its run began with."""
     overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
     """A line of TOML that wins over the file, such as --set 'pipeline.filters.min_side = 512'."""
 

@@ -18,9 +18,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from infra.redaction import credential_places, masked
-from infra.settings import Section
+from infra.settings import FOLDER, Section, config_file, packaged
 
-CONFIGS = Path(__file__).parent.parent / "infra" / "configs"
+CONFIGS = FOLDER
+GIVE = f"give --config a TOML file, or one of the package's: {', '.join(packaged())}"
 TABLES = ("pipeline", "tokenizer", "retrieval", "trainer")
 
 
@@ -74,12 +75,14 @@ def told(values: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Told:
+    """``path``: as ``--config`` takes it, which may be the name of a packaged configuration."""
+    path = config_file(path)
     try:
         values = parsed(path.read_text(), str(path))
     except OSError as error:
-        raise BadConfig(f"cannot read {path}: {error.strerror}; give --config a TOML file") from None
+        raise BadConfig(f"cannot read {path}: {error.strerror}; {GIVE}") from None
     except UnicodeDecodeError:
-        raise BadConfig(f"{path} is not UTF-8 text; give --config a TOML file") from None
+        raise BadConfig(f"{path} is not UTF-8 text; {GIVE}") from None
     return told(values, str(path), overrides)
 
 

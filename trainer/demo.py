@@ -75,7 +75,7 @@ def demo(
     workdir
         Folder for the delivery, the corpus, the run and the page; a second run finds everything there.
     config
-        TOML file of the run.
+        TOML file of the run, or the name of a packaged one.
     overrides
         A line of TOML that wins over the file.
     json

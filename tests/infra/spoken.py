@@ -9,7 +9,7 @@ import shlex
 from cyclopts import CycloptsError
 
 from infra.cli import build_app
-from pipeline import plan
+from pipeline import config, plan, reading
 from pipeline.config import Config
 
 COMMAND = re.compile(r"\bpardalis ((?:[^;&|`'#\n]|'[^'\n]*')+)")
@@ -26,9 +26,9 @@ BY_STEP = {"build": "to", "logs": "step"}
 
 
 def commands(text: str) -> list[str]:
-    """Without what leads to them; lines that go on are one."""
+    """Without what leads to them; lines that go on are one, and of a job its own command."""
     found = (line.strip() for line in COMMAND.findall(text.replace("\\\n", " ")))
-    return [line for line in found if not line.startswith("submit --")]
+    return [line.partition(" -- ")[2] if line.startswith("submit ") else line for line in found]
 
 
 def refused(line: str) -> str | None:
@@ -42,6 +42,13 @@ def refused(line: str) -> str | None:
     if step not in {None, *steps()}:
         return f"pardalis {line}: there is no step {step!r}"
     return None
+
+
+def configured(line: str) -> Config:
+    """With the settings that it names."""
+    _, given, _ = build_app().parse_args(shlex.split(line), exit_on_error=False, print_error=False)
+    options = given.arguments["options"]
+    return config.of(reading.read(options.config, options.overrides))
 
 
 @functools.cache

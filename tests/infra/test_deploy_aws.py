@@ -18,6 +18,7 @@ from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 from pipeline import numerics
+from tests.infra import spoken
 from tests.infra.containers import FILES, ROOT, stages
 from tests.infra.manifests import KUBERAY
 
@@ -289,6 +290,15 @@ def test_head_and_workers_start_with_the_token_and_as_cpus_of_one_kind(tmp_path:
         ).stdout
         found = dict(line.partition("=")[::2] for line in told.splitlines())
         assert {name: found.get(name) for name in expected} == expected, part
+
+
+def test_the_build_that_the_file_names_starts_nodes() -> None:
+    comments = "\n".join(re.findall("^# (.*)", (AWS / "cluster.yaml").read_text(), flags=re.MULTILINE))
+    (build,) = (line for line in spoken.commands(comments) if line.startswith("build"))
+    workers = spoken.configured(build).pipeline.workers
+    assert workers.ahead > 0
+    assert workers.gpus is True
+    assert node_types()["gpu"]["max_workers"] > 0
 
 
 def test_nodes_are_set_up_with_what_the_images_have() -> None:

@@ -4,6 +4,7 @@ import copy
 import functools
 import importlib
 import re
+import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -337,6 +338,20 @@ def test_what_a_job_runs_is_a_command_of_ours(name: str) -> None:
     lines = spoken.commands(job["entrypoint"])
     assert lines
     assert not [told for told in map(spoken.refused, lines) if told]
+
+
+@pytest.mark.parametrize("folder", [KUBERAY / "base", *OVERLAYS], ids=lambda folder: folder.name)
+def test_a_build_asks_for_nodes_that_are_not_up_yet_and_for_gpus_where_a_group_has_them(folder: Path) -> None:
+    (data,) = (each["data"] for each in found(folder) if each["kind"] == "ConfigMap")
+    (cluster,) = (each for each in found(folder) if matches(each, "RayCluster", "pardalis"))
+    names = {group.get("groupName") for group in groups(cluster)}
+    entrypoint = one("RayJob", "pardalis-build")["spec"]["entrypoint"]
+    ingest, build, status = spoken.commands(string.Template(entrypoint).substitute(data))
+    assert status == "status"
+    for line in (ingest, build):
+        workers = spoken.configured(line).pipeline.workers
+        assert workers.ahead > 0
+        assert workers.gpus is ("gpu" in names), folder
 
 
 def test_prometheus_reaches_what_a_job_tells() -> None:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from infra.settings import FOLDER, packaged
 from tests.infra import spoken
 from tests.infra.manifests import ROOT
 
@@ -28,8 +29,16 @@ def test_every_folder_and_policy_is_told_of() -> None:
         assert path.name in TEXT or path.name.startswith("bucket-"), path.name
 
 
+def test_settings_are_named_as_every_node_has_them() -> None:
+    texts = [ROOT / "README.md", *DEPLOY.rglob("*.md"), *DEPLOY.rglob("*.yaml"), *FOLDER.glob("*.toml")]
+    named = [word for path in texts for word in re.findall(r"--config ([\w./-]+)", path.read_text())]
+    assert len(named) > 10
+    assert set(named) <= {*packaged()}
+
+
 @pytest.mark.long
 def test_commands_that_the_readme_names_are_ours() -> None:
-    lines = [line for span in re.findall(r"`([^`\n]+)`", TEXT) for line in spoken.commands(span)]
-    assert lines
+    spans = [*re.findall(r"`([^`\n]+)`", TEXT), *re.findall("^pardalis .*", TEXT, re.MULTILINE)]
+    lines = [line for span in spans for line in spoken.commands(span)]
+    assert any(line.startswith("build") for line in lines)
     assert not [told for told in map(spoken.refused, lines) if told]

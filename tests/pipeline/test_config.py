@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config
+from pipeline import config, reading
 from pipeline.reading import CONFIGS, BadConfig
 from tokenizer_service.vq import PRESETS
 
@@ -14,6 +14,26 @@ from tokenizer_service.vq import PRESETS
 @pytest.mark.parametrize("name", ["demo", "small", "node", "cluster", "paper"])
 def test_what_we_ship_can_be_run(name: str) -> None:
     config.load(CONFIGS / f"{name}.toml")
+
+
+def test_what_we_ship_is_found_by_its_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in CONFIGS.glob("*.toml"):
+        assert reading.read(Path(path.stem)) == reading.read(path)
+    (tmp_path / "cluster").write_text("[pipeline.split]\nvalidation = 0.5\n")
+    assert config.load(Path("cluster")).pipeline.workers.ahead == 16  # as on a machine without the file
+    assert config.load(tmp_path / "cluster").pipeline.split.validation == 0.5
+
+
+@pytest.mark.parametrize("named", ["clusters", "cluster.toml", "infra/configs/clusters.toml", "."])
+def test_a_configuration_that_is_neither_a_name_nor_a_file_is_told_with_the_names(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadConfig, match=f"cannot read {named}.*: cluster, cm3leon-350m, .*, small, "):
+        config.load(Path(named))
 
 
 def test_the_papers_tokenizer_is_the_preset_of_that_name() -> None:
