@@ -1,24 +1,19 @@
 """Pieces of immutable objects as local files: fetched ahead, checked, kept in a bounded folder.
 
 A piece is asked for when it is used, and told of before; threads fetch what was told of, in that order. A
-store that fails is asked again, with back-off, for as long as the patience lasts. The surprising rule: a file
-has no name until it is whole (``O_TMPFILE``), so a process that is killed leaves nothing behind; and the
-folder is shared by all processes of a machine, each piece fetched by one of them. A full disk ends no run:
-what it has no room for is held in memory while it is used.
+store that fails is asked again, with back-off, for as long as the patience lasts. The folder is shared by all
+processes of a machine (:mod:`infra.copies`), each piece fetched by one of them. The surprising rule: a full
+disk ends no run; what it has no room for is held in memory while it is used.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import hashlib
-import os
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,10 +21,11 @@ import botocore.exceptions
 import pyarrow as pa
 from pydantic import Field
 
-from infra import s3
+from infra import copies, s3
 from infra.artifact import Corrupt, check_part, is_part
+from infra.copies import FULL
 from infra.settings import Section
-from infra.storage import FULL, PARTIAL, UNREACHABLE, LocalStore, Missing, Store, cache_folder, size_of
+from infra.storage import UNREACHABLE, Missing, Store, cache_folder
 from infra.telemetry import say
 
 
@@ -73,10 +69,6 @@ class Unreachable(OSError):
 
 SPOILT = 2
 """Times that bytes which are not those of the manifest are fetched before they are called corrupt."""
-LOCKS = 256
-"""Files that processes take turns by, shared among the pieces."""
-TURN_S = 30.0
-"""A process that was stopped while it fetches is waited for so long."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 SLACK = 16
 """The folder is looked through when a process has added this part of what it may hold."""
@@ -207,43 +199,13 @@ class Pieces:
         path = self._path(key)
         if path.exists():
             return None
-        with self._turn(key):
+        with copies.turn(self._folder, key):
             if path.exists():
                 return None
             data = self._read(piece)
             self._keep(path, data)
             self._checked.add(key)
             return data
-
-    @contextlib.contextmanager
-    def _turn(self, key: str) -> Iterator[None]:
-        """Let one process fetch; whoever waits too long fetches too, which costs only traffic."""
-        descriptor = self._lock(key)
-        if descriptor is None:
-            yield
-            return
-        try:
-            until = time.monotonic() + TURN_S
-            while time.monotonic() < until:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(0.005)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _lock(self, key: str) -> int | None:
-        """A file to take turns by; none where there is no room for an empty one."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f".lock-{int(key[:4], 16) % LOCKS:03d}"
-            return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            return None
 
     def _read(self, piece: Piece) -> bytes:
         for _ in range(SPOILT - 1):
@@ -296,31 +258,22 @@ class Pieces:
             due = self._added * SLACK > most
             self._added = 0 if due else self._added
         if due:
-            trim(self._folder, most)
+            copies.trim(self._folder, most)
 
     def _kept_instead(self, path: Path, data: bytes) -> bool:
         """Of what is kept the oldest goes, to make room."""
         with self._making_room:
-            held = sum(size_of(one) for one in self._folder.glob("[!.]*"))
-            if held:
-                trim(self._folder, max(held - SLACK * len(data), 0))
-                settle(self._folder)
+            if self._folder.is_dir() and (held := copies.held(self._folder)):
+                copies.trim(self._folder, max(held - SLACK * len(data), 0))
+                copies.settle(self._folder)
             return kept(path, data)
-
-
-def settle(folder: Path) -> None:
-    """What was deleted is free only now on file systems that keep a journal, as ext4."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def kept(path: Path, data: bytes) -> bool:
     """Whether the disk had room for the file."""
     try:
-        whole(path, data)
+        with copies.placed(path) as file:
+            file.write(data)
     except FileNotFoundError:  # nor for the folder
         return False
     except OSError as error:
@@ -328,31 +281,6 @@ def kept(path: Path, data: bytes) -> bool:
             raise
         return False
     return True
-
-
-def whole(path: Path, data: bytes) -> None:
-    """Put a file in its place, or leave nothing, even if killed; one that is there already stays."""
-    try:
-        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno not in NO_NAMELESS_FILES:
-            raise
-        LocalStore(str(path.parent)).write(path.name, data)
-        return
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        with contextlib.suppress(FileExistsError):
-            # With a src_dir_fd, though the path is absolute: only then is the link in /proc followed.
-            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
-
-
-NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
-"""What file systems without ``O_TMPFILE`` answer, such as NFS."""
-
-
-LEFT_S = 3600
-"""A file that was begun so long ago is nobody's."""
 
 
 def passing(error: BaseException) -> bool:
@@ -363,28 +291,5 @@ def passing(error: BaseException) -> bool:
 
 
 def forget() -> None:
-    """Keep nothing of what this machine fetched: who reads on has it mapped, or fetches it again."""
-    folder = cache_folder() / "pieces"
-    for path in folder.glob("[!.]*") if folder.is_dir() else ():  # locks begin with a dot
-        path.unlink(missing_ok=True)
-
-
-def trim(folder: Path, most: int) -> None:
-    """Remove the oldest files until the folder holds no more; whoever has one mapped keeps it."""
-    files = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                told = entry.stat()
-                # By a kill, where there are no nameless files.
-                left = entry.name.startswith(PARTIAL) and time.time() - told.st_mtime > LEFT_S
-                if left:
-                    Path(entry.path).unlink()
-                elif not entry.name.startswith("."):
-                    files.append((told.st_mtime_ns, told.st_size, entry.path))
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if total <= most:
-            break
-        Path(path).unlink(missing_ok=True)
-        total -= size
+    """Keep none of them on this machine."""
+    copies.forget(cache_folder() / "pieces")

@@ -7,14 +7,15 @@ Two rules hold on both. :meth:`Store.write` is atomic: a reader sees the old obj
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import errno
 import functools
 import hashlib
 import os
 import re
 import secrets
 import stat
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,9 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import botocore.exceptions
 
-from infra import s3
+from infra import copies, s3
+from infra.copies import FULL, PARTIAL
 from infra.redaction import masked
-
-PARTIAL = ".partial-"
-"""How the name of a file begins that is being written."""
 
 
 def cache_folder() -> Path:
@@ -43,8 +42,6 @@ class NoRoom(OSError):
     """The disk is full, or what one may have of it."""
 
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What the system says of that: when bytes are written, or only when they are synced."""
 ABSENT = (FileNotFoundError, NotADirectoryError)
 """What the system says of a path of which some part is not there, or is a file where a folder should be."""
 UNREACHABLE = (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
@@ -58,6 +55,10 @@ FOLLOWING = {
     "NextVersionIdMarker": "VersionIdMarker",
 }
 """What the end of a page is called, and what the question for the next one calls it."""
+PART_BYTES = 8 << 20
+"""Of an object that becomes a file: asked for at once, and in memory."""
+SPOILT = 3
+"""Times that an object is fetched whose bytes have another CRC32 than the store keeps."""
 T = TypeVar("T")
 
 
@@ -176,8 +177,14 @@ class Store(ABC):
         self.delete(names)
 
     @abstractmethod
-    def local(self, name: str) -> Path:
-        """A file to memory-map. From S3 it is kept in the cache folder, so the object must be immutable."""
+    def local(self, name: str) -> BinaryIO:
+        """An open file of this machine, to memory-map. Of S3 it is a copy in the cache folder, so the object
+        must be immutable; the copy's name may go any time, when room is made for others.
+        """
+
+    def forget(self, name: str) -> bool:  # noqa: ARG002  # a local object has no copy
+        """Drop this machine's copy, for the next reader to fetch it anew; False where there are none."""
+        return False
 
 
 class LocalStore(Store):
@@ -291,8 +298,8 @@ class LocalStore(Store):
             with contextlib.suppress(OSError):  # the folder still holds something
                 self._path(name).parent.rmdir()
 
-    def local(self, name: str) -> Path:
-        return self._path(name)
+    def local(self, name: str) -> BinaryIO:
+        return self.open(name)
 
 
 def stamp_of(path: Path) -> str:
@@ -355,8 +362,8 @@ class S3Store(Store):
             return False
         return True
 
-    def _head(self, operation: str, name: str) -> Any:
-        return self._asked(operation, name, lambda: s3.client().head_object(**self._at(name)))
+    def _head(self, operation: str, name: str, **more: str) -> Any:
+        return self._asked(operation, name, lambda: s3.client().head_object(**self._at(name), **more))
 
     def _asked(self, operation: str, name: str, ask: Callable[[], T]) -> T:
         with self._named(name):
@@ -416,7 +423,7 @@ class S3Store(Store):
                     s3.patiently("erase", self.where(name), delete)
             else:  # a server that knows no versions lists none; one that does would note a deletion
                 self.delete([name])
-            self._cached(name).unlink(missing_ok=True)
+            self.forget(name)
 
     def _versions(self, name: str) -> Iterator[str]:
         """Of the object, its deletions among them."""
@@ -443,20 +450,67 @@ class S3Store(Store):
             delete = functools.partial(s3.client().delete_object, Bucket=bucket, Key=key, VersionId=version)
             s3.patiently("erase", f"s3://{bucket}/{key}", delete)
 
-    def _cached(self, name: str) -> Path:
-        return cache_folder() / "objects" / hashlib.sha256(self.where(name).encode()).hexdigest()
+    def _copy(self, name: str) -> Path:
+        return objects() / hashlib.sha256(self.where(name).encode()).hexdigest()
 
-    def local(self, name: str) -> Path:
-        path = self._cached(name)
-        if not path.exists():
-            data = self.read(name)
-            try:
-                LocalStore(str(path.parent)).write(path.name, data)
-            except NoRoom as error:
-                told = f"{self.where(name)} has {len(data)} bytes, and {path.parent} no room for its copy"
-                fix = "free some there, or set XDG_CACHE_HOME to a folder of a larger disk"
-                raise NoRoom(error.errno, f"{told}; {fix}") from None
-        return path
+    def forget(self, name: str) -> bool:
+        self._copy(name).unlink(missing_ok=True)
+        return True
+
+    def local(self, name: str) -> BinaryIO:
+        path = self._copy(name)
+        if found := copies.used(path):
+            return found
+        with copies.turn(path.parent, path.name) as goes_on:
+            return copies.used(path) or self._fetched(name, path, goes_on)
+
+    def _fetched(self, name: str, path: Path, goes_on: Callable[[], None]) -> BinaryIO:
+        told = self._head("read", name, ChecksumMode="ENABLED")
+        size = int(told["ContentLength"])
+        try:
+            copies.make_room(path.parent, size)
+            with copies.placed(path) as file:
+                self._fill(file, name, size, told.get("ChecksumCRC32", ""), goes_on)
+                os.fsync(file.fileno())
+                return copies.open_path(file).open("rb")
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            full = f"{self.where(name)} has {size} bytes, and {path.parent} no room for its copy"
+            fix = "free some there, or set XDG_CACHE_HOME to a folder of a larger disk"
+            raise NoRoom(error.errno, f"{full}; {fix}") from None
+
+    def _fill(self, file: BinaryIO, name: str, size: int, crc32: str, goes_on: Callable[[], None]) -> None:
+        """Part by part, each as patiently as a whole one is read; all of them compared with the CRC32 that
+        the server keeps, where it is one of the whole.
+        """
+        for _ in range(SPOILT):
+            file.seek(0)
+            found = 0
+            for offset in range(0, size, PART_BYTES):
+                data = self._part(name, offset, min(PART_BYTES, size - offset), goes_on)
+                found = zlib.crc32(data, found)
+                file.write(data)
+            if not crc32 or "-" in crc32 or base64.b64decode(crc32) == found.to_bytes(4, "big"):
+                file.flush()
+                return
+            s3.retry("read")
+        raise s3.Unavailable(
+            f"{self.where(name)} came {SPOILT} times with another CRC32 than the store keeps; see to what is "
+            "between here and there, or restore the object from a copy"
+        )
+
+    def _part(self, name: str, offset: int, size: int, goes_on: Callable[[], None]) -> bytes:
+        where = self._at(name)
+
+        def ask() -> bytes:
+            goes_on()
+            data = s3.ranged(where["Bucket"], where["Key"], offset, size)
+            if len(data) != size:
+                raise ConnectionError(f"{len(data)} bytes came of {size}")
+            return data
+
+        return self._asked("read", name, ask)
 
     @contextlib.contextmanager
     def _named(self, name: str) -> Any:
@@ -466,3 +520,13 @@ class S3Store(Store):
             if s3.status(error) == 404:
                 raise self.missing(name) from None
             raise
+
+
+def objects() -> Path:
+    """Where copies of whole objects are."""
+    return cache_folder() / "objects"
+
+
+def forget() -> None:
+    """Keep no copy of an object on this machine."""
+    copies.forget(objects())

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.artifact import Corrupt, check_part
+from infra.copies import open_path
 from infra.pieces import Piece, Pieces, PiecesSection
 from infra.storage import LocalStore, Store
 from pipeline import shards
@@ -123,8 +124,8 @@ class Blocks:
         found = self._files.get(number)
         if found is None:
             shard = self._shards[number]
-            with pa.memory_map(str(shard.store.local(shard.name))) as file:
-                found = file.read_buffer()
+            with shard.store.local(shard.name) as file, pa.memory_map(str(open_path(file))) as mapped:
+                found = mapped.read_buffer()
             if found.size != shard.info["bytes"]:
                 raise Corrupt(
                     f"{shard.where} has {found.size} bytes, its manifest says {shard.info['bytes']}; "

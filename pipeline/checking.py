@@ -90,8 +90,11 @@ class Overlay(Store):
     def delete(self, names: Sequence[str]) -> None:
         raise PermissionError(f"{names} would be deleted while {self.uri} is only checked")
 
-    def local(self, name: str) -> Path:
+    def local(self, name: str) -> BinaryIO:
         return self._holder(name).local(name)
+
+    def forget(self, name: str) -> bool:
+        return self._holder(name).forget(name)
 
 
 @contextlib.contextmanager

@@ -194,7 +194,7 @@ def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...], *
     ids = np.asarray(table[schema.ID.name])
     rows_ = np.argsort(ids)
     return Memory(
-        index=Index.open([ref.mapped() for ref in segments], gpus=gpus),
+        index=Index.open(refs.Ref.each_mapped(segments), gpus=gpus),
         members=exclude.Members(
             ids=ids[rows_],
             groups=coded(table[schema.GROUP.name])[rows_],

@@ -6,7 +6,6 @@ Ids of two tokenizers look alike; who mixed them would train on noise.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -61,34 +60,48 @@ def read(files: Sequence[refs.Ref], made_by: Tokenizers) -> dict[str, Tokens]:
     return found
 
 
-def picked(ref: refs.Ref, uids: Collection[str], made_by: Tokenizers) -> Iterator[tuple[str, Tokens]]:
+def picked(ref: refs.Ref, uids: Collection[str], made_by: Tokenizers) -> list[tuple[str, Tokens]]:
     """The tokens of some assets of a shard, of which only these rows are read, and checked.
 
     KeyError for an asset that is not in it.
     """
-    where = ref.store.where(ref.name)
-    table = tables.map_ipc(sound(ref))
-    check(table, made_by, where)
-    wanted = pa.array(sorted(uids), schema.UID.type)
-    places = pc.index_in(wanted, value_set=table[schema.UID.name])
-    if places.null_count:
-        raise KeyError(f"{wanted.filter(pc.is_null(places))[0]} is not in {where}")
-    rows = table.take(places)
-    for (uid, tokens), told in zip(tokens_of(rows), rows[schema.XXH3.name].to_pylist(), strict=True):
-        if (found := digest(uid, tokens)) != told:
-            raise Corrupt(f"{where}: the row of {uid} has xxh3 {found}, and says {told}; delete its folder")
-        yield uid, tokens
+    where, wanted = ref.store.where(ref.name), pa.array(sorted(uids), schema.UID.type)
+
+    def look(path: Path) -> list[tuple[str, Tokens]]:
+        table = sound(ref, path)
+        check(table, made_by, where)
+        places = pc.index_in(wanted, value_set=table[schema.UID.name])
+        if places.null_count:
+            raise KeyError(f"{wanted.filter(pc.is_null(places))[0]} is not in {where}")
+        rows = table.take(places)
+        found = list(tokens_of(rows))
+        for (uid, tokens), told in zip(found, rows[schema.XXH3.name].to_pylist(), strict=True):
+            if (xxh3 := digest(uid, tokens)) != told:
+                raise Corrupt(
+                    f"{where}: the row of {uid} has xxh3 {xxh3}, and says {told}; delete its folder"
+                )
+        return found
+
+    return ref.looked_at(look)
 
 
-@functools.cache
-def sound(ref: refs.Ref) -> Path:
-    """A file in which no row points beyond its end. Looked at once by a process: 10,000 documents name it."""
-    path, where = ref.local(), ref.store.where(ref.name)
+def sound(ref: refs.Ref, path: Path) -> pa.Table:
+    """A table in which no row points beyond its end."""
+    inode = path.stat().st_ino
     try:
-        tables.map_ipc(path).validate(full=True)
+        table = tables.map_ipc(path)
+        if _sound.get(ref) != inode:
+            table.validate(full=True)
+            _sound[ref] = inode
     except (pa.ArrowInvalid, OSError) as error:
-        raise Corrupt(f"{path}, of {where}, is no sound Arrow file ({error}); delete it") from error
-    return path
+        where = ref.store.where(ref.name)
+        raise Corrupt(f"{where} is no sound Arrow file ({error}); delete its folder") from error
+    return table
+
+
+_sound: dict[refs.Ref, int] = {}
+"""By inode, the file of each that this process has looked at: 10,000 documents name one, and a copy may come
+anew."""
 
 
 def digest(uid: str, tokens: Tokens) -> int:

@@ -21,7 +21,7 @@ Legend: N vectors, B queries, K neighbors, C candidates, D embedding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,12 +71,13 @@ class Index:
 
     @classmethod
     def open(
-        cls, parts: Sequence[bytes | Path], dead: Ids | None = None, *, threads: int = 1, gpus: bool = False
+        cls, parts: Iterable[bytes | Path], dead: Ids | None = None, *, threads: int = 1, gpus: bool = False
     ) -> Index:
         """Base segments and, last, the delta; ``dead`` ids are tombstones. With ``gpus`` copied to every GPU.
 
-        Files are mapped into memory. FAISS parses them in C++: check their sha256 against the manifest before
-        they come here. ValueError when one cannot be read, when widths differ, or when an id is in two.
+        Files are mapped into memory, each before the next one is asked for. FAISS parses them in C++: check
+        their sha256 against the manifest before they come here. ValueError when one cannot be read, when
+        widths differ, or when an id is in two.
         """
         gone = np.zeros(0, np.int64) if dead is None else np.unique(np.asarray(dead, np.int64))
         return cls._of([Segment.open(part, gone) for part in parts], threads=threads, gpus=gpus)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from infra import logs, pieces
+from infra import logs, pieces, storage
 from infra.artifact import artifact_name, find_artifact, forward_artifact
 from infra.corpus import Corpus, Version
 from infra.storage import Store
@@ -66,7 +66,9 @@ def collect(corpus: Corpus, head: Version, *, dry_run: bool = False) -> Erased:
     hidden = {name: size for prefix in SWEPT for name, size in store.hidden(prefix).items()}
     if not dry_run:
         store.erase_hidden(list(hidden))
-        pieces.forget()  # blocks of packs, which nobody can tell whether they held any of it
+        # Blocks of packs, which nobody can tell whether they held any of it; and what another machine erased.
+        pieces.forget()
+        storage.forget()
     size = sum(sizes[name] for name in gone) + sum(hidden.values())
     return Erased(files=len(gone) + len(hidden), bytes=size, forwarded=forwarded)
 

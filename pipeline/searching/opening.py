@@ -66,7 +66,7 @@ def encoder_of(corpus: Corpus, version: Version) -> EncoderConfig:
 
 def searcher(threads: int, *, of: Files) -> Searcher:
     return Searcher(
-        index=Index.open([ref.mapped() for ref in of.segments], of.tombstones, threads=threads, gpus=True),
+        index=Index.open(refs.Ref.each_mapped(of.segments), of.tombstones, threads=threads, gpus=True),
         encoder=load_encoder(of.encoder),
         projection=Projection.of(of.projection.read()),
         side=of.encoder.side,

@@ -137,7 +137,8 @@ def test_a_whole_object_that_was_spoilt_on_its_way_is_read_again(
 ) -> None:
     proxy.faults = [Fault(kind="corrupt", methods=["GET"], count=2)]
     assert s3.read("a/one") == DATA
-    assert s3.local("a/same").read_bytes() == DATA
+    with s3.local("a/same") as file:
+        assert file.read() == DATA
     assert retried == ["read"] * 2
     limited(monkeypatch, PATIENCE_S="0.5")
     proxy.faults = [Fault(kind="corrupt", methods=["GET"])]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from infra.artifact import Corrupt, Made, publish_shard
-from infra.storage import Store
+from infra.storage import Store, forget, objects
 from pipeline import refs, schema, tables, tokenized
 from pipeline.tokenized import MixedTokens, Tokenizers
 
@@ -94,7 +97,7 @@ def test_some_rows_are_picked_without_the_others_and_each_is_checked(tmp_path: P
     for uid, tokens in found.items():
         assert tokenized.digest(uid, tokens) == tokenized.digest(uid, whole[uid])
     with pytest.raises(KeyError, match=r"acme:9 is not in .*nine"):
-        list(tokenized.picked(ref, {"acme:9"}, OURS))
+        tokenized.picked(ref, {"acme:9"}, OURS)
     with pytest.raises(MixedTokens, match="image_tokenizer cccc"):
         list(tokenized.picked(ref, {"acme:2"}, Tokenizers(text="b" * 64, image="e" * 64)))
 
@@ -116,13 +119,60 @@ def test_a_row_that_is_not_as_it_was_written_is_refused_by_who_picks_it(
     at = rows.schema.get_field_index(column)
     ref = shard(Store.at(tmp_path), "spoilt", rows.set_column(at, rows.schema.field(at), value))
     with pytest.raises(Corrupt, match=r"spoilt.*row of acme:2.*delete its folder"):
-        list(tokenized.picked(ref, {"acme:2"}, OURS))
+        tokenized.picked(ref, {"acme:2"}, OURS)
 
 
 def test_a_file_that_was_cut_is_refused_before_a_row_is_looked_for(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
     ref = shard(store, "cut", tokenized.signed(table("acme:1"), OURS))
-    path = store.local(ref.name)
+    path = tmp_path / ref.name
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(Corrupt, match=r"cut/tokens\.arrow.*no sound Arrow file.*delete it"):
-        list(tokenized.picked(ref, {"acme:1"}, OURS))
+    with pytest.raises(Corrupt, match=r"cut/tokens\.arrow is no sound Arrow file.*delete its folder"):
+        tokenized.picked(ref, {"acme:1"}, OURS)
+
+
+def here() -> Path:
+    """The only copy."""
+    (found,) = (path for path in objects().iterdir() if not path.name.startswith("."))
+    return found
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+CODES = np.array([7, 9], np.uint16).tobytes()
+SPOILT: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[:-100],
+    "a code": lambda data: flipped(data, data.rindex(CODES)),
+    "a uid": lambda data: flipped(data, data.index(b"acme:2")),
+    "whose it is": lambda data: flipped(data, data.index(OURS.text.encode())),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_copy_that_was_spoilt_is_fetched_again_and_only_an_object_that_was_is_told_of(
+    s3: Store, spoil: Callable[[bytes], bytes]
+) -> None:
+    ref = shard(s3, "two", tokenized.signed(pa.concat_tables([table("acme:1"), table("acme:2")]), OURS))
+    (whole,) = tokenized.picked(ref, {"acme:2"}, OURS)
+    here().write_bytes(spoil(here().read_bytes()))
+    (found,) = tokenized.picked(ref, {"acme:2"}, OURS)
+    assert tokenized.digest(*found) == tokenized.digest(*whole)
+    here().unlink()  # room was made for others
+    (found,) = tokenized.picked(ref, {"acme:2"}, OURS)
+    assert tokenized.digest(*found) == tokenized.digest(*whole)
+    s3.write(ref.name, spoil(s3.read(ref.name)))
+    forget()
+    with pytest.raises((Corrupt, KeyError, MixedTokens), match=f"{s3.uri}/{ref.name}"):
+        tokenized.picked(ref, {"acme:2"}, OURS)
+
+
+@pytest.mark.long
+def test_tokens_that_others_made_are_refused_without_fetching_them_again(s3: Store) -> None:
+    ref = shard(s3, "theirs", tokenized.signed(table("acme:1"), Tokenizers(text="d" * 64, image="c" * 64)))
+    with s3.local(ref.name) as copy:
+        with pytest.raises(MixedTokens, match="text_tokenizer dddd"):
+            tokenized.picked(ref, {"acme:1"}, OURS)
+        assert os.fstat(copy.fileno()).st_nlink == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra import copies
+from infra.refs import Ref
+from infra.storage import Store, forget, objects
 from retrieval import layouts
 from retrieval.building import build, train
 from retrieval.encoders import normalised
@@ -289,6 +293,22 @@ def test_a_segment_opens_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "segment.faiss").write_bytes(blob)
     found = Index.open([tmp_path / "segment.faiss"]).search(vectors_ND, 3)
     assert np.array_equal(found.ids, Index.open([blob]).search(vectors_ND, 3).ids)
+
+
+@pytest.mark.long
+def test_an_index_is_searched_of_which_a_machine_keeps_one_segment(
+    s3: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors_ND, queries_BD = clustered(4000, seed=0), clustered(50, seed=1)
+    segments = cut(np.arange(4000), vectors_ND, [1000, 2500], CODED)
+    for number, segment in enumerate(segments):
+        s3.write(f"{number}", segment)
+    files = [Ref(s3, f"{number}", sha256(segment).hexdigest()) for number, segment in enumerate(segments)]
+    monkeypatch.setenv(copies.CACHE_GIB, str(len(segments[0]) / (1 << 30)))
+    found = Index.open(Ref.each_mapped(files))
+    assert len([path for path in objects().iterdir() if path.name[0] != "."]) == 1
+    forget()
+    assert np.array_equal(found.search(queries_BD, 10).ids, Index.open(segments).search(queries_BD, 10).ids)
 
 
 def test_members_that_cannot_be_are_refused() -> None:

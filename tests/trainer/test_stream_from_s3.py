@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from infra import pieces
+from infra import copies, pieces
 from infra.artifact import Corrupt
 from infra.pieces import Piece, Pieces, PiecesSection, Unreachable
 from infra.storage import Store, cache_folder
@@ -94,7 +94,7 @@ def test_the_cache_keeps_to_its_bound_and_no_row_is_lost(
     packs: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One block takes 1.6 kB; the bound of the least section, a mebibyte, is made smaller here."""
-    monkeypatch.setattr(pieces, "trim", lambda folder, _most: trim(folder, 20_000))
+    monkeypatch.setattr(copies, "trim", lambda folder, _most: trim(folder, 20_000))
     monkeypatch.setattr(pieces, "SLACK", 1 << 20)
     section = PiecesSection(cache_mib=1, ahead_mib=1)
     found = [numbers(batch) for batch in islice(iter(stream(packs, section)), 100)]
@@ -103,7 +103,7 @@ def test_the_cache_keeps_to_its_bound_and_no_row_is_lost(
     assert 0 < sum(kept) <= 25_000
 
 
-trim = pieces.trim
+trim = copies.trim
 
 
 def shared_memory() -> set[str]:
