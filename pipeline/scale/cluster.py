@@ -5,6 +5,7 @@ Prices are inputs, with the day on which they held; nothing here knows one.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from datetime import date
@@ -27,6 +28,8 @@ class Nodes(Section):
     cpus: int = Field(ge=1)
     memory_gib: float = Field(gt=0)
     gpus: int = Field(0, ge=0)
+    disk_gib: float | None = Field(None, gt=0)
+    """That a node's copies of whole objects may take, as PARDALIS_CACHE_GIB bounds them; None: not told."""
     price_per_hour: float = Field(0, ge=0)
     """Of one node."""
 
@@ -69,6 +72,11 @@ class Cluster(Section):
     def driver_bytes(self) -> float:
         """Memory of the node with the most: where a driver would be put."""
         return max(one.memory_gib for one in self.nodes) * GIB
+
+    @property
+    def disk_bytes(self) -> float:
+        """Of the node with the least, of those that tell."""
+        return min((one.disk_gib for one in self.nodes if one.disk_gib), default=math.inf) * GIB
 
     def workers(self, bytes_each: float) -> int:
         """Workers of one core that fit at once, by cores and by memory; 0: one alone is too large."""

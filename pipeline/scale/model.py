@@ -68,6 +68,8 @@ class Need:
     manifest_bytes: float
     objects: int
     worker_bytes: float
+    disk_bytes: float
+    """That each node comes to look into."""
     driver_bytes: float
     breaks: tuple[Break, ...]
 
@@ -93,7 +95,8 @@ class Forecast:
         added = ("tasks", "cpu_s", "driver_s", "seconds", "money", "bytes", "objects")
         sums: dict[str, float] = {name: sum(getattr(one, name) for one in self.steps) for name in added}
         most: dict[str, float] = {
-            name: max(getattr(one, name) for one in self.steps) for name in ("worker_bytes", "driver_bytes")
+            name: max(getattr(one, name) for one in self.steps)
+            for name in ("worker_bytes", "disk_bytes", "driver_bytes")
         }
         return {**sums, **most}
 
@@ -168,6 +171,7 @@ def need(
         manifest_bytes=manifest_bytes,
         objects=tasks * (len(files) + 1) + 1,
         worker_bytes=worker_bytes,
+        disk_bytes=shape.disk(scene, rates),
         driver_bytes=driver_bytes,
         breaks=over(
             step,

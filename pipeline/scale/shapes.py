@@ -154,6 +154,10 @@ class Shape:
     """CPU seconds that a GPU does not shorten."""
     worker: Amount = of_shard
     """Bytes of memory of one worker."""
+    disk: Amount = none
+    """Bytes of files of the store that every node comes to look into, and keeps while there is room."""
+    disk_of: str = ""
+    """What these are."""
     driver: Amount = none
     """Bytes of memory of the driver beside manifests and tasks."""
     driver_row_s: float = 0.0
@@ -272,6 +276,12 @@ def asked(at: Scene, rates: Rates) -> float:
 
 def all_segments(at: Scene, rates: Rates) -> float:
     return at.deliveries * at.layout(rates.width).segments * segment(at, rates)
+
+
+def all_tokens(at: Scene, rates: Rates) -> float:
+    """A pack's pairs lie in shards of tokens all over the corpus."""
+    row = rates.steps["tokenize"].files["tokens.arrow"].row
+    return row * at.images * at.tokens_per_image / rates.tokens_per_image
 
 
 def all_parts(at: Scene, rates: Rates) -> float:
@@ -433,6 +443,8 @@ SHAPES: Mapping[str, Shape] = {
     "neighbors": Shape(
         more_s=searching,
         worker=lambda at, rates: all_rows(400)(at, rates) + at.deliveries * at.layout(rates.width).bytes,
+        disk=all_segments,
+        disk_of="segments",
         refs=lambda at, rates: at.shards * 2 * at.deliveries * at.layout(rates.width).segments,
         on_gpu=True,
         because="neighbors.open_memory holds every member in each worker; of the segments "
@@ -442,6 +454,8 @@ SHAPES: Mapping[str, Shape] = {
         tasks=packs,
         more_s=looked_up,
         worker=packing,
+        disk=all_tokens,
+        disk_of="tokens",
         refs=pack_refs,
         held=lambda at, _: 2 * at.shards,
         by_tokens=True,

@@ -12,13 +12,14 @@ from typing import Any
 
 from pipeline import pages
 from pipeline.scale.model import Forecast, Need
+from pipeline.scale.shapes import SHAPES
 
 HERE = Path(__file__).parent
 WIDTH = 520
 """Pixels of the longest bar."""
 COLUMNS = (
     *("step", "tasks", "on", "workers", "cpu_s", "driver_s", "seconds", "money"),
-    *("bytes", "manifest_bytes", "objects", "worker_bytes", "driver_bytes"),
+    *("bytes", "manifest_bytes", "objects", "worker_bytes", "disk_bytes", "driver_bytes"),
 )
 
 
@@ -50,6 +51,12 @@ def notes(found: Forecast) -> list[str]:
     said = [
         f"rates of {rates.machine}, {rates.measured_on}, commit {rates.commit}, {images} images: {rates.of}",
         f"every one of {found.scene.images:,} images is counted as kept by every step",
+    ]
+    said += [
+        f"{one.step}: looks into {amount(one.disk_bytes)} of {SHAPES[one.step].disk_of}, a node keeps "
+        f"{amount(cluster.disk_bytes)}: fetched again and again"
+        for one in found.steps
+        if one.disk_bytes > cluster.disk_bytes
     ]
     if found.counts_cpu:
         said.append(

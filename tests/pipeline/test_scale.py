@@ -15,7 +15,7 @@ from pipeline.scale import cluster as clusters
 from pipeline.scale import model, rates, sheet
 from pipeline.scale.cluster import Cluster, Nodes
 from pipeline.scale.rates import Rates, StepRate
-from pipeline.scale.shapes import SHAPES, Scene
+from pipeline.scale.shapes import GIB, SHAPES, Scene
 
 EXAMPLES = sorted((Path(clusters.__file__).parent / "clusters").glob("*.toml"))
 TARGET = 340_000_000
@@ -294,3 +294,28 @@ def test_segments_take_what_their_layout_takes_and_each_part_has_the_lists(measu
     lists = layout.lists * measured.width * 4
     more = scene.shards - layout.segments
     assert codes["part.faiss"] - index["segment.faiss"] == pytest.approx(more * lists)
+
+
+def test_a_node_whose_disk_is_smaller_than_what_packs_look_into_is_told_of(measured: Rates) -> None:
+    def told(disk_gib: float | None, **scene: int) -> list[str]:
+        nodes = (NODES, NODES.model_copy(update={"disk_gib": disk_gib}))
+        found = model.forecast(Scene(images=TARGET, **scene), cpus(nodes=nodes), measured)
+        return [note for note in sheet.notes(found) if "fetched again and again" in note]
+
+    needs = {
+        one.step: one
+        for one in model.forecast(Scene(images=TARGET), cpus(), measured).steps
+        if one.disk_bytes
+    }
+    assert set(needs) == {"neighbors", "pack"}
+    tokenize = measured.steps["tokenize"].files["tokens.arrow"].row
+    wanted = TARGET * tokenize * 1024 / measured.tokens_per_image
+    assert needs["pack"].disk_bytes == pytest.approx(wanted)
+    index = model.need("index", Scene(images=TARGET), cpus(), measured)
+    assert needs["neighbors"].disk_bytes == pytest.approx(index.files["segment.faiss"])
+    assert told(None) == told(wanted / GIB) == []
+    assert told(512) == [
+        "pack: looks into 1.8 TiB of tokens, a node keeps 512.0 GiB: fetched again and again"
+    ]
+    assert [note.partition(":")[0] for note in told(1)] == ["neighbors", "pack"]
+    assert told(512, tokens_per_image=256) == []
