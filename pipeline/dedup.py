@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +22,7 @@ from pipeline import embed, erasing, numerics, outcomes, refs, schema, tables
 from pipeline.duplicates import DuplicateConfig
 from pipeline.embed import FEATURES
 from pipeline.likeness import linking, semantic
+from pipeline.likeness.gathering import READS, gathered
 from pipeline.likeness.linking import Seen
 from pipeline.outcomes import KEPT
 from pipeline.step import ROWS, Before, Report, Source, Step, Task, generation
@@ -78,22 +78,22 @@ def list_tasks(source: Source, *, by_features: bool) -> Sequence[Task]:
 
 def judge(task: Task, _report: Report, *, config: DuplicateConfig, few: int) -> Made:
     names = sorted(role.partition(" ")[2] for role in task.reads if role.startswith("rows "))
-    parts = [
-        [outcomes.kept(tables.read_parquet(ref, linking.READS)) for ref in task.reads[f"rows {name}"]]
-        for name in names
-    ]
-    deliveries = [pa.concat_tables(part).sort_by(schema.UID.name) for part in parts]
-    table = pa.concat_tables(deliveries)
+    rows = gathered(
+        (
+            (outcomes.kept(tables.read_parquet(ref, READS)) for ref in task.reads[f"rows {name}"])
+            for name in names
+        ),
+        config.keeper,
+    )
     seen = Seen(
-        table=table,
-        starts=tuple(accumulate((one.num_rows for one in deliveries), initial=0)),
-        vectors_ND=features(task, table) if config.semantic_threshold is not None else None,
+        rows=rows,
+        vectors_ND=features(task, rows.table) if config.semantic_threshold is not None else None,
         few=few,
     )
     judged, links = linking.judged(seen, config)
     files = {LINKS: tables.to_parquet(links)}
-    for slot, part in zip(task.facts["slots"], parts[-1], strict=True):
-        own = judged.take(pc.index_in(part[schema.UID.name], judged[schema.UID.name]))
+    for slot, uids in zip(task.facts["slots"], rows.own, strict=True):
+        own = judged.take(pc.index_in(uids, judged[schema.UID.name]))
         files[f"{slot}.parquet"] = tables.to_parquet(own)
     counts = Counter({KEPT: judged.num_rows - links.num_rows})
     counts.update(f"rejected:{code}" for code in links[schema.FOUND_BY.name].to_pylist())

@@ -45,8 +45,9 @@ class Looked:
     few: int = FEW
     counts: Counter[str] = field(default_factory=Counter)
     """Filled in place: what a crowd passed over."""
-    crowded: list[Rows] = field(default_factory=list)
-    """Filled in place: rows that have not met all others, as a crowd stood before them."""
+    crowded_N: NDArray[np.bool_] | None = None
+    """Filled in place, where it is asked for: rows that have not met all others, as a crowd stood before
+    them. Of 340 million every bucket is a crowd: a list of rows by change of key would take 6 kB a row."""
 
 
 def pairs(hashes_N: Hashes, radius: int, looked: Looked | None = None) -> Iterator[Pairs]:
@@ -111,7 +112,8 @@ def _meetings(keys_N: Keys, others_N: Keys, most: int, looked: Looked) -> Iterat
         crowd = np.flatnonzero(num_M > CROWD)
         own = (bucket_M[crowd].astype(np.int64) << ROW_BITS) + late_M[crowd]
         num_M[crowd] = np.searchsorted(in_order_N, own) - first_M[crowd]
-        looked.crowded.append(late_M[crowd[num_M[crowd] > CROWD]])
+        if looked.crowded_N is not None:
+            looked.crowded_N[late_M[crowd[num_M[crowd] > CROWD]]] = True
         for late_P, early_P in ranges(first_M, num_M, looked.counts, block=MEETINGS):
             yield late_M[late_P], early_N[early_P]
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline import schema, tables
 from pipeline.duplicates import DuplicateConfig
-from pipeline.likeness import keepers, lookalikes, semantic
+from pipeline.likeness import lookalikes, semantic
+from pipeline.likeness.gathering import Gathered
 from pipeline.likeness.grouping import KEEPER, Groups, grouped, linked_elsewhere
 from pipeline.likeness.lookalikes import Looks
 from pipeline.likeness.pieces import Pieces
@@ -26,20 +27,14 @@ from pipeline.likeness.signatures import Rows
 
 # N rows, P pairs, D features; R rows that are out
 PASSES = ("exact_duplicate", "near_duplicate", "semantic_duplicate")
-READS = (
-    *(schema.UID, schema.REVISION, schema.OUTCOME, schema.SHA256, schema.PHASH, schema.PHASH_MIRRORED),
-    *(schema.STRUCTURE, schema.TINT, *keepers.READS),
-)
 JUDGED = pa.schema([schema.UID, schema.GROUP, schema.VERDICT])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """Rows in the order in which they were first seen: by delivery, then by uid."""
+    """What is judged, and what is told of it."""
 
-    table: pa.Table
-    starts: tuple[int, ...]
-    """The first row of each delivery, then the number of rows."""
+    rows: Gathered
     vectors_ND: NDArray[np.float32] | None
     """Features of unit length; None where nothing is judged by them."""
     few: int = semantic.FEW
@@ -50,21 +45,21 @@ class Seen:
 
 def judged(seen: Seen, config: DuplicateConfig) -> tuple[pa.Table, pa.Table]:
     """JUDGED of the rows of the last delivery, and schema.LINKS of those of them that are out."""
-    looks = Looks.from_columns(seen.table)
-    passes = passes_of(seen, looks, config)
-    groups = grouped(seen.starts, passes, keepers.ranks(seen.table, config.keeper))
-    own_N = np.arange(seen.starts[-2], seen.starts[-1])
+    passes = passes_of(seen, config)
+    groups = grouped(seen.rows.starts, passes, seen.rows.rank_N)
+    own_N = np.arange(*seen.rows.starts[-2:])
     out_R = own_N[groups.pass_N[own_N] != KEEPER]
     links = tables.typed(
         {
             **_names(seen, groups, out_R),
-            schema.HAMMING.name: _bits_apart(looks, groups, out_R, mirrored=config.mirrored),
+            schema.HAMMING.name: _bits_apart(seen.rows.looks, groups, out_R, mirrored=config.mirrored),
             schema.COSINE.name: _cosines(seen, groups, out_R),
             schema.ALSO_LIKE.name: _elsewhere(seen, groups, out_R, passes),
         },
         schema.LINKS,
     )
-    verdicts = dict(zip(out_R.tolist(), map(verdict, links.to_pylist()), strict=True))
+    told = (verdict(link) for piece in links.to_batches(tables.PIECE_ROWS) for link in piece.to_pylist())
+    verdicts = dict(zip(out_R.tolist(), told, strict=True))
     columns = {
         schema.UID.name: _uids(seen, own_N),
         schema.GROUP.name: _uids(seen, groups.first_N[own_N]),
@@ -84,29 +79,34 @@ def verdict(link: Mapping[str, Any]) -> str:
     return f"{told} {distance} {link[distance]:.3g}" if distance else told
 
 
-def passes_of(seen: Seen, looks: Looks, config: DuplicateConfig) -> list[Rows]:
+def passes_of(seen: Seen, config: DuplicateConfig) -> list[Rows]:
     """(row, row before it) [P, 2] of each pass. From the second on, one row stands for all of equal bytes."""
-    first_N = lookalikes.first_seen(np.array(seen.table[schema.SHA256.name].to_pylist(), np.str_))
+    sha256_NW = seen.rows.sha256_NW
+    first_N = lookalikes.first_seen(
+        sha256_NW[:, 0], lambda late_P, early_P: (sha256_NW[late_P] == sha256_NW[early_P]).all(1)
+    )
     is_first_N = first_N == np.arange(len(first_N))
     repeats, distinct = np.flatnonzero(~is_first_N), np.flatnonzero(is_first_N)
-    starts = np.searchsorted(distinct, seen.starts).tolist()
-    near_P2 = lookalikes.pairs(looks[distinct], config, starts, seen.counts)
+    starts = np.searchsorted(distinct, seen.rows.starts).tolist()
+    near_P2 = lookalikes.pairs(seen.rows.looks[distinct], config, starts, seen.counts)
     found = [np.stack([repeats, first_N[repeats]], 1), distinct[near_P2]]
     if seen.vectors_ND is not None and config.semantic_threshold is not None:
-        vectors_ND, pieces = seen.vectors_ND[distinct], Pieces.after(starts, near_P2, seen.counts)
+        # A choice of rows is a copy, of 1.5 to 6.7 kB a row: none is made where no bytes repeat.
+        vectors_ND = seen.vectors_ND[distinct] if len(repeats) else seen.vectors_ND
+        pieces = Pieces.after(starts, near_P2, seen.counts)
         like_P2 = semantic.pairs(vectors_ND, starts, config.semantic_threshold, pieces=pieces, few=seen.few)
         found.append(distinct[like_P2])
     return found
 
 
 def _uids(seen: Seen, rows_R: Rows) -> pa.ChunkedArray:
-    return seen.table[schema.UID.name].take(pa.array(rows_R))
+    return seen.rows.table[schema.UID.name].take(pa.array(rows_R))
 
 
 def _names(seen: Seen, groups: Groups, rows_R: Rows) -> dict[str, object]:
     return {
         schema.UID.name: _uids(seen, rows_R),
-        schema.REVISION.name: seen.table[schema.REVISION.name].take(pa.array(rows_R)),
+        schema.REVISION.name: seen.rows.table[schema.REVISION.name].take(pa.array(rows_R)),
         schema.GROUP.name: _uids(seen, groups.first_N[rows_R]),
         schema.KEEPER.name: _uids(seen, groups.keeper_N[rows_R]),
         schema.FOUND_BY.name: [PASSES[number] for number in groups.pass_N[rows_R].tolist()],

@@ -21,11 +21,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import schema
-from pipeline.duplicates import DuplicateConfig, alike
+from pipeline.duplicates import CHUNK, DuplicateConfig, alike
 from pipeline.likeness import candidates, hamming, signatures
+from pipeline.likeness.candidates import Wanted, everything
 from pipeline.likeness.hamming import Hashes, Looked
-from pipeline.likeness.meetings import first_met
-from pipeline.likeness.pieces import Pieces
+from pipeline.likeness.meetings import first_met, places
+from pipeline.likeness.pieces import SPREAD, Pieces
 from pipeline.likeness.signatures import Rows, Signatures
 
 # N rows, P pairs, G = 16 cells a side, F (strength, horizontal - vertical, diagonal), B bytes
@@ -39,20 +40,23 @@ class Looks:
     """What is compared of pictures."""
 
     signatures: Signatures
+    """Held once, whatever rows are looked at."""
     hashes_N: Hashes
     mirrored_N: Hashes
     """The hashes of the mirror images."""
+    at_N: Rows | None = None
+    """Where the signature of each row stands; None: in the order of rows."""
 
     def __len__(self) -> int:
         return len(self.hashes_N)
 
     def __getitem__(self, rows: Rows) -> Self:
         return replace(
-            self,
-            signatures=self.signatures[rows],
-            hashes_N=self.hashes_N[rows],
-            mirrored_N=self.mirrored_N[rows],
+            self, hashes_N=self.hashes_N[rows], mirrored_N=self.mirrored_N[rows], at_N=self.at(rows)
         )
+
+    def at(self, rows: Rows) -> Rows:
+        return rows if self.at_N is None else self.at_N[rows]
 
     @classmethod
     def from_columns(cls, table: pa.Table) -> Self:
@@ -71,7 +75,7 @@ def pairs(
     left out, there is one. A row that repeats one before it in all that is compared is paired with the first
     such row alone.
     """
-    first_N = first_seen(_as_values(found))
+    first_N = first_seen(_fingerprints(found), functools.partial(_same, found))
     repeats = np.flatnonzero(first_N != np.arange(len(found)))
     distinct = np.flatnonzero(first_N == np.arange(len(found)))
     few, starts = found[distinct], np.searchsorted(distinct, starts or (0, len(found))).tolist()
@@ -84,16 +88,17 @@ def pairs(
 
 
 def _upright(found: Looks, starts: Sequence[int], pieces: Pieces, config: DuplicateConfig) -> Iterator[Rows]:
-    judge = functools.partial(alike, found.signatures, config=config)
-    num_met_N, looked = np.zeros(len(found), np.int64), Looked(counts=pieces.counts)
-    for pairs_P2 in _by_hash(found, starts, config, looked):
+    def judge(pairs_P2: Rows) -> NDArray[np.bool_]:
+        return alike(found.signatures, found.at(pairs_P2), config)
+
+    num_met_N, crowded_N = np.zeros(len(found), np.int64), np.zeros(len(found), np.bool_)
+    for pairs_P2 in _by_hash(found, starts, config, Looked(counts=pieces.counts, crowded_N=crowded_N)):
         yield pieces.judged(first_met(pairs_P2, num_met_N, pieces.counts, most=MOST), judge)
     if config.variants:
-        all_met_N = num_met_N <= MOST
-        for crowded in looked.crowded:
-            all_met_N[crowded] = False
+        all_met_N = (num_met_N <= MOST) & ~crowded_N
         structures = found.signatures.structure_NGGF
-        for pairs_P2 in candidates.pairs(structures, pieces.worth_judging, pieces.counts):
+        at_N = found.at(np.arange(len(found)))
+        for pairs_P2 in candidates.pairs(structures, pieces.worth_judging, pieces.counts, at_N):
             late_P, early_P = pairs_P2.T
             apart_P = np.bitwise_count(found.hashes_N[late_P] ^ found.hashes_N[early_P])
             again_P = (apart_P <= config.max_hamming) & all_met_N[late_P]  # judged by hash already
@@ -102,10 +107,15 @@ def _upright(found: Looks, starts: Sequence[int], pieces: Pieces, config: Duplic
 
 def _mirrored(found: Looks, starts: Sequence[int], pieces: Pieces, config: DuplicateConfig) -> Iterator[Rows]:
     """A row and one before it whose mirror image it is."""
-    both, num_met_N = with_mirror_images(found.signatures), np.zeros(len(found), np.int64)
+    num_met_N = np.zeros(len(found), np.int64)
 
     def judge(pairs_P2: Rows) -> NDArray[np.bool_]:
-        return alike(both, pairs_P2 + np.array([0, len(found)]), config)
+        alike_P = np.zeros(len(pairs_P2), np.bool_)
+        for start in range(0, len(pairs_P2), CHUNK):
+            late_P, early_P = found.at(pairs_P2[start : start + CHUNK]).T
+            both = beside(found.signatures[late_P], mirror_images(found.signatures[early_P]))
+            alike_P[start : start + CHUNK] = alike(both, np.arange(len(both)).reshape(2, -1).T, config)
+        return alike_P
 
     looked = Looked(others_N=found.mirrored_N, counts=pieces.counts)
     for pairs_P2 in _by_hash(found, starts, config, looked):
@@ -119,32 +129,61 @@ def _by_hash(found: Looks, starts: Sequence[int], config: DuplicateConfig, looke
             yield np.stack(met, 1)
 
 
-def with_mirror_images(found: Signatures) -> Signatures:
-    """The signatures, then those of the mirror images: cells change sides, and rising edges fall."""
-    structure_NGGF, tint_NGGC = found.structure_NGGF, found.tint_NGGC
-    turned_NGGF = structure_NGGF[:, :, ::-1] * np.array([1, 1, -1], np.int8)
+def mirror_images(found: Signatures) -> Signatures:
+    """The signatures of the mirror images: cells change sides, and rising edges fall."""
     return Signatures(
-        structure_NGGF=np.concatenate([structure_NGGF, turned_NGGF]),
-        tint_NGGC=np.concatenate([tint_NGGC, tint_NGGC[:, :, ::-1]]),
+        structure_NGGF=found.structure_NGGF[:, :, ::-1] * np.array([1, 1, -1], np.int8),
+        tint_NGGC=found.tint_NGGC[:, :, ::-1],
     )
 
 
-def first_seen(values_N: NDArray[Any]) -> Rows:
-    """Row of the first equal value.
+def beside(one: Signatures, two: Signatures) -> Signatures:
+    return Signatures(
+        structure_NGGF=np.concatenate([one.structure_NGGF, two.structure_NGGF]),
+        tint_NGGC=np.concatenate([one.tint_NGGC, two.tint_NGGC]),
+    )
+
+
+def first_seen(values_N: NDArray[Any], same: Wanted = everything) -> Rows:
+    """Row of the first equal value. Where values only stand for what is compared, ``same`` says of rows whose
+    values are equal whether (row, row before it) are.
 
     >>> first_seen(np.array(["a", "b", "a"]))
     array([0, 1, 0])
     """
-    _, first, inverse = np.unique(values_N, return_index=True, return_inverse=True)
-    rows: Rows = first[inverse].astype(np.int64)
-    return rows
+    first_N, left = np.arange(len(values_N)), values_N.argsort(kind="stable")
+    while len(left):
+        heads = left[np.arange(len(left)) - places(values_N[left])]
+        later = left != heads
+        left, heads = left[later], heads[later]
+        same_P = same(left, heads)
+        first_N[left[same_P]] = heads[same_P]
+        left = left[~same_P]
+    return first_N
 
 
-def _as_values(found: Looks) -> NDArray[np.void]:
-    """All that is compared of each row as one comparable value [N]."""
-    signature = found.signatures
-    parts = (signature.structure_NGGF, signature.tint_NGGC, found.hashes_N, found.mirrored_N)
-    if not len(found):
-        return np.zeros(0, "V1")
-    bytes_NB = np.concatenate([part.reshape(len(found), -1).view(np.uint8) for part in parts], 1)
-    return np.ascontiguousarray(bytes_NB).view(f"V{bytes_NB.shape[1]}").reshape(-1)
+def _same(found: Looks, late_P: Rows, early_P: Rows) -> NDArray[np.bool_]:
+    same_P = np.ones(len(late_P), np.bool_)
+    for start in range(0, len(late_P), CHUNK):
+        one_NB, two_NB = (_bytes(found, rows[start : start + CHUNK]) for rows in (late_P, early_P))
+        same_P[start : start + CHUNK] = (one_NB == two_NB).all(1)
+    return same_P
+
+
+def _fingerprints(found: Looks) -> NDArray[np.uint64]:
+    """Of all that is compared of each row [N]: equal for equal rows, and hardly ever else. Sorting the 1,552
+    bytes themselves takes them three times over.
+    """
+    prints_N = np.zeros(len(found), np.uint64)
+    for start in range(0, len(found), CHUNK):
+        words_NW = _bytes(found, np.arange(start, min(start + CHUNK, len(found)))).view(np.uint64)
+        factors_W = np.cumprod(np.full(words_NW.shape[1], SPREAD))
+        prints_N[start : start + CHUNK] = (words_NW * factors_W).sum(1)
+    return prints_N
+
+
+def _bytes(found: Looks, rows: Rows) -> NDArray[np.uint8]:
+    """All that is compared of the rows [N, B]."""
+    signature = found.signatures[found.at(rows)]
+    parts = (signature.structure_NGGF, signature.tint_NGGC, found.hashes_N[rows], found.mirrored_N[rows])
+    return np.concatenate([part.reshape(len(rows), -1).view(np.uint8) for part in parts], 1)

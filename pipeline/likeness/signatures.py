@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -51,6 +51,31 @@ class Signatures:
         return replace(self, structure_NGGF=self.structure_NGGF[rows], tint_NGGC=self.tint_NGGC[rows])
 
 
+@dataclass(slots=True)
+class Growing:
+    """Signatures of rows that come table by table, held once: a large ``bytearray`` grows where it lies, or
+    by moving its pages; joining arrays would hold them twice.
+    """
+
+    _structure: bytearray = field(default_factory=bytearray)
+    _tint: bytearray = field(default_factory=bytearray)
+
+    def __len__(self) -> int:
+        return len(self._tint) // (GRID * GRID * 3)
+
+    def add(self, table: pa.Table) -> None:
+        """The columns ``structure`` and ``tint`` of rows that have both."""
+        self._structure += b"".join(table[schema.STRUCTURE.name].to_pylist())
+        self._tint += b"".join(table[schema.TINT.name].to_pylist())
+
+    def signatures(self) -> Signatures:
+        """Of all rows; nothing can be added from then on."""
+        return Signatures(
+            structure_NGGF=np.frombuffer(self._structure, np.int8).reshape(-1, GRID, GRID, 3),
+            tint_NGGC=np.frombuffer(self._tint, np.uint8).reshape(-1, GRID, GRID, 3),
+        )
+
+
 def squeezed(image_HWC: Pixels) -> Pixels:
     """Any picture [H, W, 3] as 64x64 pixels, antialiased, out of proportion."""
     return sizes.squeeze(image_HWC, SIDE)
@@ -69,12 +94,9 @@ def measured(images: Sequence[Pixels]) -> Signatures:
 
 
 def from_columns(table: pa.Table) -> Signatures:
-    """The columns ``structure`` and ``tint`` of rows that have both."""
-    structure, tint = (b"".join(table[column.name].to_pylist()) for column in (schema.STRUCTURE, schema.TINT))
-    return Signatures(
-        structure_NGGF=np.frombuffer(structure, np.int8).reshape(-1, GRID, GRID, 3),
-        tint_NGGC=np.frombuffer(tint, np.uint8).reshape(-1, GRID, GRID, 3),
-    )
+    growing = Growing()
+    growing.add(table)
+    return growing.signatures()
 
 
 def _means(plane_NYX: Plane) -> Plane:

@@ -21,7 +21,7 @@ from infra.storage import Store
 from pipeline import dedup, schema, tables
 from pipeline.duplicates import DuplicateConfig
 from pipeline.embed import FEATURES
-from pipeline.likeness import linking
+from pipeline.likeness.gathering import READS
 from pipeline.likeness.keepers import ranks
 from pipeline.step import ROWS, slot_name
 from pipeline.tables import list_column
@@ -80,7 +80,7 @@ def shelved(root: Path, deliveries: Sequence[Sequence[Sequence[Row]]]) -> Shelf:
     """Deliveries of shards of rows, as ``screen`` and ``features`` leave them."""
     store = Store.at(root)
     found: dict[str, dict[str, Shard]] = {"screen": {}, "features": {}}
-    kinds = pa.schema([*linking.READS])
+    kinds = pa.schema([*READS])
     for number, shards in enumerate(deliveries):
         for place, rows in enumerate(shards):
             slot = slot_name(number, place)
@@ -212,7 +212,7 @@ def test_the_keeper_is_the_best_by_what_is_preferred_and_the_group_is_named_afte
 ) -> None:
     changes = BEST_FIRST[preference]
     rows = [row(number, 0, "as it is", **change) for number, change in enumerate(changes)]
-    table = tables.of_rows(rows, pa.schema([*linking.READS]))
+    table = tables.of_rows(rows, pa.schema([*READS]))
     assert ranks(table, (preference,)).tolist() == list(range(len(rows)))
     if preference != "first_seen":
         turned = [{**one, "uid": f"acme:{9 - place}"} for place, one in enumerate(rows)]
@@ -223,7 +223,7 @@ def test_the_keeper_is_the_best_by_what_is_preferred_and_the_group_is_named_afte
 
 def test_the_weightier_preference_comes_first() -> None:
     rows = [row(0, 0, "as it is", width=9000), row(1, 0, "as it is", licenses=["one", "two"])]
-    table = tables.of_rows(rows, pa.schema([*linking.READS]))
+    table = tables.of_rows(rows, pa.schema([*READS]))
     assert ranks(table, ("licence_breadth", "resolution")).tolist() == [1, 0]
     assert ranks(table, ("resolution", "licence_breadth")).tolist() == [0, 1]
     assert ranks(table, ()).tolist() == [0, 1]

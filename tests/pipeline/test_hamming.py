@@ -43,13 +43,13 @@ def test_the_keys_find_exactly_what_comparing_each_with_each_finds_and_once(
 @pytest.mark.parametrize("before", [CROWD, CROWD + 1, 3 * CROWD])
 def test_of_a_crowd_a_row_meets_the_first_and_the_last_before_it(before: int) -> None:
     for num in (before + 1, before + 200):
-        looked = Looked(few=-1)
+        looked = Looked(few=-1, crowded_N=np.zeros(num, np.bool_))
         pairs = told(list(hamming.pairs(np.zeros(num, np.uint64), 0, looked)))
         met = sorted(early for late, early in pairs if late == before)
         assert met == [*range(FIRST), *range(before - CROWD + FIRST, before)]
         assert (looked.counts[PASSED_OVER] > 0) == (num > CROWD + 1)
-        crowded = np.unique(np.concatenate(looked.crowded)) if looked.crowded else np.zeros(0)
-        assert crowded.tolist() == list(range(CROWD + 1, num))
+        assert looked.crowded_N is not None
+        assert np.flatnonzero(looked.crowded_N).tolist() == list(range(CROWD + 1, num))
 
 
 @given(st.lists(st.sampled_from([0, 1, 3, 2**63, 2**64 - 1]), max_size=12), st.integers(0, 10))
