@@ -30,6 +30,8 @@ TURN_S = 30.0
 """A process that fetches, and says nothing, is waited for so long."""
 LEFT_S = 3600
 """A file that was begun so long ago is nobody's."""
+SLACK = 16
+"""This part of the bound is made free at once: to look through 34,000 copies takes 0.1 s."""
 CACHE_GIB = "PARDALIS_CACHE_GIB"
 """Variable that says how much a machine keeps of whole objects, as index segments and the tokens that packs
 look up. Without it all but a tenth of what the disk has for them, and with it never more. What was used
@@ -152,10 +154,14 @@ def trim(folder: Path, most: int) -> None:
 def make_room(folder: Path, num_bytes: int) -> None:
     """For so many more, within what CACHE_GIB says and the disk has."""
     folder.mkdir(parents=True, exist_ok=True)
-    now, disk = held(folder), os.statvfs(folder)
-    most = min(bound(), 0.9 * (now + disk.f_bavail * disk.f_frsize))
+    disk = os.statvfs(folder)
+    free, now = (blocks * disk.f_frsize for blocks in (disk.f_bavail, disk.f_blocks - disk.f_bfree))
+    if now + num_bytes <= min(bound(), 0.9 * (now + free)):  # were all that the disk holds copies
+        return
+    now = held(folder)
+    most = min(bound(), 0.9 * (now + free))
     if now + num_bytes > most:
-        trim(folder, max(int(most) - num_bytes, 0))
+        trim(folder, max(int(most * (1 - 1 / SLACK)) - num_bytes, 0))
         settle(folder)
 
 
