@@ -20,6 +20,16 @@ from infra.telemetry import say
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class Signs:
+    """Of life, of work that is long: how many files this process has opened."""
+
+    files: int = 0
+
+
+signs = Signs()
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     store: Store
@@ -28,6 +38,7 @@ class Ref:
 
     def read(self) -> bytes:
         """The bytes, checked."""
+        signs.files += 1
         data = self.store.read(self.name)
         check(data, self.sha256, self.store.where(self.name))
         return data
@@ -35,6 +46,7 @@ class Ref:
     @contextlib.contextmanager
     def local(self) -> Iterator[Path]:
         """A file to memory-map while the block runs; its reader checks what it touches."""
+        signs.files += 1
         with self.store.local(self.name) as file:
             yield copies.open_path(file)
 

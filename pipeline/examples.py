@@ -110,6 +110,7 @@ def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
     neighbors, tokens = source.artifact("neighbors").shards, source.artifact("tokenize").shards
     # From the rows delivered, not from those kept: a revocation must not move the others' groups.
     delivered = {slot: shard.facts["rows"] for slot, shard in source.artifact("records").shards.items()}
+    files = {slot: refs.of(source.store, shard, TOKENS) for slot, shard in tokens.items()}
     tasks = []
     for name in sorted({generation(slot) for slot in neighbors}):
         models = {
@@ -117,8 +118,8 @@ def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
             "vq": (refs.of(source.store, source.artifact("vq").only, VQ),),
         }
         # Candidates look back only, so a later delivery's tokens are not looked up.
-        back = {slot: shard for slot, shard in sorted(tokens.items()) if generation(slot) <= name}
-        directories = {"tokens": refs.Directory.of(source.store, back, TOKENS)}
+        back = (slot for slot in files if generation(slot) <= name)
+        directories = {"tokens": refs.Directory.of(files, back)}
         first = 0
         of_delivery = {slot: rows for slot, rows in delivered.items() if generation(slot) == name}
         for pool, slots in enumerate(pools(of_delivery, config)):

@@ -27,6 +27,8 @@ from pipeline.step import Step
 
 Answer = tuple[dict[str, Any], str]
 """Facts for machines, and lines for people."""
+OTHERS = ("instruct",)
+"""Steps beside the plan's."""
 Balances = dict[str, dict[str, int]]
 """By step: rows in, and what became of them."""
 
@@ -82,6 +84,7 @@ def job(
     """
     corpus, found, log = asked.corpus, config.of(asked.told), Log()
     check(found)
+    check_named(found)
     seal = Seal.of(found.pipeline.audit)
     with corpus.writing(purpose=f"pardalis {command}") as lease:
         begun = {
@@ -98,6 +101,14 @@ def job(
             engine_of(engine_options, found.pipeline.workers) as engine,
         ):
             yield Job(corpus=corpus, lease=lease, config=found, engine=engine, log=log, seal=seal)
+
+
+def check_named(found: Config) -> None:
+    names = [step.name for step in plan.steps(found)]
+    if unknown := sorted(set(found.pipeline.workers.large) - {*names, *OTHERS}):
+        raise ValueError(
+            f"pipeline.workers.large names {', '.join(unknown)}; steps are {', '.join([*names, *OTHERS])}"
+        )
 
 
 def load(corpus: Corpus, options: CorpusOptions) -> Config:

@@ -19,6 +19,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util import get_node_ip_address
 
 from infra import metrics
+from infra.refs import signs
 from infra.storage import Store
 from infra.telemetry import Bar
 from pipeline import numerics, refs
@@ -30,8 +31,10 @@ POLL_S = 1.0
 """Between two looks at how large the cluster is, and who is silent."""
 SENT_S = 120.0
 """For a directory to come: 8 MB of 34,000 shards."""
-STILLBORN = 5
-"""Workers in a row that may die before they answer."""
+STILLBORN, TOGETHER_S = 5, 2.0
+"""Times in a row that workers may die before any answers; within so many seconds it is one time."""
+WATCHED_S, WATCH_S = 60.0, 5.0
+"""A worker that is silent for so long is asked how far it is, as often at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,21 @@ class Sent:
     """A directory in the cluster's memory: a worker fetches it with the first task that looks into it."""
 
     sha256: str
+    files: int
+    """Equal where the files are."""
     at: Any
 
 
-def send(directory: refs.Directory, sent: dict[str, Sent]) -> Sent:
-    """Once, however many tasks share it."""
-    if directory.sha256 not in sent:
-        sent[directory.sha256] = Sent(directory.sha256, ray.put(directory))
-    return sent[directory.sha256]
+def send(directory: refs.Directory, sent: dict[int, Any]) -> Sent:
+    """Once, however many tasks and directories share its files."""
+    files = id(directory.files)  # held by the tasks for as long as the step runs
+    if files not in sent:
+        sent[files] = ray.put(directory.files)
+    return Sent(directory.sha256, files, sent[files])
+
+
+Progress = tuple[int, int, str, int]
+"""Done, of how many, a note, and the files that the worker has opened: what changes is a sign of life."""
 
 
 class Worker:
@@ -54,7 +64,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._opened: tuple[list[Any], Do] | None = None
-        self._directories: dict[str, refs.Directory] = {}
+        self._files: dict[int, Mapping[str, refs.Ref]] = {}
         self._progress = (0, 0, "")
         numerics.keep_memory()
 
@@ -69,24 +79,26 @@ class Worker:
         machine = found if step.workers.gpus else replace(found, gpu=None)
         with numerics.working_on(machine):
             numerics.check(step.numerics)
+            self._progress = (0, 0, "")
             identity = [*step.identity(), step.erasing]
             if self._opened is None or self._opened[0] != identity:
                 self._opened = (identity, step.open())
-                self._directories.clear()
             looks = {role: self._directory(sent) for role, sent in directories.items()}
+            self._files = {sent.files: looks[role].files for role, sent in directories.items()}
             return make(step, self._opened[1], replace(task, directories=looks), store, self._report)
 
     def _directory(self, sent: Sent) -> refs.Directory:
-        if sent.sha256 not in self._directories:
-            self._directories[sent.sha256] = ray.get(sent.at, timeout=SENT_S)
-        return self._directories[sent.sha256]
+        """Of the task before mostly: what many directories list, they share."""
+        if sent.files not in self._files:
+            self._files[sent.files] = ray.get(sent.at, timeout=SENT_S)
+        return refs.Directory(sent.sha256, self._files[sent.files])
 
     def _report(self, done: int, total: int, note: str) -> None:
         self._progress = (done, total, note)
 
-    def progress(self) -> tuple[int, int, str]:
+    def progress(self) -> Progress:
         """How far the task at work is; answered by a second thread."""
-        return self._progress
+        return (*self._progress, signs.files)
 
 
 @dataclass(slots=True)
@@ -97,7 +109,7 @@ class Member:
     asked: Any
     node: str = ""
     running: Running | None = None
-    told: tuple[int, int, str] = (0, 0, "")
+    told: Progress = (0, 0, "", 0)
     """The progress that it told last."""
 
     @property
@@ -112,41 +124,45 @@ class OnRay:
     config: WorkersConfig = field(default_factory=WorkersConfig)
     _pool: list[Member] = field(default_factory=list)
     _shape: Workers | None = None
+    _memory_gib: float = 0.0
     _stillborn: int = 0
+    _died: float = -math.inf
+    """When one was counted last."""
     _looked: float = -math.inf
+    _watched: float = -math.inf
     _up: float = 0.0
     """When a worker was last there."""
 
     def run(self, step: Step, tasks: Sequence[Task], store: Store, bar: Bar) -> Iterator[Done]:
         if not tasks:
             return
-        if self._shape != step.workers:
+        memory_gib = self.config.memory_of(step.name)
+        if (self._shape, self._memory_gib) != (step.workers, memory_gib):
             self.close()
-            self._shape = step.workers
+            self._shape, self._memory_gib = step.workers, memory_gib
         # A model is fitted once: two that fit it would take twice the time of both.
         schedule = Schedule.of(
             step.name, tasks, self.config, speculative=step.speculative and not step.fitted
         )
         shared = ray.put(step)
-        sent: dict[str, Sent] = {}
+        sent: dict[int, Any] = {}
         self._up = time.monotonic()
         try:
             while not schedule.is_done:
                 self._look(schedule)
-                for member in self._pool:
-                    if member.is_idle and (running := schedule.begin(time.monotonic())):
-                        member.running = running
-                        if running.is_beside:
-                            metrics.jobs.stragglers.labels(step.name).inc()
-                        told = {
-                            role: send(directory, sent)
-                            for role, directory in running.task.directories.items()
-                        }
-                        light = replace(running.task, directories={})
-                        member.asked = member.actor.run.remote(shared, light, told, store)
+                for member in [one for one in self._pool if one.is_idle]:
+                    running = schedule.begin(time.monotonic())
+                    if running is None:
+                        break  # for the other idle ones there is nothing either
+                    member.running = running
+                    if running.is_beside:
+                        metrics.jobs.stragglers.labels(step.name).inc()
+                    task = running.task
+                    told = {role: send(directory, sent) for role, directory in task.directories.items()}
+                    light = replace(task, directories={})
+                    member.asked = member.actor.run.remote(shared, light, told, store)
                 yield from self._answers(schedule)
-                if step.fitted:
-                    self._watch(bar)
+                self._watch(bar if step.fitted else None)
         finally:
             metrics.jobs.workers.labels(step.name).set(0)
             metrics.jobs.shards_waiting.labels(step.name).set(0)
@@ -170,7 +186,7 @@ class OnRay:
             self._up = now
         shape = self._shape or Workers()
         nodes = alive()
-        memory = reserved(nodes, self.config)
+        memory = reserved(nodes, self._memory_gib)
         room = max(1, fits(nodes, shape, memory) + self.config.ahead)
         for _ in range(min(schedule.wanted, room, self.config.most or room) - len(self._pool)):
             self._add(shape, memory)
@@ -180,7 +196,7 @@ class OnRay:
             raise JobFailed(
                 f"step {schedule.step!r}: no worker of {reservation(shape, memory)} came up within "
                 f"{self.config.start_s:g} s on {len(nodes)} nodes; add a node that holds one, or lower "
-                "pipeline.workers.memory_gib"
+                "pipeline.workers.memory_gib, or what pipeline.workers.large has of the step"
             )
 
     def _add(self, shape: Workers, memory: int) -> None:
@@ -199,23 +215,26 @@ class OnRay:
     def _answers(self, schedule: Schedule) -> Iterator[Done]:
         """Shards that are done by now, or within a moment."""
         waited: dict[Any, Member] = {one.asked: one for one in self._pool if not one.is_idle}
-        ready, _ = ray.wait(list(waited), timeout=POLL_S) if waited else ([], [])
+        if waited:
+            ray.wait(list(waited), timeout=POLL_S)
+        ready, _ = ray.wait(list(waited), num_returns=len(waited), timeout=0) if waited else ([], [])
         for ref in ready:
             member = waited[ref]
             running = member.running
             try:
                 answer = ray.get(ref)
-            except RayTaskError:
-                raise  # the step's own error, as if it had been raised here
             except RayError as error:
+                if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
+                    raise  # the step's own error, as if it had been raised here
                 if running is not None:
                     self._lose(schedule, member, running, first_line(error))
                 else:
                     self._let_go(member)
-                    self._count_stillborn(error)
+                    self.count_stillborn(error)
                 continue
+            self._stillborn = 0
             if running is None:
-                member.node, self._stillborn = answer, 0
+                member.node = answer
                 continue
             member.running = None
             tries = schedule.end(running, time.monotonic())
@@ -228,16 +247,28 @@ class OnRay:
         metrics.jobs.worker_deaths.labels(schedule.step).inc()
         schedule.lose(running, why)
 
-    def _count_stillborn(self, error: RayError) -> None:
+    def count_stillborn(self, error: RayError) -> None:
+        """Those that die together, as when their node goes, count once."""
+        now = time.monotonic()
+        if now - self._died < TOGETHER_S:
+            return
+        self._died = now
         self._stillborn += 1
         if self._stillborn >= STILLBORN:
-            told = f"{STILLBORN} workers in a row died as they started ({first_line(error)})"
+            told = f"{STILLBORN} times in a row workers died as they started ({first_line(error)})"
             raise JobFailed(f"{told}; see that all nodes have this version of pardalis and its packages")
 
-    def _watch(self, bar: Bar) -> None:
-        """Show how far long work is, and take what changed for a sign of life."""
-        busy: dict[Any, Member] = {one.actor.progress.remote(): one for one in self._pool if one.running}
-        ready, _ = ray.wait(list(busy), timeout=POLL_S) if busy else ([], [])
+    def _watch(self, bar: Bar | None) -> None:
+        """Show how far a fit is, and take what changed in long work for a sign of life."""
+        now = time.monotonic()
+        if bar is None and now - self._watched < WATCH_S:
+            return
+        self._watched, wait_s = now, min(WATCHED_S, self.config.deadline_s / 4)
+        long = [
+            one for one in self._pool if one.running and (bar is not None or now - one.running.heard > wait_s)
+        ]
+        busy: dict[Any, Member] = {one.actor.progress.remote(): one for one in long}
+        ready, _ = ray.wait(list(busy), num_returns=len(busy), timeout=POLL_S) if busy else ([], [])
         for ref in ready:
             member = busy[ref]
             try:
@@ -246,8 +277,8 @@ class OnRay:
                 continue  # it died, which its shard tells
             if told != member.told and member.running is not None:
                 member.told, member.running.heard = told, time.monotonic()
-            done, total, note = told
-            if total:
+            done, total, note, _ = told
+            if bar is not None and total:
                 bar.total = total
                 bar.at(done, note)
 
@@ -286,10 +317,10 @@ def alive() -> list[dict[str, float]]:
         return []
 
 
-def reserved(nodes: Sequence[dict[str, float]], config: WorkersConfig) -> int:
+def reserved(nodes: Sequence[dict[str, float]], memory_gib: float) -> int:
     """Bytes of one worker: what the settings say, or all of the largest node where none has so much."""
     largest = max((node.get("memory", 0.0) for node in nodes), default=0.0)
-    asked_for = config.memory_gib * (1 << 30)
+    asked_for = memory_gib * (1 << 30)
     return int(min(asked_for, largest) if largest else asked_for)
 
 

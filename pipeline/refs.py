@@ -23,13 +23,13 @@ class Directory:
     """
 
     sha256: str
-    """Of what is in it: two that say the same are equal."""
+    """Of its own slots and files: two that say the same are equal."""
     files: Mapping[str, Ref] = field(compare=False, repr=False)
+    """By slot. Directories that grow delivery by delivery share one, which holds later slots too."""
 
     @staticmethod
-    def of(store: Store, shards: Mapping[str, Shard], file: str) -> Directory:
-        files = {slot: Ref(store, shard.name(file), shard.sha256(file)) for slot, shard in shards.items()}
-        return Directory(fingerprint({slot: ref.sha256 for slot, ref in files.items()}), files)
+    def of(files: Mapping[str, Ref], slots: Iterable[str]) -> Directory:
+        return Directory(fingerprint({slot: files[slot].sha256 for slot in slots}), files)
 
 
 def of(store: Store, shard: Shard, file: str) -> Ref:

@@ -9,6 +9,7 @@ import collections
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from pydantic import Field
 
@@ -28,7 +29,10 @@ class WorkersConfig(Section):
     """How workers are kept. Nothing of it decides what is made, so it enters no key."""
 
     memory_gib: float = Field(default=2.0, gt=0)
-    """What one reserves, so that as many run at once as their memory allows: the largest steps take 1.6."""
+    """What one reserves, so that as many run at once as their memory allows: with a few million images the
+    largest steps take 1.6."""
+    large: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """GiB that a worker of a step reserves instead, by the step's name. ``pardalis plan`` tells which."""
     most: int | None = Field(default=None, ge=1)
     """Workers at most; None: what the cluster holds."""
     ahead: int = Field(default=0, ge=0)
@@ -39,12 +43,16 @@ class WorkersConfig(Section):
     start_s: float = Field(default=900.0, gt=0)
     """Until the first is up: an autoscaler may have to boot a machine."""
     deadline_s: float = Field(default=3600.0, gt=0)
-    """Of a shard; of a model that is fitted, between two signs of life. A worker that takes longer is
-    killed."""
+    """Between two signs of life: a file that is opened, or how far a fit says it is. A worker that is silent
+    for longer is killed."""
     slow: float = Field(default=4.0, gt=1)
     """Times the median that a shard takes before an idle worker begins it too."""
     slow_s: float = Field(default=30.0, ge=0)
     """Seconds that it takes at least before that."""
+
+    def memory_of(self, step: str) -> float:
+        """GiB that a worker of the step reserves."""
+        return self.large.get(step, self.memory_gib)
 
 
 @dataclass(slots=True)

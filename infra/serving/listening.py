@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -121,6 +122,7 @@ class Listener(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._begun()
+        sys.stdout.flush()  # the address is waited for, by who reads it from a file or a pipe
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -75,7 +75,7 @@ def pairs(
     left out, there is one. A row that repeats one before it in all that is compared is paired with the first
     such row alone.
     """
-    first_N = first_seen(_fingerprints(found), functools.partial(_same, found))
+    first_N = first_seen(fingerprints(found), functools.partial(_same, found))
     repeats = np.flatnonzero(first_N != np.arange(len(found)))
     distinct = np.flatnonzero(first_N == np.arange(len(found)))
     few, starts = found[distinct], np.searchsorted(distinct, starts or (0, len(found))).tolist()
@@ -170,7 +170,7 @@ def _same(found: Looks, late_P: Rows, early_P: Rows) -> NDArray[np.bool_]:
     return same_P
 
 
-def _fingerprints(found: Looks) -> NDArray[np.uint64]:
+def fingerprints(found: Looks) -> NDArray[np.uint64]:
     """Of all that is compared of each row [N]: equal for equal rows, and hardly ever else. Sorting the 1,552
     bytes themselves takes them three times over.
     """

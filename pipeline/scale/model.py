@@ -60,6 +60,8 @@ class Need:
     """``cpu``, or ``gpu``: then on devices whose speed was told."""
     workers: int
     """That are at work at once; 1 where not even one fits, since time is told all the same."""
+    task_s: float
+    """Of one task."""
     driver_s: float
     seconds: float
     money: float
@@ -164,6 +166,7 @@ def need(
         cpu_s=cpu_s + beside_gpu_s,
         on=on,
         workers=workers,
+        task_s=task_s,
         driver_s=driver_s,
         seconds=seconds,
         money=seconds / 3600 * cluster.price_per_hour,

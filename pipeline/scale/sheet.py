@@ -12,9 +12,12 @@ from typing import Any
 
 from pipeline import pages
 from pipeline.scale.model import Forecast, Need
-from pipeline.scale.shapes import SHAPES
+from pipeline.scale.shapes import GIB, SHAPES
+from pipeline.scheduling import WorkersConfig
 
 HERE = Path(__file__).parent
+UNSAID = WorkersConfig()
+RESERVED, DEADLINE_S = UNSAID.memory_gib * GIB, UNSAID.deadline_s
 WIDTH = 520
 """Pixels of the longest bar."""
 COLUMNS = (
@@ -52,6 +55,18 @@ def notes(found: Forecast) -> list[str]:
         f"rates of {rates.machine}, {rates.measured_on}, commit {rates.commit}, {images} images: {rates.of}",
         f"every one of {found.scene.images:,} images is counted as kept by every step",
     ]
+    if large := {one.step: one.worker_bytes / GIB for one in found.steps if one.worker_bytes > RESERVED}:
+        told = ", ".join(f"{step} = {math.ceil(gib)}" for step, gib in large.items())
+        said.append(
+            f"workers of these steps need more than the {RESERVED / GIB:g} GiB that one reserves: say "
+            f"pipeline.workers.large = {{{told}}}"
+        )
+    longest = max(found.steps, key=lambda one: one.task_s)
+    if longest.task_s > DEADLINE_S:
+        said.append(
+            f"one task of {longest.step} takes {duration(longest.task_s)}, and a worker that opens no file "
+            f"for {duration(DEADLINE_S)} is killed: raise pipeline.workers.deadline_s"
+        )
     said += [
         f"{one.step}: looks into {amount(one.disk_bytes)} of {SHAPES[one.step].disk_of}, a node keeps "
         f"{amount(cluster.disk_bytes)}: fetched again and again"

@@ -41,7 +41,9 @@ def begun(words: Sequence[str], environment: Mapping[str, str] | None = None) ->
     # Sockets of Ray lie below it, and their paths are short ones.
     with tempfile.TemporaryDirectory(prefix="serve", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        inherited = {**os.environ, "RAY_TMPDIR": name, "XDG_CACHE_HOME": str(folder / "cache")}
+        # Where Python keeps what it writes to a file for later, the address has to come all the same.
+        kept = {name_: value for name_, value in os.environ.items() if name_ != "PYTHONUNBUFFERED"}
+        inherited = {**kept, "RAY_TMPDIR": name, "XDG_CACHE_HOME": str(folder / "cache")}
         with (folder / "err").open("w") as err, (folder / "out").open("w") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "infra.cli", *words, "--port", "0", "--json"],

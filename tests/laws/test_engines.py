@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray.exceptions import RayError
 
 from infra import cluster
 from infra.artifact import Made
@@ -23,7 +24,7 @@ from infra.corpus import Corpus
 from infra.settings import Section
 from infra.storage import Store
 from infra.telemetry import Log
-from pipeline import build, refs
+from pipeline import build, pool, refs
 from pipeline.config import Config
 from pipeline.engine import Done, Inline, JobFailed
 from pipeline.pool import OnRay
@@ -148,6 +149,64 @@ def test_a_worker_that_gives_no_sign_of_life_is_killed_and_its_shard_made_by_ano
     on_ray.close()
     done = run_sleeping(tmp_path, WorkersConfig(deadline_s=25, slow_s=900))
     assert done["3"].tries == 2
+
+
+@pytest.mark.slow
+def test_a_worker_that_opens_files_is_alive_however_long_its_shard_takes(
+    on_ray: OnRay, tmp_path: Path
+) -> None:
+    on_ray.close()
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    corpus.store.write("0", b"0")
+    source = build.Built(corpus=corpus, version=corpus.head())
+
+    def do(task: Task, _report: Report) -> Made:
+        for _ in range(25):
+            time.sleep(1)
+            task.only("in").read()
+        return Made(files={"out": b""}, counts={"kept": 1})
+
+    def tasks(source: Source) -> Sequence[Task]:
+        return numbered(source)[:1]
+
+    step = Step(name="reading", settings=Section(), tasks=tasks, open=lambda: do)
+    engine = OnRay(WorkersConfig(deadline_s=12))
+    with contextlib.closing(engine), Log().bar("reading", total=1, unit="shards") as bar:
+        (done,) = engine.run(step, step.tasks(source), corpus.store, bar)
+    assert done.tries == 1
+    assert done.seconds > 24
+
+
+def test_workers_that_die_together_as_they_start_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node of sixteen that goes while its workers come up is no sign of wrong packages."""
+    engine = OnRay()
+    for _ in range(16):
+        engine.count_stillborn(RayError("the node is gone"))
+    monkeypatch.setattr(pool, "TOGETHER_S", 0.0)
+    with pytest.raises(JobFailed, match=r"5 times in a row workers died .*the node is gone"):
+        for _ in range(5):
+            engine.count_stillborn(RayError("the node is gone"))
+
+
+ASKING = """
+import os, ray
+from infra import cluster
+with cluster.joined(None):
+    told = ray.remote(lambda: os.environ.get("PARDALIS_S3_PATIENCE_S"))
+    print(ray.get(told.remote()))
+"""
+
+
+@pytest.mark.slow
+def test_workers_are_as_patient_with_a_store_as_their_driver_is_told_to_be() -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", ASKING],
+        env={**os.environ, "PARDALIS_S3_PATIENCE_S": "77"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout.strip() == "77"
 
 
 def test_where_no_worker_can_start_the_job_says_what_it_waited_for(on_ray: OnRay, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -294,6 +295,18 @@ def test_segments_take_what_their_layout_takes_and_each_part_has_the_lists(measu
     lists = layout.lists * measured.width * 4
     more = scene.shards - layout.segments
     assert codes["part.faiss"] - index["segment.faiss"] == pytest.approx(more * lists)
+
+
+def test_what_has_to_be_said_of_workers_is_told_as_a_line_of_settings() -> None:
+    found = model.forecast(Scene(images=TARGET), clusters.load(EXAMPLES[0]), rates.load())
+    (large,) = (note for note in sheet.notes(found) if "pipeline.workers.large" in note)
+    line = large.partition("say ")[2]
+    told = tomllib.loads(line)["pipeline"]["workers"]["large"]
+    assert set(told) == {one.step for one in found.steps if one.worker_bytes > sheet.RESERVED}
+    assert all(told[one.step] * GIB >= one.worker_bytes for one in found.steps if one.step in told)
+    assert any("raise pipeline.workers.deadline_s" in note for note in sheet.notes(found))
+    small = sheet.notes(model.forecast(Scene(images=2_000), clusters.load(EXAMPLES[0]), rates.load()))
+    assert not any("pipeline.workers" in note for note in small)
 
 
 def test_a_node_whose_disk_is_smaller_than_what_packs_look_into_is_told_of(measured: Rates) -> None:
