@@ -1,6 +1,7 @@
 import io
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from pipeline.duplicates import DuplicateConfig, alike
 from pipeline.likeness import candidates, grouping, lookalikes, perceptual
 from pipeline.likeness.grouping import connected
 from pipeline.likeness.lookalikes import Looks
-from pipeline.likeness.pieces import JUDGED
+from pipeline.likeness.pieces import JUDGED, SPREAD
 from pipeline.likeness.signatures import Signatures, from_columns
 from pipeline.likeness.signatures import measured as signatures
 
@@ -261,6 +262,47 @@ def test_the_first_seen_is_the_first_of_the_equal_ones(values: list[str]) -> Non
     assert lookalikes.first_seen(np.array(values, np.str_)).tolist() == [values.index(one) for one in values]
 
 
+@given(st.lists(st.sampled_from("abcde")))
+def test_values_that_are_equal_by_accident_are_told_apart_by_what_they_stand_for(values: list[str]) -> None:
+    found = np.array(values, np.str_)
+    for stand_ins in (np.zeros(len(values), np.uint64), found == "a"):
+        first_N = lookalikes.first_seen(stand_ins, lambda late_P, early_P: found[late_P] == found[early_P])
+        assert first_N.tolist() == [values.index(one) for one in values]
+
+
+@pytest.mark.parametrize("part", ["structure", "tint", "hash", "mirrored hash", "nothing"])
+def test_what_repeats_another_in_all_that_is_compared_is_not_judged(part: str) -> None:
+    structures, tints = PHOTOS[0].structure_NGGF.repeat(2, 0), PHOTOS[0].tint_NGGC.repeat(2, 0)
+    hashes_N, mirrored_N = np.zeros((2, 2), np.uint64)
+    last: dict[str, NDArray[Any]] = {
+        "structure": structures,
+        "tint": tints,
+        "hash": hashes_N,
+        "mirrored hash": mirrored_N,
+    }
+    if part in last:
+        last[part].reshape(2, -1)[1, -1] ^= 1
+    counts: Counter[str] = Counter()
+    found = Looks(signatures=made(list(structures), list(tints)), hashes_N=hashes_N, mirrored_N=mirrored_N)
+    assert lookalikes.pairs(found, CONFIG, counts=counts).tolist() == [[1, 0]]
+    assert counts[JUDGED] == (part in last)
+
+
+def test_looks_with_one_fingerprint_are_two_if_they_differ() -> None:
+    words = np.zeros((2, 96), np.uint64)
+    words[1, :2] = (
+        np.negative(SPREAD),
+        1,
+    )  # a fingerprint is the sum of the words, each times another power of SPREAD
+    found = Looks(
+        signatures=made(list(words.view(np.int8).reshape(2, 16, 16, 3))),
+        hashes_N=np.zeros(2, np.uint64),
+        mirrored_N=np.zeros(2, np.uint64),
+    )
+    assert len(set(lookalikes.fingerprints(found).tolist())) == 1
+    assert len(lookalikes.pairs(found, CONFIG)) == 0
+
+
 def met(structures: NDArray[np.int8]) -> list[tuple[int, int]]:
     """Candidates, in the order in which they were told."""
     return [(late, early) for some in candidates.pairs(structures) for late, early in some.tolist()]
@@ -275,6 +317,14 @@ def test_candidates_do_not_depend_on_the_order_of_the_rows(rows: list[tuple[int,
     straight = {frozenset(pair) for pair in met(structures)}
     shuffled = np.array(met(structures[order]), np.int64).reshape(-1, 2)
     assert {frozenset(pair) for pair in order[shuffled].tolist()} == straight
+
+
+def test_candidates_are_of_rows_wherever_their_structures_stand() -> None:
+    structures = family([(0, 0), (1, 0), (0, 1), (0, 0), (1, 0), (2, 0), (2, 1)]).structure_NGGF
+    at_N = np.array([3, 6, 0, 5, 2])
+    found = [pair for some in candidates.pairs(structures, at_N=at_N) for pair in some.tolist()]
+    assert found == [list(pair) for pair in met(structures[at_N])]
+    assert [2, 0] in found
 
 
 def test_candidates_are_distinct_and_the_later_row_stands_first() -> None:
