@@ -23,7 +23,9 @@ HEAD = """# Faults
 
 What may break under a job on a cluster, and what is promised then. Each line is a test in `tests/cluster`,
 run on a Ray cluster of four nodes in network namespaces with the corpus on S3; the seconds are of runs on
-two cores that all nodes shared. To run them all and to make this page again, as root:
+two cores that all nodes shared. Ray's nodes counted as dead after 15 s without a sign of life there; with its
+own settings it waits 65, and so do the lines of frozen nodes and of those that are cut off. To run them all
+and to make this page again, as root:
 
     PARDALIS_FAULTS=faults.jsonl python -m pytest tests/cluster -m slow
     python -m tests.cluster.faults faults.jsonl

@@ -88,10 +88,9 @@ def shot_at(
         )
 
     def told(one: Killed) -> None:
-        lines = said.read_text().splitlines()
-        tell(
-            f"{one.at_s:6.1f} s into {words[0]}: killed {one.what}; {lines[-1] if lines else 'nothing done'}"
-        )
+        lines = PROGRESS.findall(said.read_text())
+        last = lines[-1] if lines else "nothing"
+        tell(f"{one.at_s:6.1f} s into {words[0]}: killed {one.what}; by then {last}")
 
     tell(f"{words[0]} begins")
     killed = shoot(found, command, every_s=every_s, rng=rng, within_s=WITHIN_S, tell=told)

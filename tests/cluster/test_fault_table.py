@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import faults, test_faults
+from tests.cluster import faults, test_faults, test_store_faults
 
 FOUND = {"fault": "a worker is killed", "promise": "the job goes on", "test": "test_it", "seconds": 7.4}
 
@@ -31,12 +32,22 @@ def test_what_is_not_a_number_yet_is_told_as_nothing() -> None:
 
 def test_the_page_has_every_fault_that_is_tested_with_its_promise() -> None:
     rows = [line.split(" | ") for line in faults.PAGE.read_text().splitlines() if "`test_" in line]
-    told = {re.sub(r"[`\[].*", "", row[2].strip("`")): (row[0].lstrip("| "), row[1]) for row in rows}
-    tested = {
-        name: mark.args
-        for name, made in vars(test_faults).items()
-        for mark in getattr(made, "pytestmark", [])
+    told = {(re.sub(r"[`\[].*", "", row[2].strip("`")), row[0].lstrip("| "), row[1]) for row in rows}
+    assert told == {
+        (name, *mark.args)
+        for module in (test_faults, test_store_faults)
+        for name, made in vars(module).items()
+        for mark in every_mark(made)
         if mark.name == "fault"
     }
-    assert told == tested
     assert all(row[3] == "passed" for row in rows)
+
+
+def every_mark(test: object) -> Iterator[pytest.Mark]:
+    """Those of its parameters too."""
+    for mark in getattr(test, "pytestmark", []):
+        yield mark
+        if mark.name == "parametrize":
+            yield from (
+                one for of in mark.args[1] for one in getattr(of, "marks", []) if isinstance(one, pytest.Mark)
+            )

@@ -286,7 +286,10 @@ def test_a_killed_driver(job: Job, recovered: Recovered) -> None:
     assert job.is_whole()
 
 
-@fault("the driver's host is gone", f"another takes over as soon as the lease ends, {LEASE_S:.0f} s at most")
+@fault(
+    "the driver's host is gone",
+    f"another takes over as soon as the lease ends, {LEASE_S:.0f} s after the host was last heard of",
+)
 @seldom
 def test_a_lease_of_a_host_that_is_gone(job: Job, recovered: Recovered) -> None:
     with job.running() as process:
