@@ -59,7 +59,9 @@ class Rates(Section):
     multiply_add_s: float = Field(gt=0)
     """One, of a large product of float32 on one core."""
     listed_row_s: float = Field(gt=0)
-    """Reading a row of neighbors with its candidates into Python, as packing does."""
+    """Reading a row of neighbors with its candidates, as packing does."""
+    error: str = ""
+    """What larger runs took, beside what these rates say of them."""
     steps: Mapping[str, StepRate]
 
 

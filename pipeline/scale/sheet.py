@@ -55,6 +55,8 @@ def notes(found: Forecast) -> list[str]:
         f"rates of {rates.machine}, {rates.measured_on}, commit {rates.commit}, {images} images: {rates.of}",
         f"every one of {found.scene.images:,} images is counted as kept by every step",
     ]
+    if rates.error:
+        said.append(f"held against larger runs, these rates say {rates.error}")
     if large := {one.step: one.worker_bytes / GIB for one in found.steps if one.worker_bytes > RESERVED}:
         told = ", ".join(f"{step} = {math.ceil(gib)}" for step, gib in large.items())
         said.append(

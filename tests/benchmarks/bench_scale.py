@@ -144,10 +144,19 @@ def run() -> Facts:
     split = ended(started(FIT[0], max(1, FIT[0] // 10), "pack"))
     steered = control_plane.grown(SHARDS)
     rates = fitted(small, split, steered)
-    where = photographs.folder() / "scale-rates.json"
-    where.write_text(json.dumps(rates.model_dump(mode="json"), indent=1) + "\n")
     whole, ingest = started(WHOLE, SHARD_ROWS, "pack"), started(INGEST, SHARD_ROWS, "images")
     found = {"whole": compared(rates, ended(whole)), "ingest": compared(rates, ended(ingest))}
+    told = [
+        f"{one['cpu_ratio']:.2f} of the CPU seconds and {one['bytes_ratio']:.2f} of the bytes of {num:,} "
+        f"images {what}"
+        for one, num, what in (
+            (found["whole"], WHOLE, "end to end"),
+            (found["ingest"], INGEST, "through ingest"),
+        )
+    ]
+    rates = rates.model_copy(update={"error": ", ".join(told)})
+    where = photographs.folder() / "scale-rates.json"
+    where.write_text(json.dumps(rates.model_dump(mode="json"), indent=1) + "\n")
     return {
         "unit": f"predicted over measured CPU seconds of {WHOLE} images end to end",
         "ours": found["whole"]["cpu_ratio"],
