@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import logging
 import os
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -22,11 +23,13 @@ import ray
 from cyclopts import Parameter
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from infra import following
 from infra.access import token
 from infra.redaction import MASK, masked_here
+from infra.settings import packaged
+from infra.telemetry import say
 
 DASHBOARD_PORT = 8265
-FINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
 class Unauthenticated(ValueError):
@@ -124,6 +127,7 @@ def follow(command: Sequence[str], *, address: str | None, environment: dict[str
     """
     refuse_credentials({f"word {place}": word for place, word in enumerate(command, start=1)} | environment)
     server = dashboard(address)
+    refuse_file(command, server=server)
     refuse_open(server)
     shown = token()
     headers = {"Authorization": f"Bearer {shown}"} if shown else None
@@ -137,20 +141,36 @@ def follow(command: Sequence[str], *, address: str | None, environment: dict[str
     # The job's driver must join the cluster that runs it, whatever its command line says about engines.
     entrypoint = f"{shlex.quote(sys.executable)} -m infra.cli {shlex.join(command)}"
     job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": environment})
-    sys.stderr.write(f"job {job}\n")
-    seen = 0
-    while True:
-        final = client.get_job_status(job) in FINAL
-        log = client.get_job_logs(job)
-        whole = len(log) if final else log.rfind("\n") + 1  # half a line may not look like what it holds
-        sys.stdout.write(masked_here(log[seen:whole]))
-        sys.stdout.flush()
-        seen = whole
-        if final:
-            info = client.get_job_info(job)
-            code = info.driver_exit_code
-            return code if code is not None else int(info.status != JobStatus.SUCCEEDED)
-        time.sleep(0.5)
+    say(f"job {job}")
+    again = f"`ray job logs --follow --address {server} {job}` follows it again"
+    try:
+        info = following.to_its_end(client, job, show, say)
+    except following.Lost as error:
+        raise ConnectionError(
+            f"the job server at {server} does not answer any more ({error}), and job {job} may go on; {again}"
+        ) from error
+    except KeyboardInterrupt:
+        say(f"job {job} goes on; {again}")
+        raise
+    code: int | None = info.driver_exit_code
+    return code if code is not None else int(info.status != JobStatus.SUCCEEDED)
+
+
+def show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def refuse_file(command: Sequence[str], *, server: str) -> None:
+    """A driver elsewhere finds no file of this machine."""
+    words = [part for word in command for part in (word.split("=", 1) if "--config=" in word else [word])]
+    named = [after for option, after in itertools.pairwise(words) if option == "--config"]
+    for path in named:
+        if path not in packaged() and Path(path).is_file() and not is_here(server):
+            raise ValueError(
+                f"--config {path} is a file of this machine, and the job runs at {host(server)}; name a "
+                f"configuration of the package ({', '.join(packaged())}), and what differs by --set"
+            )
 
 
 def refuse_credentials(shown: Mapping[str, str]) -> None:
