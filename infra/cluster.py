@@ -138,8 +138,10 @@ def follow(command: Sequence[str], *, address: str | None, environment: dict[str
             f"no job server of Ray answers at {server} ({error}); start one with `ray start --head`, or give "
             "--address"
         ) from error
-    # The job's driver must join the cluster that runs it, whatever its command line says about engines.
-    entrypoint = f"{shlex.quote(sys.executable)} -m infra.cli {shlex.join(command)}"
+    # The command as the cluster has it: on another machine ours lies elsewhere. Where a cluster was started
+    # without it on the path, it may still lie in our folder.
+    ours = shlex.quote(str(Path(sys.executable).parent))
+    entrypoint = f'PATH="$PATH":{ours} pardalis {shlex.join(command)}'
     job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": environment})
     say(f"job {job}")
     again = f"`ray job logs --follow --address {server} {job}` follows it again"

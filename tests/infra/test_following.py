@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
+import importlib.metadata
+import subprocess
 import time
 from pathlib import Path
 
@@ -121,10 +122,24 @@ def test_a_file_of_this_machine_is_not_named_to_a_driver_elsewhere(
     refuse_file(["build", "--config", "cluster", "--set", "a=b"], server="http://head:8265")
 
 
-def test_a_job_gets_the_command_as_it_was_given() -> None:
+def test_a_job_runs_the_command_that_the_cluster_has(tmp_path: Path) -> None:
+    """Else the one beside our Python, which on another machine is not there."""
     server = JobServer(log="", streams=[("", None)])
     with serving(server) as address:
-        follow(["build", "--set", "a = 'b c'"], address=address, environment={"PARDALIS_CORPUS": "/c"})
-    (job,) = server.submitted
-    assert shlex.split(job["entrypoint"])[-3:] == ["build", "--set", "a = 'b c'"]
-    assert job["runtime_env"]["env_vars"] == {"PARDALIS_CORPUS": "/c"}
+        follow(["contract", "schema", "a 'b c'"], address=address, environment={"PARDALIS_CORPUS": "/c"})
+        follow(["--version"], address=address, environment={})
+    first, second = (job["entrypoint"] for job in server.submitted)
+    assert server.submitted[0]["runtime_env"]["env_vars"] == {"PARDALIS_CORPUS": "/c"}
+    theirs = tmp_path / "pardalis"
+    theirs.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    theirs.chmod(0o700)
+    assert shell(first, f"{tmp_path}:/usr/bin:/bin") == "contract|schema|a 'b c'|"
+    assert shell(second, "/usr/bin:/bin").strip() == importlib.metadata.version("pardalis")
+
+
+def shell(line: str, path: str) -> str:
+    """As Ray runs an entry point."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+    return done.stdout
