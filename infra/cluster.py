@@ -16,7 +16,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import ray
@@ -30,6 +30,10 @@ from infra.settings import packaged
 from infra.telemetry import say
 
 DASHBOARD_PORT = 8265
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Is set where this process is a job that was submitted."""
+LIMITS = ("PARDALIS_S3_", "PARDALIS_CACHE_")
+"""Variables by their beginning: how patient workers are with a store, and what they keep of it."""
 
 
 class Unauthenticated(ValueError):
@@ -81,6 +85,11 @@ def refuse_open(address: str) -> None:
         )
 
 
+def limits() -> dict[str, str]:
+    """That were set here, for workers elsewhere: they ask the store most of all."""
+    return {name: value for name, value in os.environ.items() if name.startswith(LIMITS)}
+
+
 @contextlib.contextmanager
 def joined(address: str | None) -> Iterator[None]:
     """Be connected to the cluster at ``address``; ``None`` starts one here, which ends with the block."""
@@ -92,7 +101,12 @@ def joined(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    options = {"address": address} if address else {"include_dashboard": False, "address": "local"}
+    options: dict[str, Any] = (
+        {"address": address} if address else {"include_dashboard": False, "address": "local"}
+    )
+    # A submitted job's workers have what the job has.
+    if (told := limits()) and JOB_CONFIG not in os.environ:
+        options["runtime_env"] = {"env_vars": told}
     try:
         # Ray puts the folder it was started from first on the workers' import path. That may be a delivery,
         # and a PIL.py in it would be run; nobody delivers to the root.
@@ -184,8 +198,16 @@ def refuse_credentials(shown: Mapping[str, str]) -> None:
             )
 
 
-PASSED_ON = ("PARDALIS_CORPUS", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "XDG_CACHE_HOME")
-"""Variables that a job inherits: addresses only. Credentials come to workers from roles or files."""
+PASSED_ON = (
+    "PARDALIS_CORPUS",
+    "PARDALIS_METRICS",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "XDG_CACHE_HOME",
+)
+"""Variables that a job inherits, beside LIMITS: addresses only. Credentials come to workers from roles or
+files."""
 
 
 def submit(
@@ -203,6 +225,6 @@ def submit(
     address
         Ray's job server; default $RAY_ADDRESS, else port 8265 of this machine.
     """
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | limits()
     address = address or os.environ.get("RAY_ADDRESS")
     return follow(command, address=address, environment=environment)
