@@ -48,6 +48,5 @@ def every_mark(test: object) -> Iterator[pytest.Mark]:
     for mark in getattr(test, "pytestmark", []):
         yield mark
         if mark.name == "parametrize":
-            yield from (
-                one for of in mark.args[1] for one in getattr(of, "marks", []) if isinstance(one, pytest.Mark)
-            )
+            marks = (one for of in mark.args[1] for one in getattr(of, "marks", ()))
+            yield from (getattr(one, "mark", one) for one in marks)
