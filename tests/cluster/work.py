@@ -43,13 +43,13 @@ def work(num: int, seconds: float, folder: Path) -> Step:
     """``folder`` is where shards tell on which host they begin, and find what is to happen to them."""
 
     def tasks(source: Source) -> Sequence[Task]:
-        return [
-            Task(slot=str(slot), reads={"in": (refs.Ref(source.store, str(slot), digest(str(slot))),)})
-            for slot in range(num)
-        ]
+        files = {str(slot): refs.Ref(source.store, str(slot), digest(str(slot))) for slot in range(num)}
+        # The one thing beside a step that travels by the object store.
+        every = {"every": refs.Directory.of(files, files)}
+        return [Task(slot=slot, reads={"in": (ref,)}, directories=every) for slot, ref in files.items()]
 
     def do(task: Task, _report: Report) -> Made:
-        data = task.only("in").read()
+        data = task.directories["every"].files[task.slot].read()
         told = folder / f"begun-{task.slot}-{os.getpid()}"
         told.write_text(socket.gethostname())
         if (folder / f"poison-{task.slot}").exists():
