@@ -42,17 +42,18 @@ class Sent:
     """A directory in the cluster's memory: a worker fetches it with the first task that looks into it."""
 
     sha256: str
-    files: int
-    """Equal where the files are."""
     at: Any
+    """Its files, which it may share with others."""
 
 
 def send(directory: refs.Directory, sent: dict[int, Any]) -> Sent:
-    """Once, however many tasks and directories share its files."""
-    files = id(directory.files)  # held by the tasks for as long as the step runs
+    """Once, however many tasks and directories share its files. ``sent`` is of one run, whose tasks hold
+    them: later, others may have their place in memory.
+    """
+    files = id(directory.files)
     if files not in sent:
         sent[files] = ray.put(directory.files)
-    return Sent(directory.sha256, files, sent[files])
+    return Sent(directory.sha256, sent[files])
 
 
 Progress = tuple[int, int, str, int]
@@ -64,7 +65,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._opened: tuple[list[Any], Do] | None = None
-        self._files: dict[int, Mapping[str, refs.Ref]] = {}
+        self._files: dict[Any, Mapping[str, refs.Ref]] = {}
         self._progress = (0, 0, "")
         numerics.keep_memory()
 
@@ -84,14 +85,14 @@ class Worker:
             if self._opened is None or self._opened[0] != identity:
                 self._opened = (identity, step.open())
             looks = {role: self._directory(sent) for role, sent in directories.items()}
-            self._files = {sent.files: looks[role].files for role, sent in directories.items()}
+            self._files = {sent.at: looks[role].files for role, sent in directories.items()}
             return make(step, self._opened[1], replace(task, directories=looks), store, self._report)
 
     def _directory(self, sent: Sent) -> refs.Directory:
         """Of the task before mostly: what many directories list, they share."""
-        if sent.files not in self._files:
-            self._files[sent.files] = ray.get(sent.at, timeout=SENT_S)
-        return refs.Directory(sent.sha256, self._files[sent.files])
+        if sent.at not in self._files:
+            self._files[sent.at] = ray.get(sent.at, timeout=SENT_S)
+        return refs.Directory(sent.sha256, self._files[sent.at])
 
     def _report(self, done: int, total: int, note: str) -> None:
         self._progress = (done, total, note)

@@ -151,6 +151,30 @@ def test_a_worker_that_gives_no_sign_of_life_is_killed_and_its_shard_made_by_ano
     assert done["3"].tries == 2
 
 
+def test_a_directory_is_of_its_own_run_whatever_lay_in_its_place_before(
+    on_ray: OnRay, tmp_path: Path
+) -> None:
+    corpus = Corpus(Store.at(tmp_path / "corpus"))
+    source = build.Built(corpus=corpus, version=corpus.head())
+
+    def do(task: Task, _report: Report) -> Made:
+        return Made(files={"out": task.directories["all"].files[task.slot].read()}, counts={"kept": 1})
+
+    for round_ in range(8):
+        text = f"round {round_}"
+        corpus.store.write(text, text.encode())
+
+        def tasks(_source: Source, text: str = text) -> Sequence[Task]:
+            files = {str(slot): refs.Ref(corpus.store, text, digest(text)) for slot in range(6)}
+            every = {"all": refs.Directory.of(files, files)}
+            return [Task(slot=slot, reads={}, directories=every) for slot in files]
+
+        step = Step(name="looking", settings=Section(), tasks=tasks, open=lambda: do)
+        artifact = build.run_step(source, step, on_ray, Log())
+        found = {corpus.store.read(shard.name("out")) for shard in artifact.shards.values()}
+        assert found == {text.encode()}
+
+
 @pytest.mark.slow
 def test_a_worker_that_opens_files_is_alive_however_long_its_shard_takes(
     on_ray: OnRay, tmp_path: Path
