@@ -25,8 +25,8 @@ COLOR = "color"
 LONG = "long"
 KINDS = (DESCRIPTION, KEYWORD, COLOR, LONG)
 FITTED_ROWS = 20_000_000
-"""About so many captions a text tokenizer is fitted on, the first by hash of their uid: two hours of a core,
-and more teach it nothing."""
+"""About so many captions a text tokenizer is fitted on, and so many pairs the projection, the first by hash
+of their uid: two hours of a core, and more teach them nothing."""
 
 
 class CaptionConfig(Section):

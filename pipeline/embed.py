@@ -25,7 +25,7 @@ from pipeline import captions, erasing, measuring, numerics, outcomes, refs, row
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
 from pipeline.stage import Stage, Transform, opened
-from pipeline.step import IMAGES, ROWS, Report, Step, Task, aligned, gathered
+from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned, gathered, of_some
 from retrieval import align, encoders
 from tokenizer_service import images, sizes
 
@@ -141,17 +141,22 @@ def align_step(config: AlignConfig, encoder: EncoderConfig) -> Step:
         inputs=("split", "features"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("numpy",)),
-        tasks=lambda source: [gathered(source, "all", rows=("split", ROWS), features=("features", FEATURES))],
+        tasks=list_pairs,
         open=lambda: functools.partial(fit_projection, config=config, trained=encoder.kind == "offline"),
         fitted=True,
     )
+
+
+def list_pairs(source: Source) -> Sequence[Task]:
+    task = gathered(source, "all", rows=("split", ROWS), features=("features", FEATURES))
+    return [of_some(task, source.artifact("split").counts.get(KEPT, 0), captions.FITTED_ROWS)]
 
 
 def fit_projection(task: Task, _report: Report, *, config: AlignConfig, trained: bool) -> Made:
     """One shard of features is in memory at a time."""
     if not trained:
         return untrained(task)
-    regression = align.Regression(ridge=config.ridge)
+    regression, share = align.Regression(ridge=config.ridge), task.facts.get("share", 1.0)
     for wanted, ref in zip(map(trained_on, task.reads["rows"]), task.reads["features"], strict=True):
         if wanted.num_rows:
             found = tables.read_ipc(ref).select(
@@ -159,11 +164,15 @@ def fit_projection(task: Task, _report: Report, *, config: AlignConfig, trained:
             )
             table = of_rows(wanted, found)
             places = [captions.digest("align", uid)[:8] for uid in table[schema.UID.name].to_pylist()]
-            regression.add(
-                matrix(table[schema.IMAGE_FEATURES.name]),
-                matrix(table[schema.TEXT_FEATURES.name]),
-                np.array([int.from_bytes(place) for place in places], np.uint64),
-            )
+            numbers = [int.from_bytes(place) for place in places]
+            mine = [number < share * 2**64 for number in numbers]
+            table = table.filter(pa.array(mine))
+            if table.num_rows:
+                regression.add(
+                    matrix(table[schema.IMAGE_FEATURES.name]),
+                    matrix(table[schema.TEXT_FEATURES.name]),
+                    np.array(numbers, np.uint64)[mine],
+                )
     files = {PROJECTION: regression.projection().to_bytes()}
     return Made(files=files, facts={"pairs": regression.num_pairs})
 

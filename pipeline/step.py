@@ -9,7 +9,7 @@ only what it must.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from infra.artifact import Artifact, Made, Shard, fingerprint
@@ -198,3 +198,8 @@ def gathered(source: Source, slot: str, **roles: tuple[str, str]) -> Task:
         for role, (step, file) in roles.items()
     }
     return Task(slot=slot, reads=reads)
+
+
+def of_some(task: Task, kept: int, most: int) -> Task:
+    """Told the share of its rows to look at, by a hash of each, where more than so many are kept."""
+    return replace(task, facts={"share": most / kept}) if kept > most else task

@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from pipeline.encoding import square
 from pipeline.outcomes import KEPT
 from pipeline.split import TRAIN
 from pipeline.stage import Stage, Transform, opened
-from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned, gathered
+from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned, gathered, of_some
 from pipeline.tokenized import Tokenizers
 from tokenizer_service import coding, fit, text, vq
 from tokenizer_service import perceptual as judges
@@ -125,9 +124,7 @@ def fit_text_step(config: TextConfig) -> Step:
 def list_texts(source: Source) -> Sequence[Task]:
     task = gathered(source, "all", rows=("split", ROWS))
     kept = source.artifact("split").counts.get(KEPT, 0)
-    return [
-        replace(task, facts={"share": captions.FITTED_ROWS / kept}) if kept > captions.FITTED_ROWS else task
-    ]
+    return [of_some(task, kept, captions.FITTED_ROWS)]
 
 
 def fit_text(task: Task, _report: Report, *, config: TextConfig) -> Made:

@@ -265,9 +265,9 @@ def hashed(at: Scene, rates: Rates) -> float:
 
 
 def projecting(at: Scene, rates: Rates) -> float:
-    """N x (features)^2: the products of a ridge."""
+    """N x (features)^2, of as many pairs as are looked at: the products of a ridge."""
     features = rates.steps["features"].files["features.arrow"].row / layouts.FLOAT32
-    return at.images * features**2 * rates.multiply_add_s
+    return min(at.images, FITTED_ROWS) * features**2 * rates.multiply_add_s
 
 
 def asked(at: Scene, rates: Rates) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,23 @@ def test_memory_is_of_one_shard_however_many_there_are(tmp_path: Path) -> None:
     few, many = (task_of(Store.at(tmp_path / str(num)), (1000,) * num, features=64) for num in (3, 30))
     most_held(few)  # what is made once a process
     assert most_held(many) < 1.2 * most_held(few)
+
+
+def test_of_too_many_pairs_a_share_is_looked_at_by_hash(tmp_path: Path) -> None:
+    task = task_of(Counted(tmp_path), (300, 1, 400))
+    found, pairs = fitted(replace(task, facts={"share": 0.5}), ridge=0.5)
+    every, all_pairs = fitted(task, ridge=0.5)
+    assert 0.35 * all_pairs < pairs < 0.65 * all_pairs
+    images, texts = [], []
+    for ref, features in zip(task.reads["rows"], task.reads["features"], strict=True):
+        wanted = rows.training(ref)
+        small = [
+            int.from_bytes(captions.digest("align", uid)[:8]) < 2**63 for uid in wanted["uid"].to_pylist()
+        ]
+        one = sides(embed.of_rows(wanted.filter(pa.array(small, pa.bool_())), tables.read_ipc(features)))
+        images.append(one[0].reshape(-1, FEATURES))
+        texts.append(one[1].reshape(-1, TEXTS))
+    plain = align.Regression(ridge=0.5)
+    plain.add(np.concatenate(images), np.concatenate(texts), np.zeros(pairs, np.uint64))
+    assert np.abs(found.weight - plain.projection().weight).max() < 1e-5
+    assert np.abs(found.weight - every.weight).max() > 1e-3
