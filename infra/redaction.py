@@ -42,15 +42,22 @@ _SLASH = r"(?:\\*+/)"
 _HEX = "%(?:25)*"
 """Begins a percent-encoded character, encoded as often as addresses were put into addresses."""
 _EQUALS = rf"(?i:=|{_HEX}3D|\\+u003d)"
-_COLONS = rf"(?::(?!{_SLASH})"
-_ADDRESS = re.compile(rf"(:{_SLASH}{{1,2}})(?!:{_SLASH})((?={_IN}]){_IN}:]*+{_COLONS}{_IN}:]*+)*)")
+
+
+def _up_to(first: str, rest: str, *, but: str = "") -> str:
+    """Characters of an address, none of ``but``, as far as ``first`` is not followed by ``rest``."""
+    some = rf"{_IN}{first}{but}]*+"
+    return rf"{some}(?:{first}(?!{rest}){some})*"
+
+
+_ADDRESS = re.compile(rf"(:{_SLASH}{{1,2}})(?!:{_SLASH})((?={_IN}]){_up_to(':', _SLASH)})")
 """One slash is what ``pathlib`` leaves of two. The next address begins anew, though no space parts them.
 
 Until 3.11.5 Python matched a group that gives nothing back (``++``) wrongly: only single characters are so
 here, and what a group repeats is tried at the few characters that may end it."""
 _ONE_ADDRESS = re.compile(rf"(:{_SLASH}{{1,2}})(.*)", re.DOTALL)
 _START = rf"(?::|{_HEX}3A)(?:{_SLASH}|{_HEX}2F)"
-_USER = rf"{_IN}%@/?#]*+(?:%(?!(?:25)*(?:2F|3A|3F|23|40)){_IN}%@/?#]*+)*"
+_USER = _up_to("%", "(?:25)*(?:2F|3A|3F|23|40)", but="@/?#")
 _ENCODED = re.compile(
     rf"({_START}(?:{_SLASH}|{_HEX}2F)?)"
     rf"(?:{_USER}{_HEX}3A(?!\d*+(?:\W|$))(?:(?!{_START}){_IN}])*|(?:{_USER}{_HEX}3A)?{_USER}){_HEX}40",
@@ -59,16 +66,16 @@ _ENCODED = re.compile(
 """An address up to its ``%40``, where that stands before its path or after a password."""
 _CUT = re.compile(r"[^\[:]+:(?!\d*(?:\W|$))")
 """Begins a name and a password, even where a message was cut before the ``@``: a port is a number."""
-_TWO = rf":{_SLASH}{{2}}"
-_PARTS = rf"(?::(?!{_SLASH}{{2}})"
+_SLASHES = rf"{_SLASH}{{2}}"
+_TWO = f":{_SLASHES}"
 _ENCODED_MARK = rf"(?i:{_HEX}3F)(?=\*\*\*|[\w.~+&-]*+(?:{_HEX}(?i:26|5B|5D)[\w.~+&-]*+)*{_EQUALS})"
 """``%3F`` where a name and ``=`` follow; elsewhere it is a question that a file's name asks."""
 _QUERIES = (
     re.compile(rf"()({_ENCODED_MARK}){_IN}]+"),
     # Not after ``://[^``: that is a pattern of addresses, as the contract's schema has one.
     re.compile(
-        rf"({_TWO}(?!\[\^){_IN}:?#]*+{_PARTS}{_IN}:?#]*+)*)"
-        rf"(\?|#(?={_IN}:=]*+{_PARTS}{_IN}:=]*+)*=)){_IN}]+"
+        rf"({_TWO}(?!\[\^){_up_to(':', _SLASHES, but='?#')})"
+        rf"(\?|#(?={_up_to(':', _SLASHES, but='=')}=)){_IN}]+"
     ),
 )
 """What stays, and the mark of a query."""

@@ -49,6 +49,11 @@ def digest(*parts: object) -> bytes:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
 
 
+def place(*parts: object) -> int:
+    """The same as a number below 2^64."""
+    return int.from_bytes(digest(*parts)[:8])
+
+
 def generator(*parts: object) -> np.random.Generator:
     """Randomness for one thing by name: the same for everybody who asks with the same parts."""
     return np.random.default_rng(list(digest(*parts)))

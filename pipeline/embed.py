@@ -21,9 +21,8 @@ from pydantic import Field
 from infra.artifact import Made
 from infra.settings import Section
 from infra.storage import cache_folder
-from pipeline import captions, erasing, measuring, numerics, outcomes, refs, rows, schema, tables
+from pipeline import captions, erasing, measuring, numerics, refs, rows, schema, tables
 from pipeline.outcomes import KEPT
-from pipeline.split import TRAIN
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned, gathered, of_some
 from retrieval import align, encoders
@@ -32,6 +31,8 @@ from tokenizer_service import images, sizes
 FEATURES = "features.arrow"
 PROJECTION = "projection.safetensors"
 EMBEDDINGS = "embeddings.arrow"
+TRAINED_BY = (schema.UID, schema.OUTCOME, schema.SPLIT)
+"""Of a catalog, to choose the pairs of a fit."""
 LIBRARIES = ("torch", "numpy", "onnxruntime", "pillow", "timm", "open-clip-torch", "cykooz.resizer")
 
 
@@ -157,38 +158,30 @@ def fit_projection(task: Task, _report: Report, *, config: AlignConfig, trained:
     if not trained:
         return untrained(task)
     regression, share = align.Regression(ridge=config.ridge), task.facts.get("share", 1.0)
-    for wanted, ref in zip(map(trained_on, task.reads["rows"]), task.reads["features"], strict=True):
-        if wanted.num_rows:
+    for rows_ref, ref in zip(task.reads["rows"], task.reads["features"], strict=True):
+        wanted = rows.training(rows_ref, TRAINED_BY)
+        places = [captions.place("align", uid) for uid in wanted[schema.UID.name].to_pylist()]
+        mine = [place < share * 2**64 for place in places]
+        if any(mine):
             found = tables.read_ipc(ref).select(
                 [schema.UID.name, schema.IMAGE_FEATURES.name, schema.TEXT_FEATURES.name]
             )
-            table = of_rows(wanted, found)
-            places = [captions.digest("align", uid)[:8] for uid in table[schema.UID.name].to_pylist()]
-            numbers = [int.from_bytes(place) for place in places]
-            mine = [number < share * 2**64 for number in numbers]
-            table = table.filter(pa.array(mine))
-            if table.num_rows:
-                regression.add(
-                    matrix(table[schema.IMAGE_FEATURES.name]),
-                    matrix(table[schema.TEXT_FEATURES.name]),
-                    np.array(numbers, np.uint64)[mine],
-                )
+            table = of_rows(wanted.filter(pa.array(mine)), found)
+            regression.add(
+                matrix(table[schema.IMAGE_FEATURES.name]),
+                matrix(table[schema.TEXT_FEATURES.name]),
+                np.array(places, np.uint64)[mine],
+            )
     files = {PROJECTION: regression.projection().to_bytes()}
     return Made(files=files, facts={"pairs": regression.num_pairs})
 
 
 def untrained(task: Task) -> Made:
     """The identity: of the features only their number is looked at."""
-    pairs = sum(trained_on(ref).num_rows for ref in task.reads["rows"])
+    pairs = sum(rows.training(ref, TRAINED_BY).num_rows for ref in task.reads["rows"])
     texts = (tables.read_ipc(ref)[schema.TEXT_FEATURES.name] for ref in task.reads["features"])
     width = next((matrix(column).shape[1] for column in texts if len(column)), 0)
     return Made(files={PROJECTION: align.identity(width).to_bytes()}, facts={"pairs": pairs})
-
-
-def trained_on(ref: refs.Ref) -> pa.Table:
-    """Who is in the training split."""
-    found = outcomes.kept(tables.read_parquet(ref, (schema.UID, schema.OUTCOME, schema.SPLIT)))
-    return found.filter(pc.equal(found[schema.SPLIT.name], TRAIN))
 
 
 def of_rows(wanted: pa.Table, found: pa.Table) -> pa.Table:

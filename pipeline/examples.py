@@ -111,12 +111,12 @@ def list_tasks(source: Source, *, config: ExampleConfig) -> Sequence[Task]:
     # From the rows delivered, not from those kept: a revocation must not move the others' groups.
     delivered = {slot: shard.facts["rows"] for slot, shard in source.artifact("records").shards.items()}
     files = {slot: refs.of(source.store, shard, TOKENS) for slot, shard in tokens.items()}
+    models = {
+        "bpe": (refs.of(source.store, source.artifact("bpe").only, BPE),),
+        "vq": (refs.of(source.store, source.artifact("vq").only, VQ),),
+    }
     tasks = []
     for name in sorted({generation(slot) for slot in neighbors}):
-        models = {
-            "bpe": (refs.of(source.store, source.artifact("bpe").only, BPE),),
-            "vq": (refs.of(source.store, source.artifact("vq").only, VQ),),
-        }
         # Candidates look back only, so a later delivery's tokens are not looked up.
         back = (slot for slot in files if generation(slot) <= name)
         directories = {"tokens": refs.Directory.of(files, back)}

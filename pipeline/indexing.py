@@ -169,7 +169,7 @@ def probe(task: Task, _report: Report) -> Made:
 
 
 def num_members(ref: refs.Ref) -> int:
-    table = outcomes.kept(tables.read_parquet(ref, (schema.OUTCOME, schema.MAY_BE_NEIGHBOR)))
+    table = rows.kept(ref, (schema.OUTCOME, schema.MAY_BE_NEIGHBOR))
     return int(pc.sum(table[schema.MAY_BE_NEIGHBOR.name]).as_py() or 0)
 
 
@@ -200,12 +200,12 @@ def smallest(files: Sequence[refs.Ref], wanted: int) -> tuple[list[NDArray[np.in
     """
     lowest, kept = Lowest(wanted), 0
     for number, ref in enumerate(files):
-        table = outcomes.kept(tables.read_parquet(ref, DRAWN_BY))
+        table = rows.kept(ref, DRAWN_BY)
         kept += table.num_rows
         eligible = pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN))
-        hashes = [captions.digest("lists", uid)[:8] for uid in table.filter(eligible)[UID].to_pylist()]
+        hashes = [captions.place("lists", uid) for uid in table.filter(eligible)[UID].to_pylist()]
         seen = np.zeros(len(hashes), SEEN)
-        seen["hash"] = [int.from_bytes(one) for one in hashes]
+        seen["hash"] = hashes
         seen["file"], seen["row"] = number, np.flatnonzero(np.asarray(eligible, np.bool_))
         lowest.add(seen)
     every = lowest.found()

@@ -233,9 +233,7 @@ def listed(found: exclude.Candidates, memory: Memory) -> pa.ListArray:
     """The candidates of each target as the column has them."""
     members = memory.table.take(pa.array(memory.rows[memory.members.rows(found.ids)]))
     columns = {
-        schema.UID.name: members[schema.UID.name].combine_chunks(),
-        schema.REVISION.name: members[schema.REVISION.name].combine_chunks(),
-        schema.SLOT.name: members[schema.SLOT.name].combine_chunks(),
+        **{field.name: members[field.name].combine_chunks() for field in OF_MEMBERS},
         "score": pa.array(found.scores, pa.float32()),
         "via": pa.array(exclude.VIA).take(pa.array(found.via)),
     }

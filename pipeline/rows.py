@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -9,13 +11,14 @@ from pipeline import archive, outcomes, refs, schema, tables
 from pipeline.split import TRAIN
 
 
-def kept(ref: refs.Ref) -> pa.Table:
-    return outcomes.kept(tables.read_parquet(ref))
+def kept(ref: refs.Ref, columns: Sequence[pa.Field] | None = None) -> pa.Table:
+    """All columns, or some, of which the outcome is one."""
+    return outcomes.kept(tables.read_parquet(ref, columns))
 
 
-def training(ref: refs.Ref) -> pa.Table:
-    """Kept rows of the training split: all that a fit may see."""
-    rows = kept(ref)
+def training(ref: refs.Ref, columns: Sequence[pa.Field] | None = None) -> pa.Table:
+    """Kept rows of the training split: all that a fit may see. Of some columns the split is one too."""
+    rows = kept(ref, columns)
     return rows.filter(pc.equal(rows[schema.SPLIT.name], TRAIN))
 
 

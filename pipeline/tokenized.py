@@ -131,12 +131,12 @@ def check(table: pa.Table, made_by: Tokenizers, where: str) -> None:
 
 def tokens_of(table: pa.Table) -> Iterator[tuple[str, Tokens]]:
     """Ids are views of the table: as Python's numbers they take five times as long."""
-    texts = column(table, schema.TEXTS)
+    texts = table[schema.TEXTS.name].combine_chunks()
     forms = texts.values
     kinds, starts = forms.field("kind").to_pylist(), texts.offsets.to_pylist()
-    ids, codes = in_parts(forms.field("ids")), in_parts(column(table, schema.CODES))
+    ids, codes = in_parts(forms.field("ids")), in_parts(table[schema.CODES.name].combine_chunks())
     facts = (schema.UID, schema.REVISION, schema.LICENSES, schema.CONTRIBUTOR)
-    rows = zip(*(column(table, field).to_pylist() for field in facts), strict=True)
+    rows = zip(*(table[field.name].to_pylist() for field in facts), strict=True)
     for (uid, revision, licenses, contributor), codes_T, (start, stop) in zip(
         rows, codes, pairwise(starts), strict=True
     ):
@@ -151,11 +151,6 @@ def tokens_of(table: pa.Table) -> Iterator[tuple[str, Tokens]]:
                 kinds=tuple(kinds[start:stop]),
             ),
         )
-
-
-def column(table: pa.Table, field: pa.Field) -> pa.Array:
-    """In one piece."""
-    return pa.concat_arrays(table[field.name].chunks) if table.num_rows else pa.array([], field.type)
 
 
 def in_parts(lists: pa.ListArray) -> list[Ids]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
@@ -29,7 +28,6 @@ from pipeline import (
     erasing,
     given,
     numerics,
-    outcomes,
     refs,
     rows,
     schema,
@@ -39,7 +37,6 @@ from pipeline import (
 from pipeline.captions import CaptionConfig
 from pipeline.encoding import square
 from pipeline.outcomes import KEPT
-from pipeline.split import TRAIN
 from pipeline.stage import Stage, Transform, opened
 from pipeline.step import IMAGES, ROWS, Report, Source, Step, Task, aligned, gathered, of_some
 from pipeline.tokenized import Tokenizers
@@ -134,7 +131,7 @@ def fit_text(task: Task, _report: Report, *, config: TextConfig) -> Made:
     def every_text() -> Iterator[str]:
         for ref in task.reads["rows"]:
             for row in rows.training(ref).select([column.name for column in FORM_COLUMNS]).to_pylist():
-                if int.from_bytes(captions.digest("bpe", row[schema.UID.name])[:8]) >= share * 2**64:
+                if captions.place("bpe", row[schema.UID.name]) >= share * 2**64:
                     continue
                 drawn = [form.text for form in forms(row, config.captions)]
                 yield from dict.fromkeys([*drawn, *row[schema.KEYWORDS.name]])
@@ -222,8 +219,7 @@ def training_keys(files: Sequence[refs.Ref], most: int) -> list[tuple[bytes, int
     found: list[tuple[bytes, int, str]] = []
     highest: bytes | None = None
     for shard, ref in enumerate(files):
-        table = outcomes.kept(tables.read_parquet(ref, DRAWN_BY))
-        table = table.filter(pc.equal(table[schema.SPLIT.name], TRAIN))
+        table = rows.training(ref, DRAWN_BY)
         uids, keys = (table[column.name].to_pylist() for column in (schema.UID, schema.KEY))
         for uid, key in zip(uids, keys, strict=True):
             place = captions.digest("vq", uid)

@@ -131,14 +131,20 @@ def job(four: Cluster, tmp_path: Path) -> Job:
 
 
 def on(
-    found: Cluster, folder: Path, *, driver: str = HEAD, seconds: float = SECONDS, **workers: float
+    found: Cluster,
+    folder: Path,
+    *,
+    store: Store | None = None,
+    driver: str = HEAD,
+    seconds: float = SECONDS,
+    **workers: float,
 ) -> Job:
     """With all nodes alive, whatever became of them before."""
     for name in {*found.hosts} & {*NODES}:
         if name not in found.started or found.started[name].poll() is not None:
             found.restart(name)
     found.start()
-    store, told = found.corpus(folder.name), folder / "told"
+    store, told = store or found.corpus(folder.name), folder / "told"
     prepare(store, NUM)
     told.mkdir()
     command = words(store, told, found.address, num=NUM, seconds=seconds, **workers)

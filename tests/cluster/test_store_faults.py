@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,8 +17,7 @@ from infra.storage import Store
 from tests.cluster.clusters import NODES, Cluster, cluster, until
 from tests.cluster.faults import Recovered, fault, seldom
 from tests.cluster.namespaces import need_hosts
-from tests.cluster.test_faults import JOB_S, NUM, Job, on
-from tests.cluster.work import prepare
+from tests.cluster.test_faults import JOB_S, Job, on
 from tests.infra.disks import Disk, mounted
 from tests.infra.faulty_s3 import Fault, FaultyS3
 
@@ -122,10 +121,7 @@ def test_a_store_that_is_out(behind: Behind, tmp_path: Path, recovered: Recovere
     "finishes with the same bytes",
 )
 def test_a_full_disk(behind: Behind, tmp_path: Path, recovered: Recovered) -> None:
-    store = Store.at(behind.disk.folder / "corpus")
-    job = replace(on(behind.cluster, tmp_path), store=store)
-    job.command[job.command.index(on_s3(job))] = store.uri
-    prepare(store, NUM)
+    job = on(behind.cluster, tmp_path, store=Store.at(behind.disk.folder / "corpus"))
     with job.running() as process:
         until(lambda: bool(job.at_work()), JOB_S, "a shard is begun")
         behind.disk.fill(but=0)
@@ -139,8 +135,3 @@ def test_a_full_disk(behind: Behind, tmp_path: Path, recovered: Recovered) -> No
         assert job.ended(process) == 0, job.err()
     recovered(time.monotonic() - began)
     assert job.is_whole()
-
-
-def on_s3(job: Job) -> str:
-    (uri,) = (word for word in job.command if word.startswith("s3://"))
-    return uri
