@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from pip._internal.models.index import PyPI
 
 from tests.infra import chroots, containers
 
@@ -37,8 +38,16 @@ def arguments() -> dict[str, str]:
     try:
         socket.getaddrinfo(host, 443)
     except OSError:
-        return {"TORCH_INDEX": PyPI.simple_url}
+        return {"TORCH_INDEX": index_of_pip()}
     return {}
+
+
+def index_of_pip() -> str:
+    """Asked of another process: one that imports pip keeps Python's distutils, and can compile no model."""
+    asked = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
+    return subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.fixture(scope="module")
