@@ -60,7 +60,7 @@ def steps(config: IndexConfig) -> tuple[Step, ...]:
     return (
         Step(
             name="lists",
-            revision=4,
+            revision=5,
             inputs=("split", "embed"),
             settings=config,
             numerics=on_device,
@@ -72,13 +72,13 @@ def steps(config: IndexConfig) -> tuple[Step, ...]:
         ),
         Step(
             name="codes",
-            revision=4,
+            revision=5,
             inputs=("split", "embed", "lists"),
-            settings=config,
+            settings=Section(),
             numerics=on_cpu,
             tasks=slots_with_members,
-            open=lambda: functools.partial(code, config=config),
-            erase=functools.partial(code_again, config=config),
+            open=lambda: code,
+            erase=code_again,
         ),
         Step(
             name="probes",
@@ -89,7 +89,7 @@ def steps(config: IndexConfig) -> tuple[Step, ...]:
         ),
         Step(
             name="index",
-            revision=5,
+            revision=6,
             inputs=("codes", "lists", "probes"),
             settings=config,
             numerics=on_cpu,
@@ -259,7 +259,7 @@ def slots_with_members(source: Source) -> Sequence[Task]:
     return tasks
 
 
-def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
+def code(task: Task, _report: Report) -> Made:
     table = rows.kept(task.only("rows"))
     table = table.add_column(0, schema.ID, pa.array(task.hints["ids"], schema.ID.type))
     members = tables.with_slot(table, task.slot).select(schema.MEMBERS.names)
@@ -270,7 +270,7 @@ def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     members = members.set_column(at, schema.MAY_BE_NEIGHBOR, pa.array(granted))
     vectors_ND = align.document_vectors(*sides_of(task.only("embeddings")))
     numbers_N = np.asarray(members[schema.ID.name])[granted]
-    part = building.build(numbers_N, vectors_ND[granted], config, task.only("lists").read())
+    part = building.part(numbers_N, vectors_ND[granted], task.only("lists").read())
     return Made(
         files={PART: part, MEMBERS: tables.to_parquet(members)},
         counts={KEPT: members.num_rows},
@@ -278,9 +278,9 @@ def code(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     )
 
 
-def code_again(task: Task, _before: Before, *, config: IndexConfig) -> Made:
+def code_again(task: Task, _before: Before) -> Made:
     """A slot is coded in a second: by the same centroids, what is left has the codes that it had."""
-    return code(task, nothing_told, config=config)
+    return code(task, nothing_told)
 
 
 def merge_again(task: Task, _before: Before, *, config: IndexConfig) -> Made:
@@ -305,6 +305,7 @@ def parts_of_segments(source: Source) -> Sequence[Task]:
             reads = {
                 "parts": refs.each(source.store, (codes[slot] for slot in mine), PART),
                 "members": refs.each(source.store, (codes[slot] for slot in mine), MEMBERS),
+                "lists": (refs.of(source.store, lists[name], LISTS),),
                 "queries": (refs.of(source.store, probes[name], QUERIES),),
             }
             tasks.append(Task(slot=name if len(pieces) == 1 else f"{name}-{number:04}", reads=reads))
@@ -326,7 +327,7 @@ def in_pieces(sizes: Sequence[int], pieces: int) -> list[tuple[int, int]]:
 
 
 def merge(task: Task, _report: Report, *, config: IndexConfig) -> Made:
-    merged = building.merge([ref.read() for ref in task.reads["parts"]])
+    merged = building.merge([ref.read() for ref in task.reads["parts"]], task.only("lists").read())
     queries_BD = np.load(io.BytesIO(task.only("queries").read()), allow_pickle=False)
     built = tuning.tuned(merged, queries_BD, config)
     members = pa.concat_tables([tables.read_parquet(ref) for ref in task.reads["members"]])

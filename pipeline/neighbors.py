@@ -39,7 +39,7 @@ def step(config: NeighborConfig) -> Step:
     device = numerics.device()
     return Step(
         name="neighbors",
-        revision=5,
+        revision=6,
         inputs=("split", "embed", "queries", "index"),
         settings=config,
         numerics=numerics.profile(threads=1, libraries=("faiss-gpu", "numpy"), device=device),

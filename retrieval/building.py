@@ -5,7 +5,8 @@ Legend: N vectors, D embedding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -54,36 +55,74 @@ def build(
     ``trained`` is what :func:`train` made once; a large segment without it trains on its own vectors.
     ValueError unless ids are distinct and not negative and vectors have unit length, or none at all.
     """
-    check_members(ids_N, vectors_ND)
-    order_N = np.argsort(ids_N)
-    ids_N, vectors_ND = ids_N[order_N], np.ascontiguousarray(vectors_ND[order_N], np.float32)
-    inner = parsed(trained if trained is not None else train(vectors_ND, config, threads=threads))
+    ids_N, vectors_ND = _in_order(ids_N, vectors_ND)
+    empty = trained if trained is not None else train(vectors_ND, config, threads=threads)
+    return bytes(faiss.serialize_index(_filled(ids_N, vectors_ND, empty, threads=threads)))
+
+
+def part(ids_N: Ids, vectors_ND: Floats, trained: bytes) -> bytes:
+    """Of a segment, to be merged: without the centroids, of which each part of 10,000 rows would have as many
+    as the segment. ValueError as :func:`build`.
+    """
+    filled = _filled(*_in_order(ids_N, vectors_ND), trained, threads=1)
+    with _centroids_of(filled.index, faiss.IndexFlatIP(filled.d)):
+        return bytes(faiss.serialize_index(filled))
+
+
+def merge(parts: Sequence[bytes], trained: bytes) -> bytes:
+    """A segment of what :func:`part` made with the same ``trained``, in that order."""
+    inner: Any = parsed(trained)
+    whole = faiss.IndexIDMap2(inner)
+    ids = [np.zeros(0, np.int64)]
+    for other in map(parsed, parts):
+        ids.append(faiss.vector_to_array(other.id_map))
+        held: Any = faiss.downcast_index(other.index)
+        if isinstance(inner, faiss.IndexFlat):
+            inner.merge_from(held, 0)
+            continue
+        with _centroids_of(held, faiss.extract_index_ivf(inner).quantizer):
+            if isinstance(inner, faiss.IndexRefine):
+                inner.base_index.merge_from(held.base_index, inner.base_index.ntotal)
+                inner.refine_index.merge_from(held.refine_index)
+                inner.ntotal = inner.base_index.ntotal
+            else:
+                inner.merge_from(held, inner.ntotal)
+    faiss.copy_array_to_vector(np.concatenate(ids), whole.id_map)
+    whole.ntotal = inner.ntotal
+    return bytes(faiss.serialize_index(whole))
+
+
+@contextmanager
+def _centroids_of(index: Any, lent: Any) -> Iterator[None]:
+    """Another's, where there are any, for a while: each are freed by whom they belong to."""
+    inner = faiss.downcast_index(index)
+    if isinstance(inner, faiss.IndexFlat):
+        yield
+        return
+    lists = faiss.extract_index_ivf(inner)
+    own, lists.quantizer = lists.quantizer, lent
+    try:
+        yield
+    finally:
+        lists.quantizer = own
+
+
+def _filled(ids_N: Ids, vectors_ND: Floats, trained: bytes, *, threads: int) -> Any:
+    inner = parsed(trained)
     if inner.ntotal or inner.d != vectors_ND.shape[1]:
         raise ValueError(f"trained holds {inner.ntotal} vectors of width {inner.d}; use what train() makes")
     faiss.omp_set_num_threads(threads)
     index = faiss.IndexIDMap2(inner)
     for at in range(0, len(ids_N), _BLOCK_ROWS):
         index.add_with_ids(vectors_ND[at : at + _BLOCK_ROWS], ids_N[at : at + _BLOCK_ROWS])
-    return bytes(faiss.serialize_index(index))
+    return index
 
 
-def merge(parts: Sequence[bytes]) -> bytes:
-    """Parts that were built with the same ``trained``, as one segment, in their order."""
-    whole, *others = map(parsed, parts)
-    inner: Any = faiss.downcast_index(whole.index)
-    ids = [faiss.vector_to_array(whole.id_map)]
-    for other in others:
-        ids.append(faiss.vector_to_array(other.id_map))
-        part: Any = faiss.downcast_index(other.index)
-        if isinstance(inner, faiss.IndexRefine):
-            inner.base_index.merge_from(part.base_index, inner.base_index.ntotal)
-            inner.refine_index.merge_from(part.refine_index)
-            inner.ntotal = inner.base_index.ntotal
-        else:
-            inner.merge_from(part, 0 if isinstance(inner, faiss.IndexFlat) else inner.ntotal)
-    faiss.copy_array_to_vector(np.concatenate(ids), whole.id_map)
-    whole.ntotal = inner.ntotal
-    return bytes(faiss.serialize_index(whole))
+def _in_order(ids_N: Ids, vectors_ND: Floats) -> tuple[Ids, Floats]:
+    """By id, so that the order in which members come does not matter."""
+    check_members(ids_N, vectors_ND)
+    order_N = np.argsort(ids_N)
+    return ids_N[order_N], np.ascontiguousarray(vectors_ND[order_N], np.float32)
 
 
 def check_members(ids_N: Ids, vectors_ND: Floats) -> None:

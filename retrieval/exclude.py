@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from infra.settings import Section
-from retrieval.index import MAX_K, Index, inner_products
+from retrieval.index import MAX_K, Index
+from retrieval.judging import inner_products
 from retrieval.segments import Floats, Ids
 
 VIA = ("image", "text")

@@ -28,25 +28,14 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from retrieval import building, segments
+from retrieval import building, judging
+from retrieval.families import as_one, families, one_by_one
+from retrieval.judging import Neighbors
 from retrieval.layouts import IndexConfig
 from retrieval.segments import Bits, Effort, Floats, Ids, Segment
 
-# What is fetched beyond K, and doubled while a tie may reach over the edge.
-_MARGIN = 16
-# FAISS's float32 inner products of unit vectors were within 4e-7 of float64 at 512 dimensions.
-_TIE = 1e-5
 MAX_K = 1024
 _BLOCK_ROWS = 256  # 256 queries x 80 candidates x 512 dimensions are 84 MB as float64.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbors:
-    """Best first; equal scores by id. Both are [B, K], without padding: K is what could be answered."""
-
-    scores: Floats
-    """Inner products; cosines where both sides have unit length."""
-    ids: Ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +54,8 @@ class Index:
     """Segments opened for reading, less the tombstones. Safe to search from several threads."""
 
     segments: tuple[Segment, ...]
+    families: tuple[tuple[int, ...], ...]
+    """Places of segments that are searched as one."""
     width: int
     threads: int
     gpus: bool
@@ -90,7 +81,7 @@ class Index:
         if len(np.unique(np.concatenate([one.ids for one in opened]))) != sum(len(one.ids) for one in opened):
             raise ValueError("an id is in two segments; a changed asset takes a new id and a tombstone")
         ready = tuple(segment.copied() if gpus else segment for segment in one_delta(opened))
-        return cls(segments=ready, width=widths.pop(), threads=threads, gpus=gpus)
+        return cls(segments=ready, families=families(ready), width=widths.pop(), threads=threads, gpus=gpus)
 
     @property
     def live_ids(self) -> Ids:
@@ -109,7 +100,8 @@ class Index:
 
     def trying(self, effort: Effort) -> Index:
         """The same, whose lists are searched with another effort than their own, and on the CPU."""
-        return replace(self, segments=tuple(segment.trying(effort) for segment in self.segments))
+        tried = tuple(segment.trying(effort) for segment in self.segments)
+        return replace(self, segments=tried, families=families(tried))
 
     def within(self, ids: Ids) -> Within:
         """Of ``ids`` those that live here."""
@@ -127,15 +119,15 @@ class Index:
             raise ValueError("a query holds NaN or infinity; check the encoder's dtype")
         if not 1 <= k <= MAX_K:
             raise ValueError(f"k must be in [1, {MAX_K}], got {k}")
-        among = [segment.alive for segment in self.segments] if within is None else within.parts
-        if len(among) != len(self.segments):
+        if within is not None and len(within.parts) != len(self.segments):
             raise ValueError(
-                f"within is of {len(among)} segments, the index has {len(self.segments)}; ask it anew"
+                f"within is of {len(within.parts)} segments, the index has {len(self.segments)}; ask it anew"
             )
         faiss.omp_set_num_threads(self.threads)
         queries_BD = np.ascontiguousarray(queries_BD, np.float32)
         starts = range(0, max(1, len(queries_BD)), _BLOCK_ROWS)
-        return joined([self._block(queries_BD[at : at + _BLOCK_ROWS], k, among) for at in starts], axis=0)
+        blocks = (queries_BD[at : at + _BLOCK_ROWS] for at in starts)
+        return judging.joined([self._block(block_BD, k, within) for block_BD in blocks], axis=0)
 
     def search_subset(self, queries_BD: Floats, k: int, ids: Ids) -> Neighbors:
         """The same among ``ids``, for one time; see :meth:`within`."""
@@ -165,10 +157,18 @@ class Index:
             self.live_ids, self.vectors(self.live_ids), config, trained, threads=self.threads
         )
 
-    def _block(self, queries_BD: Floats, k: int, among: Sequence[Bits]) -> Neighbors:
-        pairs = zip(self.segments, among, strict=True)
-        found = joined([candidates(one, queries_BD, k, bits) for one, bits in pairs], axis=1)
-        return best(found.scores, found.ids, k)
+    def _block(self, queries_BD: Floats, k: int, within: Within | None) -> Neighbors:
+        if within is not None:
+            return one_by_one(self.segments, queries_BD, k, within.parts)
+        found = []
+        for places in self.families:
+            family = [self.segments[place] for place in places]
+            if len(family) > 1:
+                found.append(as_one(family, queries_BD, k))
+            else:
+                found.append(judging.candidates(family[0], queries_BD, k, family[0].alive))
+        every = judging.joined(found, axis=1)
+        return judging.best(every.scores, every.ids, k)
 
 
 def one_delta(opened: Sequence[Segment]) -> tuple[Segment, ...]:
@@ -181,51 +181,3 @@ def one_delta(opened: Sequence[Segment]) -> tuple[Segment, ...]:
     dead = np.sort(np.concatenate([segment.dead for segment in flat]))
     delta = building.build(ids_N, vectors_ND, IndexConfig(kind="flat"))
     return (*(segment for segment in opened if segment.kind != "flat"), Segment.open(delta, dead))
-
-
-def candidates(segment: Segment, queries_BD: Floats, k: int, among: Bits) -> Neighbors:
-    """The best min(k, number of those allowed), scored, best first. No query depends on the others."""
-    fetch = min(k + _MARGIN, among.count)
-    rough_BC, at_BC = segment.fetched(queries_BD, fetch, among)
-    found = scored(segment, queries_BD, at_BC, k)
-    if fetch < (most := min(among.count, segments.MAX_FETCH)):
-        for row in np.flatnonzero(rough_BC[:, k - 1] - rough_BC[:, -1] <= _TIE).tolist():
-            wider = untied(segment, queries_BD[row : row + 1], k, among, most)
-            found.scores[row], found.ids[row] = wider.scores[0], wider.ids[0]
-    return found
-
-
-def untied(segment: Segment, query_1D: Floats, k: int, among: Bits, most: int) -> Neighbors:
-    """Of one query, with twice as many fetched until none that is left out may be as near as the k-th."""
-    fetch = k + _MARGIN
-    while True:
-        fetch = min(2 * fetch, among.count)
-        rough_1C, at_1C = segment.fetched(query_1D, fetch, among)
-        if fetch >= most or rough_1C[0, k - 1] - rough_1C[0, -1] > _TIE:
-            return scored(segment, query_1D, at_1C, k)
-
-
-def scored(segment: Segment, queries_BD: Floats, at_BC: Ids, k: int) -> Neighbors:
-    vectors_BCD = segment.vectors(at_BC.ravel()).reshape(*at_BC.shape, segment.width)
-    return best(inner_products(queries_BD, vectors_BCD), segment.ids[at_BC], k)
-
-
-def best(scores_BC: Floats, ids_BC: Ids, k: int) -> Neighbors:
-    order_BK = np.lexsort((ids_BC, -scores_BC), axis=1)[:, :k]
-    return Neighbors(
-        scores=np.take_along_axis(scores_BC, order_BK, axis=1),
-        ids=np.take_along_axis(ids_BC, order_BK, axis=1),
-    )
-
-
-def inner_products(queries_BD: Floats, vectors_BCD: Floats) -> Floats:
-    """Summed in float64, so that a pair scores the same in every company [B, C]."""
-    found_BC: Floats = np.einsum("bd,bcd->bc", queries_BD, vectors_BCD, dtype=np.float64).astype(np.float32)
-    return found_BC
-
-
-def joined(parts: Sequence[Neighbors], *, axis: int) -> Neighbors:
-    return Neighbors(
-        scores=np.concatenate([part.scores for part in parts], axis=axis),
-        ids=np.concatenate([part.ids for part in parts], axis=axis),
-    )

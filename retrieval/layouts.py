@@ -32,6 +32,9 @@ FILE_BYTES = 4 << 30
 """Of a segment's file at most, about: it is written by one put, of which S3 takes 5 GB."""
 POINTS_PER_LIST = 39
 """That k-means wants of a list at least, as FAISS's guidelines have it."""
+MAX_LISTS = 32_768
+"""k-means of so many takes a core three hours, and 10 GB, which grow with the square and by as much; of 340
+million, twice as many would save a query a fifth."""
 SUBVECTORS = (4, 3, 2, 5, 6, 7, 8)
 """Dimensions that share 4 bits, the best first; 4 are 64 bytes of 512 dimensions."""
 
@@ -83,7 +86,7 @@ def chosen(num: int, width: int, config: IndexConfig) -> Layout:
     ['flat', 'ivf_flat', 'ivf_pq']
     >>> found = chosen(100_000_000, 512, IndexConfig(memory_mib=4096))
     >>> found.segments, found.bytes >> 20, found.file_bytes >> 20
-    (26, 272, 4057)
+    (27, 318, 3963)
     """
     memory, scanned = config.memory_mib * MIB, config.latency_ms * SCANNED_MB_PER_MS * 1e6
     flat, lists = (cut(num, 1, width, kind, config).bytes for kind in ("flat", "ivf_flat"))
@@ -106,9 +109,9 @@ def chosen(num: int, width: int, config: IndexConfig) -> Layout:
 
 
 def cut(num: int, pieces: int, width: int, kind: Kind, config: IndexConfig) -> Layout:
-    """Of ``kind``, in so many segments."""
+    """Of ``kind``, in so many segments of the same lists."""
     each = -(-num // pieces)
-    lists = 0 if kind == "flat" else config.lists or num_lists(each)
+    lists = 0 if kind == "flat" else config.lists or num_lists(num)
     member = width * FLOAT32 if kind != "ivf_pq" else width // subvector(width) // 2
     taken = each * (member + ID_BYTES) + lists * width * FLOAT32
     # Members stand in lists by position, whose ids lie beside them.
@@ -119,10 +122,10 @@ def cut(num: int, pieces: int, width: int, kind: Kind, config: IndexConfig) -> L
 def num_lists(num: int) -> int:
     """About 4 sqrt(N), a power of two, as FAISS's guidelines say, and never so many that k-means starves.
 
-    >>> [num_lists(num) for num in (1, 78, 100_000, 10_000_000)]
-    [1, 2, 1024, 8192]
+    >>> [num_lists(num) for num in (1, 78, 100_000, 10_000_000, 1_000_000_000)]
+    [1, 2, 1024, 8192, 32768]
     """
-    wanted = min(4 * num**0.5, num / POINTS_PER_LIST)
+    wanted = min(4 * num**0.5, num / POINTS_PER_LIST, MAX_LISTS)
     return 1 << max(0, int(wanted).bit_length() - 1)
 
 

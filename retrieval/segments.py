@@ -8,6 +8,7 @@ Legend: N vectors of the segment, B queries, C candidates, D embedding.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,6 +123,8 @@ class Segment:
     """Positions in the order of the ids."""
     alive: Bits
     effort: Effort
+    fitted: str
+    """Equal for segments whose lists and codes were fitted once; empty where every vector is compared."""
     _halves_ND: NDArray[np.floating] | None = field(repr=False)
     """The vectors where FAISS stores them one after the other: no copy."""
 
@@ -150,6 +153,7 @@ class Segment:
             places=places_N,
             alive=Bits.of(~np.isin(ids_N, dead, assume_unique=True)),
             effort=effort_of(inner, kind),
+            fitted=fitted_on(inner, kind),
             _halves_ND=stored(inner, kind),
         )
 
@@ -160,6 +164,11 @@ class Segment:
     @property
     def lists(self) -> int:
         return 0 if self.kind == "flat" else int(faiss.extract_index_ivf(self.inner).nlist)
+
+    @property
+    def coarse(self) -> Any:
+        """What finds the lists near a query."""
+        return faiss.extract_index_ivf(self.inner).quantizer
 
     @property
     def on_disk(self) -> int:
@@ -193,11 +202,16 @@ class Segment:
 
     def positions(self, ids_N: Ids) -> tuple[NDArray[np.int64], Mask]:
         """Where ids stand, and which of them do: the others have a position that means nothing."""
+        at_N, is_here_N = np.zeros(len(ids_N), np.int64), np.zeros(len(ids_N), np.bool_)
         if not len(self.ids):
-            return np.zeros(len(ids_N), np.int64), np.zeros(len(ids_N), np.bool_)
-        found = np.searchsorted(self.ids, ids_N, sorter=self.places)
-        at_N = self.places[np.minimum(found, len(self.ids) - 1)]
-        return at_N, self.ids[at_N] == ids_N
+            return at_N, is_here_N
+        # Ids are given as assets come, so a segment's lie close together: beyond them nothing is looked for.
+        lowest, highest = self.ids[self.places[[0, -1]]]
+        near = np.flatnonzero((ids_N >= lowest) & (ids_N <= highest))
+        found = np.searchsorted(self.ids, ids_N[near], sorter=self.places)
+        at_N[near] = self.places[found]
+        is_here_N[near] = self.ids[at_N[near]] == ids_N[near]
+        return at_N, is_here_N
 
     def fetched(self, queries_BD: Floats, fetch: int, among: Bits) -> tuple[Floats, NDArray[np.int64]]:
         """FAISS's own best, scores and positions [B, fetch], best first; at most ``among.count``."""
@@ -215,6 +229,31 @@ class Segment:
         if (at_BC < 0).any():
             raise RuntimeError(f"FAISS answered with fewer than the {fetch} members that there are")
         return scores_BC, at_BC
+
+    def visited(
+        self, queries_BD: Floats, lists: tuple[Floats, Ids], scores_BC: Floats, at_BC: NDArray[np.int64]
+    ) -> None:
+        """The best of the living in lists [B, P] that were found before, by their codes, into ``scores_BC``
+        and ``at_BC``: -1 where they hold no more.
+        """
+        nearest_BP, lists_BP = lists
+        selector = None if self.alive.count == len(self.ids) else self.alive.selector
+        params = faiss.SearchParametersIVF(nprobe=lists_BP.shape[1], sel=selector)  # type: ignore[call-arg]
+        inner: Any = self.inner
+        if self.kind == "ivf_pq":
+            inner = faiss.downcast_index(inner.base_index)
+        # The wrapped call takes no parameters, and without them neither a selector nor a number of lists.
+        inner.search_preassigned_c(
+            len(queries_BD),
+            faiss.swig_ptr(queries_BD),
+            scores_BC.shape[1],
+            faiss.swig_ptr(lists_BP),
+            faiss.swig_ptr(nearest_BP),
+            faiss.swig_ptr(scores_BC),
+            faiss.swig_ptr(at_BC),
+            False,  # noqa: FBT003  # C++: labels and not offsets in lists
+            params,
+        )
 
     def _searched(
         self, queries_BD: Floats, fetch: int, among: Bits, share: float
@@ -257,6 +296,18 @@ class Segment:
         if self._halves_ND is None:
             return np.asarray(self.inner.reconstruct_batch(at_N), np.float32)
         return self._halves_ND[at_N].astype(np.float32)
+
+
+def fitted_on(inner: Any, kind: Kind) -> str:
+    """Of centroids and codebooks."""
+    if kind == "flat":
+        return ""
+    lists: Any = faiss.extract_index_ivf(inner)
+    digest = hashlib.sha256(lists.quantizer.reconstruct_n(0, lists.nlist))
+    if kind == "ivf_pq":
+        coded: Any = faiss.downcast_index(inner.base_index)
+        digest.update(faiss.vector_to_array(coded.pq.centroids).tobytes())
+    return f"{kind} {digest.hexdigest()}"
 
 
 def stored(inner: Any, kind: Kind) -> NDArray[np.floating] | None:

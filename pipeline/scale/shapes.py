@@ -21,6 +21,7 @@ from pipeline.pack import PackConfig
 from pipeline.scale.rates import Rates
 from retrieval import building, layouts, segments
 from retrieval.exclude import NeighborConfig
+from retrieval.judging import MARGIN
 from retrieval.layouts import IndexConfig, Layout
 from retrieval.tuning import QUERIES
 
@@ -39,8 +40,10 @@ HASH_S = 2.0e-9
 """Of a byte that is checked by its sha256."""
 DRAW_S = 1.6e-6
 """Of a catalog's row that a sample may be drawn from: measured of 300,000 rows in 30 shards."""
-SCAN_S, RERANK_S = 6.4e-9, 0.69e-6
-"""Of a query: a member's codes, and a candidate judged by its vector (retrieval.tuning)."""
+SCAN_S, VISIT_S, RERANK_S = 6.4e-9, 0.6e-6, 1.8e-6
+"""Of a query: a member's codes (retrieval.tuning); a list of a segment, however short, with its share of what
+is kept of the segment; and a candidate judged by its vector: 41 us of 64 lists, and 1.0 ms of 576 candidates.
+"""
 LOOKUP_S, MEETING_S = 28e-9, 6.0e-9
 """Of dedup: a bucket that a row looks into, and a row met there; ``make bench NAME=dedup`` took 21.3 and
 23.0 us a row for 100,000 and for 1,000,000."""
@@ -208,20 +211,22 @@ def measuring(at: Scene, rates: Rates) -> float:
 
 
 def searching(at: Scene, rates: Rates) -> float:
-    """Two queries an image in every segment: L x D for the lists, then the probed ones' codes, then the best
-    by their vectors. How many lists are probed is measured when an index is built; before, what it is told.
+    """Two queries an image in every delivery: L x D for the lists, which its segments share, then the probed
+    ones' codes, then the best by their vectors. How many lists are probed is measured when an index is built;
+    before, what it is told.
     """
     layout = at.layout(rates.width)
-    members = at.images / at.deliveries / layout.segments
+    members = at.images / at.deliveries
     if layout.kind == "flat":
         query = members * rates.width * rates.multiply_add_s
     else:
         scan = SCAN_S if layout.kind == "ivf_pq" else rates.width * rates.multiply_add_s
-        probed = min(segments.PROBES, layout.lists) * members / layout.lists
-        again = segments.RERANKED * (at.neighbors.fetch + 16) * RERANK_S
-        query = layout.lists * rates.width * rates.multiply_add_s + probed * scan + again
+        probes = min(segments.PROBES, layout.lists)
+        visited = probes * (layout.segments * VISIT_S + members / layout.lists * scan)
+        again = segments.RERANKED * (at.neighbors.fetch + MARGIN) * RERANK_S
+        query = layout.lists * rates.width * rates.multiply_add_s + visited + again
     searched = (at.deliveries + 1) / 2  # of the deliveries, since a row looks back only
-    return 2 * at.images * layout.segments * searched * query
+    return 2 * at.images * searched * query
 
 
 def segment(at: Scene, rates: Rates) -> float:
@@ -278,6 +283,11 @@ def all_segments(at: Scene, rates: Rates) -> float:
     return at.deliveries * at.layout(rates.width).segments * segment(at, rates)
 
 
+def all_codes(at: Scene, rates: Rates) -> float:
+    layout = at.layout(rates.width)
+    return at.deliveries * layout.segments * layout.bytes
+
+
 def all_tokens(at: Scene, rates: Rates) -> float:
     """A pack's pairs lie in shards of tokens all over the corpus."""
     row = rates.steps["tokenize"].files["tokens.arrow"].row
@@ -285,10 +295,8 @@ def all_tokens(at: Scene, rates: Rates) -> float:
 
 
 def all_parts(at: Scene, rates: Rates) -> float:
-    """Each shard's part has the lists of its segment."""
-    layout = at.layout(rates.width)
-    members = at.deliveries * layout.segments * (segment(at, rates) - centroids(at, rates) / at.deliveries)
-    return members + at.shards * centroids(at, rates) / at.deliveries
+    """What all segments are made of, but for the lists: those each segment has, and no part."""
+    return all_segments(at, rates) - at.layout(rates.width).segments * centroids(at, rates)
 
 
 def centroids(at: Scene, rates: Rates) -> float:
@@ -443,13 +451,13 @@ SHAPES: Mapping[str, Shape] = {
     "queries": Shape(on_gpu=True),
     "neighbors": Shape(
         more_s=searching,
-        worker=lambda at, rates: all_rows(400)(at, rates) + at.deliveries * at.layout(rates.width).bytes,
+        worker=lambda at, rates: all_rows(400)(at, rates) + all_codes(at, rates),
         disk=all_segments,
         disk_of="segments",
         refs=lambda at, rates: at.shards * 2 * at.deliveries * at.layout(rates.width).segments,
         on_gpu=True,
         because="neighbors.open_memory holds every member in each worker; of the segments "
-        "codes are in memory and vectors on its disk; every segment is asked",
+        "codes are in memory and vectors on its disk",
     ),
     "pack": Shape(
         tasks=packs,

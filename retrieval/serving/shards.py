@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from retrieval.index import best
+from retrieval.judging import best
 from retrieval.segments import Floats
 from retrieval.serving.asking import Asked, Cancelled, Facts, Found, Ranked, Searching, Sought
 from retrieval.serving.queries import Given, Picture

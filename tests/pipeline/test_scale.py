@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.cli import MISTAKE, run
+from pipeline import config as configs
+from pipeline import reading
 from pipeline.scale import cluster as clusters
-from pipeline.scale import model, rates, sheet
+from pipeline.scale import command, model, rates, sheet
 from pipeline.scale.cluster import Cluster, Nodes
 from pipeline.scale.rates import Rates, StepRate
 from pipeline.scale.shapes import GIB, SHAPES, Scene
@@ -151,6 +153,14 @@ def test_what_breaks_at_340_million_is_told_with_its_bound_and_why(measured: Rat
     assert small.breaks == []
 
 
+def test_with_the_settings_of_a_cluster_no_object_of_340_million_images_passes_its_bound(
+    measured: Rates,
+) -> None:
+    settings = configs.load(reading.CONFIGS / "cluster.toml")
+    told = model.forecast(command.scene_of(settings, images=TARGET), clusters.load(EXAMPLES[0]), measured)
+    assert {one.what for one in told.breaks}.isdisjoint({"manifest", "object"})
+
+
 def test_the_index_is_sized_by_kind_and_the_cheapest_that_fits_is_chosen(measured: Rates) -> None:
     found = model.forecast(Scene(images=TARGET), cpus(), measured)
     assert found.index_kind == "ivf_pq"
@@ -255,7 +265,7 @@ def test_a_forecast_of_a_build_is_asked_for_as_one(capsys: pytest.CaptureFixture
 def test_a_task_over_all_rows_of_a_delivery_takes_no_more_memory_of_ten_times_as_many(
     measured: Rates, step: str
 ) -> None:
-    scene = Scene(images=TARGET, deliveries=10)
+    scene = Scene(images=10 * TARGET, deliveries=10)
     ten, one = (model.need(step, replace(scene, deliveries=num), cpus(), measured) for num in (10, 1))
     assert one.worker_bytes == pytest.approx(ten.worker_bytes, rel=0.05)
     # Squares are as many as are asked for, 39 GB of 200,000.
@@ -286,15 +296,14 @@ def test_a_model_stays_as_large_as_it_is_and_lists_are_sized_by_their_number(mea
     assert target["lists"] == {"lists.faiss": lists * measured.width * 4}
 
 
-def test_segments_take_what_their_layout_takes_and_each_part_has_the_lists(measured: Rates) -> None:
+def test_segments_take_what_their_layout_takes_and_their_parts_as_much_without_lists(measured: Rates) -> None:
     scene = Scene(images=TARGET)
     layout = scene.layout(measured.width)
     index, codes = (model.need(step, scene, cpus(), measured).files for step in ("index", "codes"))
     assert index["segment.faiss"] == layout.segments * layout.file_bytes
     assert index["segment.faiss"] > layout.segments * layout.bytes + 2 * measured.width * TARGET
     lists = layout.lists * measured.width * 4
-    more = scene.shards - layout.segments
-    assert codes["part.faiss"] - index["segment.faiss"] == pytest.approx(more * lists)
+    assert index["segment.faiss"] - codes["part.faiss"] == pytest.approx(layout.segments * lists)
 
 
 def test_what_has_to_be_said_of_workers_is_told_as_a_line_of_settings() -> None:

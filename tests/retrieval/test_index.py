@@ -177,9 +177,9 @@ def test_the_layout_follows_from_size_memory_and_latency(num: int, config: Index
 def test_codes_that_do_not_fit_the_memory_are_cut_into_as_few_segments_as_do() -> None:
     config = IndexConfig(memory_mib=128)
     found = layouts.chosen(20_000_000, 512, config)
-    assert (found.kind, found.segments) == ("ivf_pq", 12)
-    assert found.bytes <= 128 << 20 < layouts.cut(20_000_000, 11, 512, "ivf_pq", config).bytes
-    assert found.lists == layouts.num_lists(-(-20_000_000 // 12))
+    assert (found.kind, found.segments) == ("ivf_pq", 15)
+    assert found.bytes <= 128 << 20 < layouts.cut(20_000_000, 14, 512, "ivf_pq", config).bytes
+    assert found.lists == layouts.num_lists(20_000_000)  # of all: a query finds them once
     with pytest.raises(ValueError, match=r"memory_mib = 1: one vector and 4096 centroids take 8; raise it"):
         layouts.chosen(20_000_000, 512, IndexConfig(memory_mib=1, lists=4096))
     with pytest.raises(ValueError, match="ivf_flat"):

@@ -66,7 +66,7 @@ def test_parts_that_are_merged_answer_as_one_that_was_built(kind: str) -> None:
     ids = np.random.default_rng(0).permutation(9000)[:900]
     trained = building.train(members, config)
     cuts = [slice(0, 400), slice(400, 400), slice(400, 900)]
-    merged = building.merge([building.build(ids[cut], members[cut], config, trained) for cut in cuts])
+    merged = building.merge([building.part(ids[cut], members[cut], trained) for cut in cuts], trained)
     whole = building.build(ids, members, config, trained)
     one, other = (Index.open([segment]) for segment in (merged, whole))
     assert np.array_equal(one.live_ids, np.sort(ids))

@@ -1,0 +1,98 @@
+"""Segments whose lists were fitted once, searched as one.
+
+A delivery of 340 million is 67 files with the same centroids. One by one each finds a query's lists anew, and
+judges the best of its own by their vectors; as one the lists are found once, and judged are the best of all.
+The surprising rule: scores by codes compare across segments, since they follow from the query, the centroids
+and the codebooks, and these are the same.
+
+Legend: S segments, B queries, P probed lists, C candidates, K neighbors, D embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+
+from retrieval import judging
+from retrieval.judging import Neighbors
+from retrieval.segments import Bits, Floats, Ids, Segment
+
+_BLOCK_ROWS = 64
+"""Queries at a time: of 67 segments 576 proposals each are 30 MB, and the best 576 as vectors 75."""
+
+
+def families(opened: Sequence[Segment]) -> tuple[tuple[int, ...], ...]:
+    """Places of segments that are searched as one. Who has lists of its own, or is on a GPU, is alone."""
+    places: dict[str, list[int]] = {}
+    for place, segment in enumerate(opened):
+        shared = segment.fitted if segment.gpu is None else ""
+        places.setdefault(shared or f"alone {place}", []).append(place)
+    return tuple(map(tuple, places.values()))
+
+
+def one_by_one(opened: Sequence[Segment], queries_BD: Floats, k: int, among: Sequence[Bits]) -> Neighbors:
+    """The best min(k, number of those allowed) of all segments, each asked by itself."""
+    pairs = zip(opened, among, strict=True)
+    found = judging.joined([judging.candidates(one, queries_BD, k, bits) for one, bits in pairs], axis=1)
+    return judging.best(found.scores, found.ids, k)
+
+
+def as_one(family: Sequence[Segment], queries_BD: Floats, k: int) -> Neighbors:
+    """The best min(k, number of the living) of a family. No query depends on the others."""
+    if not any(one.alive.count for one in family):
+        return one_by_one(family, queries_BD, k, [one.alive for one in family])
+    starts = range(0, len(queries_BD), _BLOCK_ROWS)
+    return judging.joined([_block(family, queries_BD[at : at + _BLOCK_ROWS], k) for at in starts], axis=0)
+
+
+def _block(family: Sequence[Segment], queries_BD: Floats, k: int) -> Neighbors:
+    living = sum(one.alive.count for one in family)
+    fetch = min(living, max(one.effort.reranked for one in family) * (k + judging.MARGIN))
+    rough_BC, at_BC = _proposed(family, queries_BD, fetch, living)
+    ids_BC, vectors_BCD = _held(family, at_BC)
+    scores_BC = np.where(at_BC < 0, -np.inf, judging.inner_products(queries_BD, vectors_BCD))
+    order_BK = np.lexsort((ids_BC, -scores_BC), axis=1)[:, :k]
+    scores_BK, ids_BK = (np.take_along_axis(of, order_BK, axis=1) for of in (scores_BC, ids_BC))
+    # Too few in the probed lists, or as near by its codes as what was cut off: as each segment answers alone.
+    unsure_B = (at_BC < 0).any(axis=1)
+    if fetch < living:
+        last_B = np.take_along_axis(rough_BC, order_BK[:, -1:], axis=1)[:, 0]
+        unsure_B |= last_B - rough_BC[:, -1] <= judging.TIE
+    if unsure_B.any():
+        alone = one_by_one(family, queries_BD[unsure_B], k, [one.alive for one in family])
+        scores_BK[unsure_B], ids_BK[unsure_B] = alone.scores, alone.ids
+    return Neighbors(scores=scores_BK, ids=ids_BK)
+
+
+def _proposed(family: Sequence[Segment], queries_BD: Floats, fetch: int, living: int) -> tuple[Floats, Ids]:
+    """By their codes the best of all [B, C], and their places in the family, one segment's after the other's;
+    -1 where the probed lists hold no more.
+    """
+    num = sum(len(one.ids) for one in family)
+    # The rarer the living are, the more lists are visited.
+    probes = min(family[0].lists, math.ceil(max(one.effort.probes for one in family) * num / living))
+    nearest_BP, lists_BP = family[0].coarse.search(queries_BD, probes)
+    rough_SBC = np.empty((len(family), len(queries_BD), fetch), np.float32)
+    at_SBC = np.empty(rough_SBC.shape, np.int64)
+    first = 0
+    for place, one in enumerate(family):
+        one.visited(queries_BD, (nearest_BP, lists_BP), rough_SBC[place], at_SBC[place])
+        at_SBC[place] += np.where(at_SBC[place] < 0, 0, first)
+        first += len(one.ids)
+    return faiss.merge_knn_results(rough_SBC, at_SBC, keep_max=True)
+
+
+def _held(family: Sequence[Segment], at_BC: Ids) -> tuple[Ids, Floats]:
+    """Ids [B, C] and vectors [B, C, D] of places in the family; of -1 zeros."""
+    ids_BC = np.zeros(at_BC.shape, np.int64)
+    vectors_BCD = np.zeros((*at_BC.shape, family[0].width), np.float32)
+    first = 0
+    for one in family:
+        mine = np.nonzero((at_BC >= first) & (at_BC < first + len(one.ids)))
+        at_N = at_BC[mine] - first
+        ids_BC[mine], vectors_BCD[mine] = one.ids[at_N], one.vectors(at_N)
+        first += len(one.ids)
+    return ids_BC, vectors_BCD
