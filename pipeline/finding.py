@@ -135,9 +135,26 @@ def in_text(data: bytes, uids: Sequence[str]) -> list[int]:
 
 
 def beside(file: BinaryIO, column: str, rows: Sequence[int]) -> list[Any]:
-    """What stands in another column of these rows, sorted: of lists their items; nothing if there is none."""
+    """What stands in another column of these rows of a Parquet file, sorted: of lists their items; nothing if
+    there is none.
+    """
     if column not in pq.ParquetFile(file).schema_arrow.names:
         return []
     file.seek(0)
-    cells = pq.read_table(file, columns=[column])[column].take(pa.array(rows, pa.int64())).to_pylist()
+    return _items(pq.read_table(file, columns=[column])[column], rows)
+
+
+def beside_in_arrow(file: BinaryIO, column: str, rows: Sequence[int]) -> list[Any]:
+    """The same of an Arrow file."""
+    file.seek(0)
+    place = pa.ipc.open_file(file).schema.get_field_index(column)
+    if place < 0 or not rows:
+        return []
+    file.seek(0)
+    options = pa.ipc.IpcReadOptions(included_fields=[place])
+    return _items(pa.ipc.open_file(file, options=options).read_all()[column], rows)
+
+
+def _items(column: pa.ChunkedArray, rows: Sequence[int]) -> list[Any]:
+    cells = column.take(pa.array(rows, pa.int64())).to_pylist()
     return sorted({one for cell in cells for one in (cell if isinstance(cell, list) else [cell])})

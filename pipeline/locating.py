@@ -25,6 +25,7 @@ from pipeline.contract import Revocation
 from pipeline.deliveries import fetched, kept
 from pipeline.examples import kind_of
 from pipeline.folding import REVOCATIONS
+from pipeline.indexing import MEMBERS
 from pipeline.naming import asset_id
 from pipeline.step import IMAGES, slot_name
 
@@ -171,13 +172,14 @@ def named_in(store: Store, folder: str, files: Sequence[str], uid: str) -> Itera
             is_here |= schema.UID.name in places
             # Of an example that was made of it, what was derived goes where it goes.
             uids += finding.beside(file, "derived", places.get("sources", []))
-            ids += finding.beside(file, schema.ID.name, places.get(schema.UID.name, []))
         yield from ((name, what, rows) for what, rows in places.items())
     for name in (one for one in files if not one.endswith(".parquet")):
         whole = f"{folder}/{name}"
         if name.endswith(".arrow"):
             with store.open(whole) as file:
                 places = finding.in_arrow(file, uids)
+                if name == MEMBERS:  # before the vectors, by name
+                    ids += finding.beside_in_arrow(file, schema.ID.name, places.get(schema.UID.name, []))
             yield from ((name, what, rows) for what, rows in places.items())
         elif name.endswith(".faiss") and ids:
             yield name, "vectors by id", ids

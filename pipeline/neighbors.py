@@ -30,7 +30,7 @@ from retrieval.segments import Floats, Ids
 
 NEIGHBORS = "neighbors.parquet"
 REACH = "reach.arrow"
-OF_MEMBERS = (schema.UID, schema.ID, schema.REVISION, schema.SLOT)
+OF_MEMBERS = pa.schema([schema.UID, schema.ID, schema.REVISION, schema.SLOT])
 NEARLY = 1e-4
 """Of cosines: sums of 512 products in another order differ by 1e-6."""
 
@@ -166,45 +166,78 @@ def gone_vectors(embedded: tuple[refs.Ref, ...], gone: frozenset[str]) -> Floats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The index with what the choice asks of its members: 100 bytes of each, and its uid and group."""
+    """The index with what the choice asks of its members: 33 bytes of each; their names are mapped."""
 
     index: Index
     members: exclude.Members
-    table: pa.Table
-    """uid, id, revision and slot, as segments have them: the members of a slot one after the other."""
+    tables: tuple[pa.Table, ...]
+    """Of each segment: the members of a slot one after the other."""
+    starts: NDArray[np.int64]
+    """The first row of each table among those of all."""
     rows: NDArray[np.int64]
-    """Of the table, by :attr:`exclude.Members.ids`."""
-    slots: Mapping[str, slice]
-    """Rows of the table."""
+    """Of all tables, by :attr:`exclude.Members.ids`."""
+    slots: Mapping[str, tuple[int, slice]]
+    """Table, and rows of it."""
 
     def ids_of(self, slot: str, uids: pa.ChunkedArray) -> Ids:
         """Of assets that lie in a slot."""
-        mine = self.table[self.slots[slot]] if slot in self.slots else self.table[:0]
+        place, rows_ = self.slots.get(slot, (0, slice(0)))
+        mine = self.tables[place][rows_]
         places = pc.index_in(uids, value_set=mine[schema.UID.name])
         if places.null_count:
             unknown = uids.filter(pc.is_null(places))[0]
             raise ValueError(f"{unknown} of slot {slot} is no member of the index; build the index again")
         return np.asarray(mine[schema.ID.name].take(places))
 
+    def named(self, ids: Ids) -> pa.Table:
+        """OF_MEMBERS of these, in their order."""
+        rows_ = self.rows[self.members.rows(ids)]
+        of_table = np.searchsorted(self.starts, rows_, side="right") - 1
+        places = np.empty(len(ids), np.int64)
+        places[np.argsort(of_table, kind="stable")] = np.arange(len(ids))
+        found = [
+            self.tables[place].select(OF_MEMBERS.names).take(rows_[of_table == place] - self.starts[place])
+            for place in np.unique(of_table).tolist()
+        ]
+        return pa.concat_tables([OF_MEMBERS.empty_table(), *found]).combine_chunks().take(places)
+
 
 @functools.lru_cache(maxsize=1)
 def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...], *, gpus: bool) -> Memory:
-    table = pa.concat_tables([tables.read_parquet(ref) for ref in members]).combine_chunks()
-    admissible = pc.and_(table[schema.MAY_BE_NEIGHBOR.name], pc.equal(table[schema.SPLIT.name], TRAIN))
-    ids = np.asarray(table[schema.ID.name])
+    mapped = tuple(tables.map_ipc(path) for path in refs.Ref.each_mapped(members))
+    ids = numbers(mapped, schema.ID)
     rows_ = np.argsort(ids)
     return Memory(
         index=Index.open(refs.Ref.each_mapped(segments), gpus=gpus),
         members=exclude.Members(
             ids=ids[rows_],
-            groups=coded(table[schema.GROUP.name])[rows_],
-            contributors=coded(table[schema.CONTRIBUTOR.name])[rows_],
-            admissible=np.asarray(admissible)[rows_],
+            groups=numbers(mapped, schema.GROUP_NUMBER)[rows_],
+            contributors=numbers(mapped, schema.CONTRIBUTOR_NUMBER)[rows_],
+            admissible=np.concatenate([admissible(table) for table in mapped])[rows_],
         ),
-        table=table.select([column.name for column in OF_MEMBERS]),
+        tables=mapped,
+        starts=np.cumsum([0, *(table.num_rows for table in mapped[:-1])]),
         rows=rows_,
-        slots=runs(coded(table[schema.SLOT.name]), pc.unique(table[schema.SLOT.name]).to_pylist()),
+        slots={
+            name: (place, rows_of)
+            for place, table in enumerate(mapped)
+            for name, rows_of in slots_of(table[schema.SLOT.name]).items()
+        },
     )
+
+
+def numbers(mapped: Sequence[pa.Table], column: pa.Field) -> NDArray[np.int64]:
+    return np.concatenate([np.asarray(table[column.name]) for table in mapped])
+
+
+def admissible(table: pa.Table) -> NDArray[np.bool_]:
+    trains = pc.equal(table[schema.SPLIT.name], TRAIN)
+    return np.asarray(pc.and_(table[schema.MAY_BE_NEIGHBOR.name], trains))
+
+
+def slots_of(column: pa.ChunkedArray) -> dict[str, slice]:
+    encoded = column.combine_chunks().dictionary_encode()
+    return runs(np.asarray(encoded.indices), encoded.dictionary.to_pylist())
 
 
 def runs(codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, slice]:
@@ -224,14 +257,9 @@ def runs(codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, slice]:
     }
 
 
-def coded(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Equal numbers for equal values."""
-    return np.asarray(column.combine_chunks().dictionary_encode().indices).astype(np.int64)
-
-
 def listed(found: exclude.Candidates, memory: Memory) -> pa.ListArray:
     """The candidates of each target as the column has them."""
-    members = memory.table.take(pa.array(memory.rows[memory.members.rows(found.ids)]))
+    members = memory.named(found.ids)
     columns = {
         **{field.name: members[field.name].combine_chunks() for field in OF_MEMBERS},
         "score": pa.array(found.scores, pa.float32()),

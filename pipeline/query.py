@@ -60,7 +60,7 @@ def stats(*, options: ReadOptions | None = None) -> None:
     gone = withdrawn.tombstones(corpus.store, version)
     found = []
     for name, shard in sorted(corpus.artifact(version, "index").shards.items()):
-        members = tables.read_parquet(refs.of(corpus.store, shard, MEMBERS))
+        members = tables.read_ipc(refs.of(corpus.store, shard, MEMBERS))
         counts = {
             column.name: pc.sum(members[column.name]).as_py() or 0
             for column in (schema.MAY_BE_NEIGHBOR, schema.MAY_BE_SHOWN)

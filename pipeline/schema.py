@@ -162,7 +162,13 @@ TOKENS = pa.schema(
 # The index's members, beside its vectors.
 ID = column("id", pa.int64(), "row of the append-only id table; never reused")
 SLOT = column("slot", pa.string(), "of the shards that hold the asset")
-MEMBERS = pa.schema([ID, UID, REVISION, SLOT, GROUP, SPLIT, CONTRIBUTOR, MAY_BE_NEIGHBOR, MAY_BE_SHOWN])
+GROUP_NUMBER, CONTRIBUTOR_NUMBER = (
+    column(name, pa.int64(), "64 bits of a hash of the name, to be compared")
+    for name in ("group_number", "contributor_number")
+)
+MEMBERS = pa.schema(
+    [ID, UID, REVISION, SLOT, GROUP_NUMBER, SPLIT, CONTRIBUTOR_NUMBER, MAY_BE_NEIGHBOR, MAY_BE_SHOWN]
+)
 IDS = pa.schema([UID, ID])
 REASON = column("reason", pa.string(), "as told by whoever took the asset out of the index")
 AT = column("at", pa.string(), "when, UTC")

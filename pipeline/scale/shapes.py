@@ -451,13 +451,13 @@ SHAPES: Mapping[str, Shape] = {
     "queries": Shape(on_gpu=True),
     "neighbors": Shape(
         more_s=searching,
-        worker=lambda at, rates: all_rows(400)(at, rates) + all_codes(at, rates),
+        worker=lambda at, rates: all_rows(120)(at, rates) + all_codes(at, rates),
         disk=all_segments,
         disk_of="segments",
         refs=lambda at, rates: at.shards * 2 * at.deliveries * at.layout(rates.width).segments,
         on_gpu=True,
-        because="neighbors.open_memory holds every member in each worker; of the segments "
-        "codes are in memory and vectors on its disk",
+        because="neighbors.open_memory holds ids and numbers of every member in each worker, 111 bytes each "
+        "of four million; of the segments codes are in memory and vectors on its disk",
     ),
     "pack": Shape(
         tasks=packs,

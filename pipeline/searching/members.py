@@ -19,16 +19,17 @@ OF_CATALOG = (
 )
 OF_INDEX = (schema.ID, schema.MAY_BE_NEIGHBOR)
 """As the index has them: one with a vector may be a neighbor."""
+OF_MEMBERS = pa.schema([schema.UID, *OF_INDEX])
 FACTS = pa.schema([*OF_CATALOG, schema.SLOT, *OF_INDEX])
 
 
 def read(corpus: Corpus, version: Version) -> pa.Table:
     """The columns of FACTS, each in one piece."""
     listed = [
-        tables.read_parquet(refs.of(corpus.store, shard, MEMBERS), [schema.UID, *OF_INDEX])
+        tables.read_ipc(refs.of(corpus.store, shard, MEMBERS)).select(OF_MEMBERS.names)
         for _, shard in sorted(corpus.artifact(version, "index").shards.items())
     ]
-    empty = pa.schema([schema.UID, *OF_INDEX]).empty_table()  # where all was taken back
+    empty = OF_MEMBERS.empty_table()  # where all was taken back
     members = pa.concat_tables([empty, *listed]).sort_by(schema.ID.name)
     kept = [of_slot(corpus, slot, shard) for slot, shard in corpus.artifact(version, "split").shards.items()]
     rows = pa.concat_tables(kept).combine_chunks()

@@ -202,15 +202,15 @@ def indexed(num: int) -> dict[str, bytes]:
         "uid": [f"acme:a{number:07d}" for number in range(num)],
         "revision": np.zeros(num, np.int32),
         "slot": [slot_of(number) for number in range(num)],
-        "group": [f"acme:a{number:07d}" for number in range(num)],
+        "group_number": np.arange(num),
         "split": ["train"] * num,
-        "contributor": [f"c{number % 5000}" for number in range(num)],
+        "contributor_number": np.arange(num) % 5000,
         "may_be_neighbor": np.ones(num, np.bool_),
         "may_be_shown": np.ones(num, np.bool_),
     }
     return {
         indexing.SEGMENT: building.build(np.arange(num), vectors(num), IndexConfig()),
-        indexing.MEMBERS: tables.to_parquet(tables.typed(members, schema.MEMBERS)),
+        indexing.MEMBERS: tables.to_ipc(tables.typed(members, schema.MEMBERS)),
     }
 
 

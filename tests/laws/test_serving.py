@@ -54,7 +54,7 @@ def test_what_has_just_been_refused_is_served_no_more(
         corpus.artifact(corpus.newest(), "index")
     assert run(["build", *options]) == 0
     (members,) = corpus.artifact(corpus.newest(), "index").shards.values()
-    uids = tables.read_parquet(refs.of(corpus.store, members, MEMBERS))["uid"].to_pylist()
+    uids = tables.read_ipc(refs.of(corpus.store, members, MEMBERS))["uid"].to_pylist()
     assert len(uids) == 12
     assert brief[0].uid not in uids
 
@@ -73,7 +73,7 @@ def test_an_asset_that_may_not_be_retrieved_is_trained_on_and_never_found(
     version = built(corpus, [deliveries.write([*open_, *closed], licenses)], Inline())
 
     (shard,) = corpus.artifact(version, "index").shards.values()
-    members = tables.read_parquet(refs.of(corpus.store, shard, MEMBERS))
+    members = tables.read_ipc(refs.of(corpus.store, shard, MEMBERS))
     hidden = {asset.uid for asset, _ in closed} & set(members["uid"].to_pylist())
     assert len(hidden) == 8
     index = Index.open([refs.of(corpus.store, shard, SEGMENT).read()])

@@ -105,7 +105,7 @@ class World:
             document_vector=(both / np.linalg.norm(both)).astype(np.float32),
             phash=rows["phash"],
             structure=rows["structure"],
-            index_id=self.row("shards/index/*/members.parquet", uid)["id"],
+            index_id=self.row("shards/index/*/members.arrow", uid)["id"],
             contributor="who-left",
             license="acme-ended",
             release="model-release-9",
