@@ -40,9 +40,10 @@ HASH_S = 2.0e-9
 """Of a byte that is checked by its sha256."""
 DRAW_S = 1.6e-6
 """Of a catalog's row that a sample may be drawn from: measured of 300,000 rows in 30 shards."""
-SCAN_S, VISIT_S, RERANK_S = 6.4e-9, 0.6e-6, 1.8e-6
+SCAN_S, VISIT_S, RERANK_S = 6.4e-9, 0.65e-6, 1.0e-6
 """Of a query: a member's codes (retrieval.tuning); a list of a segment, however short, with its share of what
-is kept of the segment; and a candidate judged by its vector: 41 us of 64 lists, and 1.0 ms of 576 candidates.
+is kept of the segment; and a candidate judged by its vector in memory: 42 us of 64 lists, 0.55 ms of 576
+candidates.
 """
 LOOKUP_S, MEETING_S = 28e-9, 6.0e-9
 """Of dedup: a bucket that a row looks into, and a row met there; ``make bench NAME=dedup`` took 21.3 and
