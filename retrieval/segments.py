@@ -143,6 +143,12 @@ class Segment:
         places_N = np.argsort(ids_N)
         if len(ids_N) != inner.ntotal or (np.diff(ids_N[places_N]) <= 0).any():
             raise ValueError("a segment's ids are repeated or missing; build it with build() or merge()")
+        lists: Any = None if kind == "flat" else faiss.extract_index_ivf(inner)
+        if lists is not None and lists.quantizer.ntotal != lists.nlist:
+            raise ValueError(
+                f"a segment of {lists.nlist} lists has {lists.quantizer.ntotal} centroids: a part of one has "
+                "none; open what merge() makes of it"
+            )
         if kind == "ivf_flat":
             inner.make_direct_map()
         return cls(

@@ -127,6 +127,18 @@ def test_lists_that_hold_too_few_are_filled_from_the_others(kind: Kind) -> None:
     assert last.search(vectors_ND[:3], 5).ids.tolist() == [[399]] * 3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_has_no_centroids_and_is_no_segment(kind: Kind) -> None:
+    vectors_ND, config = drawn(400, seed=1), IndexConfig(kind=kind, lists=32)
+    trained = building.train(vectors_ND, config)
+    part = building.part(np.arange(400), vectors_ND, trained)
+    whole = building.build(np.arange(400), vectors_ND, config, trained)
+    assert len(whole) - len(part) == 32 * WIDTH * 4
+    assert building.merge([part], trained) == whole
+    with pytest.raises(ValueError, match="32 lists has 0 centroids"):
+        Index.open([part])
+
+
 def test_the_greatest_effort_of_a_family_is_that_of_all(
     opened: Mapping[str, tuple[Index, Index]],
 ) -> None:
