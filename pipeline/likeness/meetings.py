@@ -6,8 +6,9 @@ FIRST and the last; what it meets depends on the rows before it alone, so a late
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,25 @@ def ranges(
     >>> [place.tolist() for place in next(ranges(np.array([0, 0]), np.array([0, 2]), Counter(), block=9))]
     [[1, 1], [0, 1]]
     """
+    return (part() for part in parts(first_N, num_N, counts, block=block))
+
+
+def parts(
+    first_N: NDArray[Any], num_N: NDArray[Any], counts: Counter[str], *, block: int
+) -> Iterator[Callable[[], tuple[Rows, Rows]]]:
+    """What makes each of the blocks of :func:`ranges`, in whatever thread."""
     meets_N = np.minimum(num_N, CROWD)
     counts[PASSED_OVER] += int((num_N - meets_N).sum(dtype=np.int64))
     met = np.flatnonzero(meets_N)
     ends = np.cumsum(meets_N[met], dtype=np.int64)
     for part in np.split(met, np.searchsorted(ends, np.arange(block, ends[-1] if len(ends) else 0, block))):
-        num = meets_N[part]
-        offsets = np.arange(num.sum()) - np.repeat(np.cumsum(num) - num, num)
-        offsets += (offsets >= FIRST) * np.repeat(num_N[part] - num, num)
-        yield np.repeat(part, num), np.repeat(first_N[part], num) + offsets
+        yield functools.partial(_spelled, part, first_N[part], num_N[part], meets_N[part])
+
+
+def _spelled(part: Rows, first: NDArray[Any], num: NDArray[Any], meets: NDArray[Any]) -> tuple[Rows, Rows]:
+    offsets = np.arange(meets.sum()) - np.repeat(np.cumsum(meets) - meets, meets)
+    offsets += (offsets >= FIRST) * np.repeat(num - meets, meets)
+    return np.repeat(part, meets), np.repeat(first, meets) + offsets
 
 
 def first_met(pairs_P2: Rows, num_met_N: Rows, counts: Counter[str], *, most: int) -> Rows:

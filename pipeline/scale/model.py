@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.artifact import ASKED_AT_ONCE
+from pipeline.likeness.ahead import MOST
 from pipeline.scale.cluster import Cluster
 from pipeline.scale.rates import Rates, StepRate
 from pipeline.scale.shapes import ASK_S, REF_BYTES, REF_S, SHAPES, SHARD_BYTES, Scene
@@ -152,7 +153,9 @@ def need(
         cpu_s = rate.fixed_s * workers + rate.shard_s * tasks + work + shape.more_s(scene, rates)
     driver_s = rate.listing_shard_s * scene.shards + shape.driver_row_s * num
     driver_s += REF_S * refs + ASK_S / ASKED_AT_ONCE * shape.asks(scene, rates)
-    task_s = (cpu_s / speed + beside_gpu_s) / tasks
+    shared_s = shape.threads_s(scene, rates)
+    threads = max(1, min(MOST, cluster.cpus // workers, *(one.cpus for one in cluster.nodes)))
+    task_s = ((cpu_s - shared_s) / speed + shared_s / threads + beside_gpu_s) / tasks
     seconds = task_s * tasks / workers + driver_s
     rows = min(num, rates.images[-1]) if shape.bounded else num * grown(step, scene, rates)
     files = {name: file.fixed + file.row * rows for name, file in rate.files.items()}

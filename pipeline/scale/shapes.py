@@ -148,6 +148,8 @@ class Shape:
     tasks: Amount = by_shard
     more_s: Amount = none
     """CPU seconds of workers beside the rates: what is not linear, or cannot be seen in small runs."""
+    threads_s: Amount = none
+    """Of these, those that a task's threads share."""
     rows: Amount = every_image
     """To which the rate of a row applies."""
     bounded: bool = False
@@ -188,11 +190,14 @@ def judged(at: Scene, _rates: Rates) -> float:
     return at.images * (at.deliveries + 1) / 2
 
 
-def meetings(at: Scene, _rates: Rates) -> float:
+def meetings(at: Scene, rates: Rates) -> float:
     """Each row looks into its buckets, of all rows that came with it or before; again for each delivery."""
-    by_hash = LOOKUPS * (LOOKUP_S + MEETING_S * min(at.images / BUCKETS, CROWD))
     by_structure = STRUCTURE_TABLES * MEETING_S * min(at.images / STRUCTURE_BUCKETS, CROWD)
-    return judged(at, _rates) * (by_hash + by_structure)
+    return judged(at, rates) * (LOOKUPS * LOOKUP_S + by_structure) + met_by_hash(at, rates)
+
+
+def met_by_hash(at: Scene, rates: Rates) -> float:
+    return judged(at, rates) * LOOKUPS * MEETING_S * min(at.images / BUCKETS, CROWD)
 
 
 def k_means(at: Scene, rates: Rates) -> float:
@@ -382,6 +387,7 @@ SHAPES: Mapping[str, Shape] = {
         tasks=by_delivery,
         rows=judged,
         more_s=meetings,
+        threads_s=met_by_hash,
         worker=all_rows(2_600),
         refs=lambda at, _: at.shards * (at.deliveries + 1) / 2,
         held=by_shard,

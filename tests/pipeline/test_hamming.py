@@ -73,3 +73,19 @@ def test_no_way_to_spread_changed_bits_over_the_keys_escapes_them(radius: int) -
 @pytest.mark.parametrize("num", [0, 1])
 def test_no_hash_and_one_hash_have_no_pairs(num: int) -> None:
     assert told(list(hamming.pairs(np.zeros(num, np.uint64), 8))) == []
+
+
+@pytest.mark.parametrize("threads", [2, 7])
+def test_blocks_come_in_the_same_order_from_any_number_of_threads(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hamming, "MEETINGS", 1 << 10)  # many blocks of few
+    hashes_N = np.concatenate([near(0, 300), np.zeros(2 * CROWD, np.uint64)])
+    counts, found = [], []
+    for num in (1, threads):
+        looked = Looked(few=-1, threads=num, crowded_N=np.zeros(len(hashes_N), np.bool_))
+        found.append([(late.tolist(), early.tolist()) for late, early in hamming.pairs(hashes_N, 2, looked)])
+        counts.append(looked.counts)
+    assert found[0] == found[1]
+    assert len(found[0]) > 50
+    assert counts[0] == counts[1]
