@@ -323,7 +323,9 @@ def parts_of_segments(source: Source) -> Sequence[Task]:
                 "lists": (refs.of(source.store, lists[name], LISTS),),
                 "queries": (refs.of(source.store, probes[name], QUERIES),),
             }
-            tasks.append(Task(slot=name if len(pieces) == 1 else f"{name}-{number:04}", reads=reads))
+            several = len(pieces) > 1
+            slot = f"{name}-{number:04}" if several else name
+            tasks.append(Task(slot=slot, reads=reads, facts={"pieces": len(pieces)} if several else {}))
     return tasks
 
 
@@ -344,7 +346,7 @@ def in_pieces(sizes: Sequence[int], pieces: int) -> list[tuple[int, int]]:
 def merge(task: Task, _report: Report, *, config: IndexConfig) -> Made:
     merged = building.merge([ref.read() for ref in task.reads["parts"]], task.only("lists").read())
     queries_BD = np.load(io.BytesIO(task.only("queries").read()), allow_pickle=False)
-    built = tuning.tuned(merged, queries_BD, config)
+    built = tuning.tuned(merged, queries_BD, config, pieces=task.facts.get("pieces", 1))
     members = pa.concat_tables([tables.read_ipc(ref) for ref in task.reads["members"]])
     files = {SEGMENT: built.segment, MEMBERS: tables.to_ipc(members)}
     return Made(files=files, counts={KEPT: members.num_rows}, facts=built.facts)

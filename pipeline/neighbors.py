@@ -207,6 +207,12 @@ def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...], *
     mapped = tuple(tables.map_ipc(path) for path in refs.Ref.each_mapped(members))
     ids = numbers(mapped, schema.ID)
     rows_ = np.argsort(ids)
+    slots: dict[str, tuple[int, slice]] = {}
+    for place, table in enumerate(mapped):
+        of_table = slots_of(table[schema.SLOT.name])
+        if twice := slots.keys() & of_table:
+            raise ValueError(f"the members of slot {min(twice)} lie in two segments; build the index again")
+        slots |= {name: (place, of_slot) for name, of_slot in of_table.items()}
     return Memory(
         index=Index.open(refs.Ref.each_mapped(segments), gpus=gpus),
         members=exclude.Members(
@@ -218,11 +224,7 @@ def open_memory(segments: tuple[refs.Ref, ...], members: tuple[refs.Ref, ...], *
         tables=mapped,
         starts=np.cumsum([0, *(table.num_rows for table in mapped[:-1])]),
         rows=rows_,
-        slots={
-            name: (place, rows_of)
-            for place, table in enumerate(mapped)
-            for name, rows_of in slots_of(table[schema.SLOT.name]).items()
-        },
+        slots=slots,
     )
 
 

@@ -100,11 +100,13 @@ def _centroids_of(index: Any, lent: Any) -> Iterator[None]:
         yield
         return
     lists = faiss.extract_index_ivf(inner)
+    is_ours = lent.this.own()
     own, lists.quantizer = lists.quantizer, lent
     try:
         yield
     finally:
         lists.quantizer = own
+        lent.this.own(is_ours)  # what is set as a field is taken for given away
 
 
 def _filled(ids_N: Ids, vectors_ND: Floats, trained: bytes, *, threads: int) -> Any:

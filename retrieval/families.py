@@ -18,10 +18,11 @@ import numpy as np
 
 from retrieval import judging
 from retrieval.judging import Neighbors
-from retrieval.segments import Bits, Floats, Ids, Segment, floats
+from retrieval.segments import GATHERED, Bits, Floats, Ids, Segment, floats
 
-_BLOCK_ROWS = 64
-"""Queries at a time: of 67 segments 576 proposals each are 30 MB, and the best 576 as vectors 38."""
+_BLOCK_ROWS, _BLOCK_BYTES = 64, 128 << 20
+"""Queries at a time, and what they may take: 576 candidates of 67 segments are 1.1 MB a query."""
+_PROPOSAL_BYTES = 12
 
 
 def families(opened: Sequence[Segment]) -> tuple[tuple[int, ...], ...]:
@@ -40,46 +41,66 @@ def one_by_one(opened: Sequence[Segment], queries_BD: Floats, k: int, among: Seq
     return judging.best(found.scores, found.ids, k)
 
 
-def as_one(family: Sequence[Segment], queries_BD: Floats, k: int) -> Neighbors:
-    """The best min(k, number of the living) of a family. No query depends on the others."""
-    if not any(one.alive.count for one in family):
-        return one_by_one(family, queries_BD, k, [one.alive for one in family])
-    starts = range(0, len(queries_BD), _BLOCK_ROWS)
-    return judging.joined([_block(family, queries_BD[at : at + _BLOCK_ROWS], k) for at in starts], axis=0)
+def as_one(family: Sequence[Segment], queries_BD: Floats, k: int, among: Sequence[Bits]) -> Neighbors:
+    """The same of a family, whose codes propose together. No query depends on the others."""
+    allowed = sum(bits.count for bits in among)
+    everybody = all(bits is one.alive for one, bits in zip(family, among, strict=True))
+    if allowed == 0 or (allowed <= GATHERED and not everybody):
+        return one_by_one(family, queries_BD, k, among)
+    fetch = min(allowed, max(one.effort.reranked for one in family) * (k + judging.MARGIN))
+    each = fetch * (_PROPOSAL_BYTES * len(family) + 2 * family[0].width)
+    rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // each))
+    blocks = [queries_BD[at : at + rows] for at in range(0, max(1, len(queries_BD)), rows)]
+    return judging.joined([_block(family, one_BD, k, fetch, among) for one_BD in blocks], axis=0)
 
 
-def _block(family: Sequence[Segment], queries_BD: Floats, k: int) -> Neighbors:
-    living = sum(one.alive.count for one in family)
-    fetch = min(living, max(one.effort.reranked for one in family) * (k + judging.MARGIN))
-    rough_BC, at_BC = _proposed(family, queries_BD, fetch, living)
+def part_of_one(segment: Segment, queries_BD: Floats, k: int, pieces: int) -> Ids:
+    """What a segment answers as one of so many: of the best k of all, and of what is judged for them, it has
+    its share [B, k / pieces], rounded up; -1 where the probed lists do not hold so much.
+    """
+    fetch = math.ceil(segment.effort.reranked * (k + judging.MARGIN) / pieces)
+    share = math.ceil(k / pieces)
+    among = [segment.alive]
+    _, at_BC = _proposed([segment], queries_BD, min(fetch, segment.alive.count), among)
+    ids_BC, scores_BC = _judged([segment], queries_BD, at_BC)
+    order_BK = np.lexsort((ids_BC, -scores_BC), axis=1)[:, :share]
+    return np.take_along_axis(np.where(at_BC < 0, -1, ids_BC), order_BK, axis=1)
+
+
+def _block(
+    family: Sequence[Segment], queries_BD: Floats, k: int, fetch: int, among: Sequence[Bits]
+) -> Neighbors:
+    rough_BC, at_BC = _proposed(family, queries_BD, fetch, among)
     ids_BC, scores_BC = _judged(family, queries_BD, at_BC)
     order_BK = np.lexsort((ids_BC, -scores_BC), axis=1)[:, :k]
     scores_BK = np.take_along_axis(scores_BC, order_BK, axis=1)
     ids_BK = np.take_along_axis(ids_BC, order_BK, axis=1)
     # Too few in the probed lists, or as near by its codes as what was cut off: as each segment answers alone.
-    unsure_B = (at_BC < 0).any(axis=1)
-    if fetch < living:
+    unsure_B = (at_BC[:, : k + judging.MARGIN] < 0).any(axis=1)
+    if fetch < sum(bits.count for bits in among):
         last_B = np.take_along_axis(rough_BC, order_BK[:, -1:], axis=1)[:, 0]
-        unsure_B |= last_B - rough_BC[:, -1] <= judging.TIE
+        unsure_B |= (at_BC[:, -1] >= 0) & (last_B - rough_BC[:, -1] <= judging.TIE)
     if unsure_B.any():
-        alone = one_by_one(family, queries_BD[unsure_B], k, [one.alive for one in family])
+        alone = one_by_one(family, queries_BD[unsure_B], k, among)
         scores_BK[unsure_B], ids_BK[unsure_B] = alone.scores, alone.ids
     return Neighbors(scores=scores_BK, ids=ids_BK)
 
 
-def _proposed(family: Sequence[Segment], queries_BD: Floats, fetch: int, living: int) -> tuple[Floats, Ids]:
+def _proposed(
+    family: Sequence[Segment], queries_BD: Floats, fetch: int, among: Sequence[Bits]
+) -> tuple[Floats, Ids]:
     """By their codes the best of all [B, C], and their places in the family, one segment's after the other's;
     -1 where the probed lists hold no more.
     """
-    num = sum(len(one.ids) for one in family)
-    # The rarer the living are, the more lists are visited.
-    probes = min(family[0].lists, math.ceil(max(one.effort.probes for one in family) * num / living))
+    share = sum(bits.count for bits in among) / sum(len(one.ids) for one in family)
+    # The rarer the allowed are, the more lists are visited.
+    probes = min(family[0].lists, math.ceil(max(one.effort.probes for one in family) / share))
     nearest_BP, lists_BP = family[0].coarse.search(queries_BD, probes)
     rough_SBC = np.empty((len(family), len(queries_BD), fetch), np.float32)
     at_SBC = np.empty(rough_SBC.shape, np.int64)
     first = 0
-    for place, one in enumerate(family):
-        one.visited(queries_BD, (nearest_BP, lists_BP), rough_SBC[place], at_SBC[place])
+    for place, (one, bits) in enumerate(zip(family, among, strict=True)):
+        one.visited(queries_BD, (nearest_BP, lists_BP), bits, (rough_SBC[place], at_SBC[place]))
         at_SBC[place] += np.where(at_SBC[place] < 0, 0, first)
         first += len(one.ids)
     return faiss.merge_knn_results(rough_SBC, at_SBC, keep_max=True)

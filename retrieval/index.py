@@ -158,15 +158,11 @@ class Index:
         )
 
     def _block(self, queries_BD: Floats, k: int, within: Within | None) -> Neighbors:
-        if within is not None:
-            return one_by_one(self.segments, queries_BD, k, within.parts)
+        among = [segment.alive for segment in self.segments] if within is None else within.parts
         found = []
         for places in self.families:
-            family = [self.segments[place] for place in places]
-            if len(family) > 1:
-                found.append(as_one(family, queries_BD, k))
-            else:
-                found.append(judging.candidates(family[0], queries_BD, k, family[0].alive))
+            family, bits = [self.segments[place] for place in places], [among[place] for place in places]
+            found.append((as_one if len(family) > 1 else one_by_one)(family, queries_BD, k, bits))
         every = judging.joined(found, axis=1)
         return judging.best(every.scores, every.ids, k)
 

@@ -111,7 +111,7 @@ def chosen(num: int, width: int, config: IndexConfig) -> Layout:
 def cut(num: int, pieces: int, width: int, kind: Kind, config: IndexConfig) -> Layout:
     """Of ``kind``, in so many segments of the same lists."""
     each = -(-num // pieces)
-    lists = 0 if kind == "flat" else config.lists or num_lists(num)
+    lists = 0 if kind == "flat" else config.lists or min(num_lists(num), most_lists(width, config))
     member = width * FLOAT32 if kind != "ivf_pq" else width // subvector(width) // 2
     taken = each * (member + ID_BYTES) + lists * width * FLOAT32
     # Members stand in lists by position, whose ids lie beside them.
@@ -127,6 +127,16 @@ def num_lists(num: int) -> int:
     """
     wanted = min(4 * num**0.5, num / POINTS_PER_LIST, MAX_LISTS)
     return 1 << max(0, int(wanted).bit_length() - 1)
+
+
+def most_lists(width: int, config: IndexConfig) -> int:
+    """Whose centroids are half of a segment's memory.
+
+    >>> most_lists(512, IndexConfig(memory_mib=64))
+    16384
+    """
+    most = min(config.memory_mib * MIB, FILE_BYTES) / 2 / (width * FLOAT32)
+    return 1 << max(0, int(most).bit_length() - 1)
 
 
 def subvector(width: int) -> int:

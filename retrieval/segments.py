@@ -36,6 +36,8 @@ TABLES_BYTES = 1 << 30
 """FAISS refuses codes whose tables would pass the limit, though for inner products it makes none: 33 MB of
 4,096 lists and 128 codes."""
 _BLOCK_ROWS = 65_536
+_SERIAL = 32_768
+"""Numbers that torch leaves to one thread."""
 _limits = threading.Lock()  # FAISS keeps its deserialisation limits in process-wide variables.
 _on_devices = threading.Lock()  # Its GPU indexes may be asked by one thread at a time.
 
@@ -233,18 +235,20 @@ class Segment:
         short_B = (at_BC < 0).any(axis=1)
         if short_B.any():  # the probed lists held too few: every list is searched
             scores_BC[short_B], at_BC[short_B] = self._searched(queries_BD[short_B], fetch, among, 0.0)
+        if (nothing_B := ~queries_BD.any(axis=1)).any():  # as near to all, of which codes tell none
+            scores_BC[nothing_B], at_BC[nothing_B] = 0, self.places[among.mask_N[self.places]][:fetch]
         if (at_BC < 0).any():
             raise RuntimeError(f"FAISS answered with fewer than the {fetch} members that there are")
         return scores_BC, at_BC
 
     def visited(
-        self, queries_BD: Floats, lists: tuple[Floats, Ids], scores_BC: Floats, at_BC: NDArray[np.int64]
+        self, queries_BD: Floats, lists: tuple[Floats, Ids], among: Bits, found: tuple[Floats, Ids]
     ) -> None:
-        """The best of the living in lists [B, P] that were found before, by their codes, into ``scores_BC``
-        and ``at_BC``: -1 where they hold no more.
+        """The best of those allowed in ``lists``, scores and numbers [B, P], into ``found``, scores by codes
+        and positions [B, C]: -1 where the lists hold no more.
         """
-        nearest_BP, lists_BP = lists
-        selector = None if self.alive.count == len(self.ids) else self.alive.selector
+        (nearest_BP, lists_BP), (scores_BC, at_BC) = lists, found
+        selector = None if among.count == len(self.ids) else among.selector
         params = faiss.SearchParametersIVF(nprobe=lists_BP.shape[1], sel=selector)  # type: ignore[call-arg]
         inner: Any = self.inner
         if self.kind == "ivf_pq":
@@ -322,8 +326,14 @@ def fitted_on(inner: Any, kind: Kind) -> str:
 
 
 def floats(held: NDArray[np.floating]) -> Floats:
-    """At full precision, by torch: it takes a sixth of numpy's time."""
-    return held if held.dtype == np.float32 else torch.from_numpy(held).float().numpy()
+    """At full precision, by torch: a sixth of numpy's time; and so little at once that it calls no thread."""
+    if held.dtype == np.float32:
+        return held
+    full = np.empty(held.shape, np.float32)
+    source, target = (torch.from_numpy(array.reshape(-1)) for array in (held, full))
+    for at in range(0, held.size, _SERIAL):
+        target[at : at + _SERIAL].copy_(source[at : at + _SERIAL])
+    return full
 
 
 def stored(inner: Any, kind: Kind) -> NDArray[np.floating] | None:

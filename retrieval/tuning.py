@@ -8,6 +8,8 @@ Legend: N vectors, B queries, K neighbors, D embedding.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from infra.ending import GateRefused
 from retrieval import recall, segments
+from retrieval.families import part_of_one
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig, Kind
 from retrieval.segments import Effort, Floats, Ids, Segment
@@ -25,8 +28,10 @@ QUERIES = 512
 """Enough to tell recalls apart by 0.01."""
 SPARE = 0.01
 """That is asked for beside the target, since other queries find a little more or less."""
-RERANKED = (1, 2, 4, 8, 16)
-"""Times as many candidates as are asked for that are judged by their vectors."""
+RERANKED = (1, 2, 4, 8, 16, 32, 64)
+"""Times as many candidates as are asked for that are judged by their vectors; up to 16 where there is one
+segment. Of several each is asked for its nearest, which lies further off than the ten nearest of all.
+"""
 GAIN = 0.001
 """Of recall, by visiting twice the lists; with less the codes are what hides the rest."""
 CANDIDATE_COST = 100.0
@@ -63,9 +68,14 @@ class Built:
         }
 
 
-def tuned(segment: bytes, queries_BD: Floats, config: IndexConfig, *, threads: int = 1) -> Built:
+def tuned(
+    segment: bytes, queries_BD: Floats, config: IndexConfig, *, pieces: int = 1, threads: int = 1
+) -> Built:
     """The segment, told to visit as few lists as reach ``config.recall`` for these queries. Raises
     :class:`GateRefused` where none does.
+
+    As one of several ``pieces``, which are searched as one, it has to find its share of the nearest among
+    its share of what is judged; alone it would judge as many as they do together.
     """
     opened = Index.open([segment], threads=threads)
     (one,) = opened.segments
@@ -79,13 +89,21 @@ def tuned(segment: bytes, queries_BD: Floats, config: IndexConfig, *, threads: i
             queries=0,
             resident=len(segment) - one.on_disk,
         )
-    exact_BK = exact(one, queries_BD, threads=threads)
-    effort, found = cheapest(opened, queries_BD, exact_BK, config)
+    nearest = math.ceil(K / pieces)
+    exact_BK = exact(one, queries_BD, nearest, threads=threads)
+
+    def search(effort: Effort) -> Ids:
+        if pieces == 1:
+            return opened.trying(effort).search(queries_BD, exact_BK.shape[1]).ids
+        return part_of_one(one.trying(effort), queries_BD, K, pieces)
+
+    judged = RERANKED if pieces > 1 else tuple(most for most in RERANKED if most <= 16)
+    effort, found = cheapest(one, search, exact_BK, config, judged)
     if found < config.recall:
         raise GateRefused(
             f"retrieval.index: {one.kind} with {one.lists} lists, {effort.probes} of them visited, finds "
-            f"{found:.3f} of the {K} nearest, asked {config.recall}; lower recall, raise probes, or choose "
-            "kind = flat"
+            f"{found:.3f} of the {nearest} nearest, asked {config.recall}; lower recall, raise probes, or "
+            "choose kind = flat"
         )
     return Built(
         segment=segments.asking(segment, effort),
@@ -98,18 +116,22 @@ def tuned(segment: bytes, queries_BD: Floats, config: IndexConfig, *, threads: i
     )
 
 
-def cheapest(opened: Index, queries_BD: Floats, exact_BK: Ids, config: IndexConfig) -> tuple[Effort, float]:
+def cheapest(
+    segment: Segment,
+    search: Callable[[Effort], Ids],
+    exact_BK: Ids,
+    config: IndexConfig,
+    judged: Sequence[int],
+) -> tuple[Effort, float]:
     """The effort that finds enough for the least work, or the greatest, and what it finds."""
-    (segment,) = opened.segments
     wanted = min(1.0, config.recall + SPARE)
     probes = [min(config.probes, segment.lists)] if config.probes else powers(segment.lists)
     enough: list[tuple[float, Effort, float]] = []
     effort, found = Effort(probes=0), 0.0
-    for reranked in RERANKED if segment.kind == "ivf_pq" else RERANKED[:1]:
+    for reranked in judged if segment.kind == "ivf_pq" else judged[:1]:
         last = -1.0
         for effort in (Effort(probes=num, reranked=reranked) for num in probes):
-            asked = opened.trying(effort).search(queries_BD, exact_BK.shape[1])
-            found = recall.recall(asked.ids, exact_BK)
+            found = recall.recall(search(effort), exact_BK)
             if found >= wanted:
                 enough.append((cost(segment, effort), effort, found))
             if found >= wanted or found - last < GAIN:
@@ -135,13 +157,13 @@ def powers(most: int) -> list[int]:
     return [*(1 << n for n in range(most.bit_length()) if 1 << n < most), most]
 
 
-def exact(segment: Segment, queries_BD: Floats, *, threads: int = 1) -> Ids:
-    """The K nearest of all that the segment stores [B, K], or all of them."""
+def exact(segment: Segment, queries_BD: Floats, k: int = K, *, threads: int = 1) -> Ids:
+    """The k nearest of all that the segment stores [B, k], or all of them."""
     faiss.omp_set_num_threads(threads)
-    best = faiss.ResultHeap(len(queries_BD), min(K, len(segment.ids)), keep_max=True)
+    best = faiss.ResultHeap(len(queries_BD), min(k, len(segment.ids)), keep_max=True)
     for at in range(0, len(segment.ids), _BLOCK_ROWS):
         rows_N = np.arange(at, min(at + _BLOCK_ROWS, len(segment.ids)))
-        num = min(K, len(rows_N))
+        num = min(k, len(rows_N))
         scores_BK, found_BK = faiss.knn(queries_BD, segment.vectors(rows_N), num, faiss.METRIC_INNER_PRODUCT)
         best.add_result(scores_BK, rows_N[found_BK])
     best.finalize()

@@ -45,6 +45,8 @@ SCAN_S, VISIT_S, RERANK_S = 6.4e-9, 0.65e-6, 1.0e-6
 is kept of the segment; and a candidate judged by its vector in memory: 42 us of 64 lists, 0.55 ms of 576
 candidates.
 """
+TOGETHER = 8
+"""Times as many are judged where segments are searched as one: of 16, each with its share, 0.95 took 32."""
 LOOKUP_S, MEETING_S = 28e-9, 6.0e-9
 """Of dedup: a bucket that a row looks into, and a row met there; ``make bench NAME=dedup`` took 21.3 and
 23.0 us a row for 100,000 and for 1,000,000."""
@@ -229,7 +231,8 @@ def searching(at: Scene, rates: Rates) -> float:
         scan = SCAN_S if layout.kind == "ivf_pq" else rates.width * rates.multiply_add_s
         probes = min(segments.PROBES, layout.lists)
         visited = probes * (layout.segments * VISIT_S + members / layout.lists * scan)
-        again = segments.RERANKED * (at.neighbors.fetch + MARGIN) * RERANK_S
+        judged = segments.RERANKED * (TOGETHER if layout.segments > 1 else 1)
+        again = judged * (at.neighbors.fetch + MARGIN) * RERANK_S
         query = layout.lists * rates.width * rates.multiply_add_s + visited + again
     searched = (at.deliveries + 1) / 2  # of the deliveries, since a row looks back only
     return 2 * at.images * searched * query
@@ -287,6 +290,10 @@ def asked(at: Scene, rates: Rates) -> float:
 
 def all_segments(at: Scene, rates: Rates) -> float:
     return at.deliveries * at.layout(rates.width).segments * segment(at, rates)
+
+
+def all_members(at: Scene, rates: Rates) -> float:
+    return at.images * rates.steps["index"].files["members.arrow"].row
 
 
 def all_codes(at: Scene, rates: Rates) -> float:
@@ -459,8 +466,8 @@ SHAPES: Mapping[str, Shape] = {
     "neighbors": Shape(
         more_s=searching,
         worker=lambda at, rates: all_rows(120)(at, rates) + all_codes(at, rates),
-        disk=all_segments,
-        disk_of="segments",
+        disk=lambda at, rates: all_segments(at, rates) + all_members(at, rates),
+        disk_of="segments and their members",
         refs=lambda at, rates: at.shards * 2 * at.deliveries * at.layout(rates.width).segments,
         on_gpu=True,
         because="neighbors.open_memory holds ids and numbers of every member in each worker, 111 bytes each "

@@ -25,10 +25,9 @@ FACTS = pa.schema([*OF_CATALOG, schema.SLOT, *OF_INDEX])
 
 def read(corpus: Corpus, version: Version) -> pa.Table:
     """The columns of FACTS, each in one piece."""
-    listed = [
-        tables.read_ipc(refs.of(corpus.store, shard, MEMBERS)).select(OF_MEMBERS.names)
-        for _, shard in sorted(corpus.artifact(version, "index").shards.items())
-    ]
+    shards = [shard for _, shard in sorted(corpus.artifact(version, "index").shards.items())]
+    files = refs.Ref.each_mapped(refs.each(corpus.store, shards, MEMBERS))
+    listed = [tables.map_ipc(path).select(OF_MEMBERS.names) for path in files]
     empty = OF_MEMBERS.empty_table()  # where all was taken back
     members = pa.concat_tables([empty, *listed]).sort_by(schema.ID.name)
     kept = [of_slot(corpus, slot, shard) for slot, shard in corpus.artifact(version, "split").shards.items()]

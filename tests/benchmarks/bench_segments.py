@@ -20,6 +20,7 @@ import faiss
 import numpy as np
 
 from infra.telemetry import say
+from pipeline import numerics
 from retrieval import building, layouts
 from retrieval.exclude import NeighborConfig
 from retrieval.families import one_by_one
@@ -79,7 +80,7 @@ def searches(segments: Sequence[bytes]) -> Mapping[str, Search]:
 
 def in_turns(asked: Mapping[str, Search], queries_BD: Floats, truth_BK: Ids) -> dict[str, Any]:
     """Medians of CPU time, and of ratios to IndexShards."""
-    faiss.omp_set_num_threads(1)
+    numerics.use_threads(1)
     recalls = {name: recall(search(queries_BD)[:, :K], truth_BK) for name, search in asked.items()}
     turns = [{name: seconds(search, queries_BD) for name, search in asked.items()} for _ in range(ROUNDS)]
     return {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,12 +14,12 @@ from hypothesis import strategies as st
 
 from retrieval import building, judging
 from retrieval.encoders import normalised
-from retrieval.families import as_one, families, one_by_one
+from retrieval.families import as_one, families
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig, Kind
 from retrieval.recall import recall
 from retrieval.segments import Effort, Floats
-from retrieval.tuning import exact
+from retrieval.tuning import tuned
 
 NUM, WIDTH = 3000, 32
 CUTS = (0, 900, 1000, 2400, NUM)
@@ -81,19 +82,64 @@ def test_as_one_they_find_what_one_segment_of_all_finds(
     if kind == "ivf_flat":  # by codes, more are judged as one than by a segment, and others
         assert np.array_equal(one.ids, other.ids)
         assert np.array_equal(one.scores, other.scores)
-    at_least = min(one.ids.shape[1], 10)
-    assert (one.scores[:, :at_least] >= other.scores[:, :at_least] - 0.05).all()
+    elif one.ids.size:
+        assert recall(one.ids, other.ids) > 0.6
 
 
-def test_as_one_they_find_as_much_as_each_alone_with_the_judging_of_one(
-    opened: Mapping[str, tuple[Index, Index]],
+@pytest.mark.long
+@pytest.mark.parametrize("pieces", [1, 4, 16])
+def test_what_is_measured_of_each_holds_for_all_as_one(pieces: int) -> None:
+    """Members that codes tell apart badly, of which 16 segments that were measured alone found 0.91."""
+    vectors_ND, tuning_BD, queries_BD = (of_a_plane(num, seed=num) for num in (40_000, 256, 257))
+    config = IndexConfig(kind="ivf_pq", lists=64)
+    trained = building.train(vectors_ND[:8192], config)
+    edges = np.linspace(0, len(vectors_ND), pieces + 1).astype(np.int64)
+    built = [
+        tuned(
+            building.merge([building.part(np.arange(a, b), vectors_ND[a:b], trained)], trained),
+            tuning_BD,
+            config,
+            pieces=pieces,
+        )
+        for a, b in pairwise(edges)
+    ]
+    index = Index.open([one.segment for one in built])
+    assert len(index.families) == 1
+    _, truth_BK = faiss.knn(queries_BD, vectors_ND, 10, faiss.METRIC_INNER_PRODUCT)
+    assert recall(index.search(queries_BD, 10).ids, truth_BK) >= config.recall
+    assert all(one.recall_at_10 >= config.recall for one in built)
+
+
+def of_a_plane(num: int, *, seed: int) -> Floats:
+    """24 dimensions among 128."""
+    rng, fixed = np.random.default_rng(seed), np.random.default_rng(7)
+    plane, centers = fixed.normal(size=(24, 128)), fixed.normal(size=(200, 24))
+    of_clusters = centers[rng.integers(0, 200, num)] + rng.normal(size=(num, 24))
+    return normalised(of_clusters @ plane + 0.5 * rng.normal(size=(num, 128)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=st.integers(0, 20), share=st.sampled_from([0.02, 0.5, 1.0]))
+def test_among_some_only_they_answer_and_nearly_the_nearest(
+    opened: Mapping[str, tuple[Index, Index]], kind: Kind, seed: int, share: float
 ) -> None:
-    cut, whole = opened["ivf_pq"]
-    queries_BD = drawn(200, seed=5)
-    truth_BK = exact(whole.segments[0], queries_BD, threads=1)
-    alive = [one.alive for one in cut.segments]
-    alone = one_by_one(cut.segments, queries_BD, 10, alive)
-    assert recall(cut.search(queries_BD, 10).ids, truth_BK) >= recall(alone.ids, truth_BK) - 0.01
+    index, queries_BD = opened[kind][0], drawn(6, seed=200 + seed)
+    allowed = np.flatnonzero(np.random.default_rng(seed).random(NUM) < share)
+    some = index.within(allowed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("retrieval.families.GATHERED", -1)  # so few are compared one by one otherwise
+        found = index.search(queries_BD, 10, some)
+    assert np.isin(found.ids, allowed).all()
+    assert recall(found.ids, index.search(queries_BD, 10, some).ids) > 0.6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_asks_and_nothing_is_asked(opened: Mapping[str, tuple[Index, Index]], kind: Kind) -> None:
+    index = opened[kind][0]
+    assert index.search(np.zeros((0, WIDTH), np.float32), 5).ids.shape == (0, 5)
+    nothing = index.search(np.zeros((2, WIDTH), np.float32), 5)
+    assert nothing.ids.tolist() == [[0, 1, 2, 3, 4]] * 2  # all are as near, and go by id
+    assert (nothing.scores == 0).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,7 +193,8 @@ def test_the_greatest_effort_of_a_family_is_that_of_all(
     family[2] = replace(family[2], effort=Effort(probes=32, reranked=16))
     queries_BD = drawn(20, seed=6)
     hard = [replace(one, effort=Effort(probes=32, reranked=16)) for one in index.segments]
-    assert np.array_equal(as_one(family, queries_BD, 10).ids, as_one(hard, queries_BD, 10).ids)
+    bits = [one.alive for one in index.segments]
+    assert np.array_equal(as_one(family, queries_BD, 10, bits).ids, as_one(hard, queries_BD, 10, bits).ids)
 
 
 def test_what_as_one_costs_is_the_judging_of_one(
