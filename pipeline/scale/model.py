@@ -33,6 +33,8 @@ OBJECT_BOUND = 5_000_000_000
 """What S3 takes in one put, which is how a store writes."""
 TASK_BOUND_S = 86_400.0
 """Of one task: a worker that dies loses so much."""
+EACH_THREAD = 0.78
+"""Of a core, that each of two threads is worth; how much of 16, which wait for memory together, is unknown."""
 LISTING_BOUND_S = 3_600.0
 """Of the driver, for the tasks of one step, while every worker waits."""
 
@@ -154,8 +156,9 @@ def need(
     driver_s = rate.listing_shard_s * scene.shards + shape.driver_row_s * num
     driver_s += REF_S * refs + ASK_S / ASKED_AT_ONCE * shape.asks(scene, rates)
     shared_s = shape.threads_s(scene, rates)
-    threads = max(1, min(MOST, cluster.cpus // workers, *(one.cpus for one in cluster.nodes)))
-    task_s = ((cpu_s - shared_s) / speed + shared_s / threads + beside_gpu_s) / tasks
+    threads = min(MOST, cluster.cpus // workers, *(one.cpus for one in cluster.nodes))
+    at_once = threads * EACH_THREAD if threads > 1 else 1.0
+    task_s = ((cpu_s - shared_s) / speed + shared_s / at_once + beside_gpu_s) / tasks
     seconds = task_s * tasks / workers + driver_s
     rows = min(num, rates.images[-1]) if shape.bounded else num * grown(step, scene, rates)
     files = {name: file.fixed + file.row * rows for name, file in rate.files.items()}
