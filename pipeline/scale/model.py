@@ -34,7 +34,7 @@ OBJECT_BOUND = 5_000_000_000
 TASK_BOUND_S = 86_400.0
 """Of one task: a worker that dies loses so much."""
 EACH_THREAD = 0.78
-"""Of a core, that each of two threads is worth; how much of 16, which wait for memory together, is unknown."""
+"""Of a core, that each of two threads is worth; of 16, which wait for memory together, it is unknown."""
 LISTING_BOUND_S = 3_600.0
 """Of the driver, for the tasks of one step, while every worker waits."""
 
