@@ -323,7 +323,7 @@ def parts_of_segments(source: Source) -> Sequence[Task]:
                 "lists": (refs.of(source.store, lists[name], LISTS),),
                 "queries": (refs.of(source.store, probes[name], QUERIES),),
             }
-            several = len(pieces) > 1
+            several = len(pieces) > 1  # who is one alone keeps its key
             slot = f"{name}-{number:04}" if several else name
             tasks.append(Task(slot=slot, reads=reads, facts={"pieces": len(pieces)} if several else {}))
     return tasks

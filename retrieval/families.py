@@ -21,8 +21,9 @@ from retrieval.judging import Neighbors
 from retrieval.segments import GATHERED, Bits, Floats, Ids, Segment, floats
 
 _BLOCK_ROWS, _BLOCK_BYTES = 64, 128 << 20
-"""Queries at a time, and what they may take: 576 candidates of 67 segments are 1.1 MB a query."""
+"""Queries at a time, and what they may take: 576 candidates of 67 segments are 1.6 MB a query."""
 _PROPOSAL_BYTES = 12
+"""Score and place."""
 
 
 def families(opened: Sequence[Segment]) -> tuple[tuple[int, ...], ...]:
@@ -42,13 +43,14 @@ def one_by_one(opened: Sequence[Segment], queries_BD: Floats, k: int, among: Seq
 
 
 def as_one(family: Sequence[Segment], queries_BD: Floats, k: int, among: Sequence[Bits]) -> Neighbors:
-    """The same of a family, whose codes propose together. No query depends on the others."""
+    """Nearly the same of a family, whose codes propose together. No query depends on the others."""
     allowed = sum(bits.count for bits in among)
     everybody = all(bits is one.alive for one, bits in zip(family, among, strict=True))
     if allowed == 0 or (allowed <= GATHERED and not everybody):
         return one_by_one(family, queries_BD, k, among)
     fetch = min(allowed, max(one.effort.reranked for one in family) * (k + judging.MARGIN))
-    each = fetch * (_PROPOSAL_BYTES * len(family) + 2 * family[0].width)
+    held = family[0].held(np.zeros(0, np.int64)).dtype.itemsize * family[0].width
+    each = fetch * (_PROPOSAL_BYTES * len(family) + 2 * held)
     rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // each))
     blocks = [queries_BD[at : at + rows] for at in range(0, max(1, len(queries_BD)), rows)]
     return judging.joined([_block(family, one_BD, k, fetch, among) for one_BD in blocks], axis=0)
@@ -61,10 +63,14 @@ def part_of_one(segment: Segment, queries_BD: Floats, k: int, pieces: int) -> Id
     fetch = math.ceil(segment.effort.reranked * (k + judging.MARGIN) / pieces)
     share = math.ceil(k / pieces)
     among = [segment.alive]
-    _, at_BC = _proposed([segment], queries_BD, min(fetch, segment.alive.count), among)
-    ids_BC, scores_BC = _judged([segment], queries_BD, at_BC)
-    order_BK = np.lexsort((ids_BC, -scores_BC), axis=1)[:, :share]
-    return np.take_along_axis(np.where(at_BC < 0, -1, ids_BC), order_BK, axis=1)
+    found = []
+    for at in range(0, len(queries_BD), _BLOCK_ROWS):
+        some_BD = queries_BD[at : at + _BLOCK_ROWS]
+        _, at_BC = _proposed([segment], some_BD, min(fetch, segment.alive.count), among)
+        ids_BC, scores_BC = _judged([segment], some_BD, at_BC)
+        order_BK = np.lexsort((ids_BC, -scores_BC), axis=1)[:, :share]
+        found.append(np.take_along_axis(np.where(at_BC < 0, -1, ids_BC), order_BK, axis=1))
+    return np.concatenate(found)
 
 
 def _block(
@@ -108,9 +114,9 @@ def _proposed(
 
 def _judged(family: Sequence[Segment], queries_BD: Floats, at_BC: Ids) -> tuple[Ids, Floats]:
     """Ids [B, C] and scores [B, C] of places in the family; of -1 zero, and less than any score."""
-    kind = family[0].held(np.zeros(0, np.int64)).dtype
+    dtype = family[0].held(np.zeros(0, np.int64)).dtype
     ids_BC = np.zeros(at_BC.shape, np.int64)
-    vectors_BCD = np.zeros((*at_BC.shape, family[0].width), kind)
+    vectors_BCD = np.zeros((*at_BC.shape, family[0].width), dtype)
     first = 0
     for one in family:
         mine = np.nonzero((at_BC >= first) & (at_BC < first + len(one.ids)))

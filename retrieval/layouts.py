@@ -130,7 +130,7 @@ def num_lists(num: int) -> int:
 
 
 def most_lists(width: int, config: IndexConfig) -> int:
-    """Whose centroids are half of a segment's memory.
+    """Whose centroids are half of a segment's memory at most, and of its file.
 
     >>> most_lists(512, IndexConfig(memory_mib=64))
     16384

@@ -16,7 +16,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from retrieval.layouts import Kind
@@ -224,8 +223,18 @@ class Segment:
 
     def fetched(self, queries_BD: Floats, fetch: int, among: Bits) -> tuple[Floats, NDArray[np.int64]]:
         """FAISS's own best, scores and positions [B, fetch], best first; at most ``among.count``."""
+        scores_BC = np.zeros((len(queries_BD), fetch), np.float32)
+        at_BC = np.zeros(scores_BC.shape, np.int64)
         if fetch == 0:
-            return np.zeros((len(queries_BD), 0), np.float32), np.zeros((len(queries_BD), 0), np.int64)
+            return scores_BC, at_BC
+        # A query of nothing is as near to all, so they go by id: codes do not tell them.
+        asks_B = queries_BD.any(axis=1)
+        at_BC[~asks_B] = self.places[among.mask_N[self.places]][:fetch]
+        if asks_B.any():
+            scores_BC[asks_B], at_BC[asks_B] = self._best(queries_BD[asks_B], fetch, among)
+        return scores_BC, at_BC
+
+    def _best(self, queries_BD: Floats, fetch: int, among: Bits) -> tuple[Floats, NDArray[np.int64]]:
         if self.kind != "flat" and among is not self.alive and among.count <= GATHERED:
             return self._compared(queries_BD, fetch, np.flatnonzero(among.mask_N))
         if self.gpu is not None and among is self.alive and fetch + len(self.dead) <= MAX_FETCH:
@@ -235,8 +244,6 @@ class Segment:
         short_B = (at_BC < 0).any(axis=1)
         if short_B.any():  # the probed lists held too few: every list is searched
             scores_BC[short_B], at_BC[short_B] = self._searched(queries_BD[short_B], fetch, among, 0.0)
-        if (nothing_B := ~queries_BD.any(axis=1)).any():  # as near to all, of which codes tell none
-            scores_BC[nothing_B], at_BC[nothing_B] = 0, self.places[among.mask_N[self.places]][:fetch]
         if (at_BC < 0).any():
             raise RuntimeError(f"FAISS answered with fewer than the {fetch} members that there are")
         return scores_BC, at_BC
@@ -327,6 +334,8 @@ def fitted_on(inner: Any, kind: Kind) -> str:
 
 def floats(held: NDArray[np.floating]) -> Floats:
     """At full precision, by torch: a sixth of numpy's time; and so little at once that it calls no thread."""
+    import torch  # noqa: PLC0415  # settings name what is here, and are read without it
+
     if held.dtype == np.float32:
         return held
     full = np.empty(held.shape, np.float32)

@@ -49,7 +49,7 @@ class Built:
     lists: int
     effort: Effort
     recall_at_10: float
-    """Against exact search."""
+    """Against exact search; of one of several pieces, of its share of the ten nearest, rounded up."""
     queries: int
     resident: int
     """Bytes that are in memory; the others are mapped, and read where a candidate is judged."""
@@ -75,7 +75,7 @@ def tuned(
     :class:`GateRefused` where none does.
 
     As one of several ``pieces``, which are searched as one, it has to find its share of the nearest among
-    its share of what is judged; alone it would judge as many as they do together.
+    its share of what is judged. Measured alone it would judge as many as all do together, and look too good.
     """
     opened = Index.open([segment], threads=threads)
     (one,) = opened.segments
@@ -90,6 +90,7 @@ def tuned(
             resident=len(segment) - one.on_disk,
         )
     nearest = math.ceil(K / pieces)
+    queries_BD = queries_BD[queries_BD.any(axis=1)]  # whoever asks nothing is as near to all
     exact_BK = exact(one, queries_BD, nearest, threads=threads)
 
     def search(effort: Effort) -> Ids:
@@ -98,7 +99,7 @@ def tuned(
         return part_of_one(one.trying(effort), queries_BD, K, pieces)
 
     judged = RERANKED if pieces > 1 else tuple(most for most in RERANKED if most <= 16)
-    effort, found = cheapest(one, search, exact_BK, config, judged)
+    effort, found = cheapest(one, search, exact_BK, config, judged, pieces)
     if found < config.recall:
         raise GateRefused(
             f"retrieval.index: {one.kind} with {one.lists} lists, {effort.probes} of them visited, finds "
@@ -122,6 +123,7 @@ def cheapest(
     exact_BK: Ids,
     config: IndexConfig,
     judged: Sequence[int],
+    pieces: int,
 ) -> tuple[Effort, float]:
     """The effort that finds enough for the least work, or the greatest, and what it finds."""
     wanted = min(1.0, config.recall + SPARE)
@@ -133,7 +135,7 @@ def cheapest(
         for effort in (Effort(probes=num, reranked=reranked) for num in probes):
             found = recall.recall(search(effort), exact_BK)
             if found >= wanted:
-                enough.append((cost(segment, effort), effort, found))
+                enough.append((cost(segment, effort, pieces), effort, found))
             if found >= wanted or found - last < GAIN:
                 break
             last = found
@@ -143,9 +145,10 @@ def cheapest(
     return effort, found
 
 
-def cost(segment: Segment, effort: Effort) -> float:
-    """In vectors scanned by their codes."""
-    return effort.probes * len(segment.ids) / segment.lists + effort.reranked * K * CANDIDATE_COST
+def cost(segment: Segment, effort: Effort, pieces: int) -> float:
+    """In vectors scanned by their codes; several ``pieces`` judge together, so each has a share of that."""
+    scanned = effort.probes * len(segment.ids) / segment.lists
+    return scanned + effort.reranked * K * CANDIDATE_COST / pieces
 
 
 def powers(most: int) -> list[int]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 MOST = 16
-"""Threads; more wait for memory."""
+"""Threads: what more would do for work that waits for memory was not measured."""
 
 
 def cores() -> int:
@@ -31,11 +31,13 @@ def ahead(work: Iterable[Callable[[], T]], threads: int) -> Generator[T, None, N
     if threads == 1:
         yield from (one() for one in work)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[T]] = deque()
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
+    try:
         for one in work:
             waiting.append(pool.submit(one))
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:  # also where one failed, or nobody asks on
+        pool.shutdown(cancel_futures=True)

@@ -31,7 +31,7 @@ KEYS = ((0, 21), (21, 21), (42, 22))
 FEW = 1 << 26
 """So many comparisons are made without keys: in 0.2 s, and the changes of the keys alone take 0.1."""
 MEETINGS = 1 << 19
-"""Pairs compared at a time: 30 MB."""
+"""Pairs compared at a time by a thread: 30 MB."""
 ROW_BITS = 32
 """Of a key and a row as one number."""
 
@@ -46,7 +46,7 @@ class Looked:
     """The hashes that are looked for; None: the rows' own."""
     few: int = FEW
     threads: int = field(default_factory=cores)
-    """That compare what met; of 340 million that is 19 of 20 parts of the work."""
+    """That compare what met: of 340 million hashes 19 of 20 parts of the work."""
     counts: Counter[str] = field(default_factory=Counter)
     """Filled in place: what a crowd passed over."""
     crowded_N: NDArray[np.bool_] | None = None
@@ -71,18 +71,22 @@ def _joined(hashes_N: Hashes, others_N: Hashes, radius: int, looked: Looked) -> 
         return
     flips = allowed(radius)
     for key in range(len(KEYS)):
-
-        def near(meet: Callable[[], Pairs], key: int = key) -> Pairs:
-            late_P, early_P = meet()
-            apart_P = hashes_N[late_P] ^ others_N[early_P]
-            near_P = np.bitwise_count(apart_P) <= radius
-            for earlier in range(key):  # what met by an earlier key was told there
-                near_P &= np.bitwise_count(_key(apart_P, earlier)) > flips[earlier]
-            return late_P[near_P], early_P[near_P]
-
         keys = _key(hashes_N, key), _key(others_N, key)
         meetings = _meetings(*keys, flips[key], looked)
+        near = functools.partial(_near, (hashes_N, others_N), radius, flips[:key])
         yield from ahead((functools.partial(near, meet) for meet in meetings), looked.threads)
+
+
+def _near(
+    both: tuple[Hashes, Hashes], radius: int, told: tuple[int, ...], meet: Callable[[], Pairs]
+) -> Pairs:
+    """``told``: bits by which an earlier key may differ at most of what met by it."""
+    (hashes_N, others_N), (late_P, early_P) = both, meet()
+    apart_P = hashes_N[late_P] ^ others_N[early_P]
+    near_P = np.bitwise_count(apart_P) <= radius
+    for key, most in enumerate(told):
+        near_P &= np.bitwise_count(_key(apart_P, key)) > most
+    return late_P[near_P], early_P[near_P]
 
 
 def allowed(radius: int) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ One formula for each figure, here:
 * CPU seconds = fixed_s x workers + shard_s x tasks + row_s x rows x (tokens asked / measured) + what the
   shape adds; rows are N but where a fit looks at some alone;
 * seconds = CPU seconds / min(tasks, workers that fit by cores and by memory) + the driver's seconds; on GPUs
-  the first are divided by the speed-up too, but for what is no work of a GPU;
+  the first are divided by the speed-up too, but for what is no work of a GPU; what threads of a task share is
+  divided by EACH_THREAD x threads;
 * the driver's seconds = listing_shard_s x shards, and as the shape has it so much for a row, 1 us for every
   file that a task names, 20 ms for every 32 that the driver reads;
 * money = seconds x the price of the whole cluster, which is held from the first step to the last;
@@ -148,14 +149,13 @@ def need(
     worker_bytes, refs = shape.worker(scene, rates), shape.refs(scene, rates)
     on, fit, speed = placed(step, rate, cluster, worker_bytes)
     workers = max(1, min(tasks, fit))
-    beside_gpu_s = 0.0
+    beside_gpu_s = shared_s = 0.0
     if cpu_s is None:
-        beside_gpu_s = shape.beside_gpu_s(scene, rates)
+        beside_gpu_s, shared_s = shape.beside_gpu_s(scene, rates), shape.threads_s(scene, rates)
         work = rate.row_s * shape.rows(scene, rates) * grown(step, scene, rates)
         cpu_s = rate.fixed_s * workers + rate.shard_s * tasks + work + shape.more_s(scene, rates)
     driver_s = rate.listing_shard_s * scene.shards + shape.driver_row_s * num
     driver_s += REF_S * refs + ASK_S / ASKED_AT_ONCE * shape.asks(scene, rates)
-    shared_s = shape.threads_s(scene, rates)
     threads = min(MOST, cluster.cpus // workers, *(one.cpus for one in cluster.nodes))
     at_once = threads * EACH_THREAD if threads > 1 else 1.0
     task_s = ((cpu_s - shared_s) / speed + shared_s / at_once + beside_gpu_s) / tasks

@@ -231,8 +231,8 @@ def searching(at: Scene, rates: Rates) -> float:
         scan = SCAN_S if layout.kind == "ivf_pq" else rates.width * rates.multiply_add_s
         probes = min(segments.PROBES, layout.lists)
         visited = probes * (layout.segments * VISIT_S + members / layout.lists * scan)
-        judged = segments.RERANKED * (TOGETHER if layout.segments > 1 else 1)
-        again = judged * (at.neighbors.fetch + MARGIN) * RERANK_S
+        times = segments.RERANKED * (TOGETHER if layout.segments > 1 else 1)
+        again = times * (at.neighbors.fetch + MARGIN) * RERANK_S
         query = layout.lists * rates.width * rates.multiply_add_s + visited + again
     searched = (at.deliveries + 1) / 2  # of the deliveries, since a row looks back only
     return 2 * at.images * searched * query

@@ -1,7 +1,8 @@
 """An index in many segments of the same lists, searched as one, against FAISS's IndexShards and one by one.
 
-Members and queries are ``clustered``'s. All three have the same segments, probes and candidates judged a
-segment, and ask for as many neighbors as the choice of them does. One thread, 256 queries at a time, in
+Members and queries are ``clustered``'s. All three have the same segments, probes, and candidates judged for
+each neighbor asked for: as one that is of all segments, for the others of each. They ask for as many
+neighbors as the choice of them does. One thread, 256 queries at a time, in
 turns, ROUNDS times; recall@10 is against all vectors as they are stored.
 
 PARDALIS_VECTORS sets the number (400,000), PARDALIS_SEGMENTS into how many segments (4, 16, 64).
@@ -27,7 +28,7 @@ from retrieval.families import one_by_one
 from retrieval.index import Index
 from retrieval.layouts import IndexConfig
 from retrieval.recall import recall
-from retrieval.segments import Effort, Floats, Ids
+from retrieval.segments import Effort, Floats, Ids, asking
 from tests.benchmarks import clustered
 
 NUM = int(os.environ.get("PARDALIS_VECTORS", "400000"))
@@ -65,7 +66,8 @@ def run() -> dict[str, Any]:
 
 
 def searches(segments: Sequence[bytes]) -> Mapping[str, Search]:
-    index = Index.open(segments).trying(EFFORT)
+    segments = [asking(segment, EFFORT) for segment in segments]
+    index = Index.open(segments)
     alive = [one.alive for one in index.segments]
     held = [faiss.deserialize_index(np.frombuffer(segment, np.uint8)) for segment in segments]
     shards = faiss.IndexShards(index.width, False, False)  # noqa: FBT003  # C++: one thread, ids as they are

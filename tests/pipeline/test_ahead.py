@@ -26,6 +26,11 @@ def test_results_come_in_order_and_few_wait(threads: int) -> None:
     assert found == list(range(100))
 
 
+def test_threads_work_at_one_time() -> None:
+    meeting = threading.Barrier(2, timeout=20)
+    assert sorted(ahead([meeting.wait, meeting.wait], threads=2)) == [0, 1]
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_what_failed_fails_in_its_turn_and_no_thread_stays(threads: int) -> None:
     before = threading.active_count()

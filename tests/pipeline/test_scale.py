@@ -279,6 +279,13 @@ def test_each_delivery_is_judged_again_with_all_that_came_before_it(measured: Ra
     assert nine.cpu_s == pytest.approx(5 * one.cpu_s, rel=0.01)
 
 
+def test_what_was_measured_of_a_corpus_is_not_divided_among_threads_again(measured: Rates) -> None:
+    told = model.need("dedup", Scene(images=TARGET), cpus(), measured, tasks=1, cpu_s=2.0)
+    assert told.task_s == 2.0
+    whole = model.need("dedup", Scene(images=TARGET), cpus(), measured)
+    assert whole.cpu_s / 16 < whole.task_s < whole.cpu_s
+
+
 def test_reading_every_tar_is_no_work_that_a_gpu_shortens(measured: Rates) -> None:
     gpus = cpus(nodes=(NODES.model_copy(update={"gpus": 1}),), gpu_speedup=1e6, gpu_speedup_source="a test")
     found = model.need("vq", Scene(images=TARGET), gpus, measured)

@@ -186,6 +186,12 @@ def test_codes_that_do_not_fit_the_memory_are_cut_into_as_few_segments_as_do() -
         layouts.chosen(10, 11, IndexConfig(kind="ivf_pq"))
 
 
+def test_lists_leave_a_segment_half_of_its_memory() -> None:
+    assert layouts.chosen(340_000_000, 512, IndexConfig(memory_mib=65)).segments < 1000
+    assert layouts.chosen(20_000_000, 512, IndexConfig(memory_mib=16)).lists == 4096
+    assert layouts.chosen(5_000_000, 512, IndexConfig(memory_mib=0.05)).lists == 8
+
+
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat", "ivf_pq"])
 def test_a_segment_is_a_file_that_one_put_takes_however_much_memory_there_is(kind: layouts.Kind) -> None:
     config = IndexConfig(kind=kind, memory_mib=1 << 20)
