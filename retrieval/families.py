@@ -68,8 +68,7 @@ def part_of_one(segment: Segment, queries_BD: Floats, k: int, pieces: int) -> Id
         some_BD = queries_BD[at : at + _BLOCK_ROWS]
         _, at_BC = _proposed([segment], some_BD, min(fetch, segment.alive.count), among)
         ids_BC, scores_BC = _judged([segment], some_BD, at_BC)
-        order_BK = np.lexsort((ids_BC, -scores_BC), axis=1)[:, :share]
-        found.append(np.take_along_axis(np.where(at_BC < 0, -1, ids_BC), order_BK, axis=1))
+        found.append(judging.best(scores_BC, np.where(at_BC < 0, -1, ids_BC), share).ids)
     return np.concatenate(found)
 
 

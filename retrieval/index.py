@@ -29,7 +29,7 @@ import faiss
 import numpy as np
 
 from retrieval import building, judging
-from retrieval.families import as_one, families, one_by_one
+from retrieval.families import as_one, families
 from retrieval.judging import Neighbors
 from retrieval.layouts import IndexConfig
 from retrieval.segments import Bits, Effort, Floats, Ids, Segment
@@ -162,7 +162,10 @@ class Index:
         found = []
         for places in self.families:
             family, bits = [self.segments[place] for place in places], [among[place] for place in places]
-            found.append((as_one if len(family) > 1 else one_by_one)(family, queries_BD, k, bits))
+            if len(family) > 1:
+                found.append(as_one(family, queries_BD, k, bits))
+            else:
+                found.append(judging.candidates(family[0], queries_BD, k, bits[0]))
         every = judging.joined(found, axis=1)
         return judging.best(every.scores, every.ids, k)
 

@@ -223,12 +223,14 @@ class Segment:
 
     def fetched(self, queries_BD: Floats, fetch: int, among: Bits) -> tuple[Floats, NDArray[np.int64]]:
         """FAISS's own best, scores and positions [B, fetch], best first; at most ``among.count``."""
+        asks_B = queries_BD.any(axis=1)
+        if fetch and asks_B.all():
+            return self._best(queries_BD, fetch, among)
         scores_BC = np.zeros((len(queries_BD), fetch), np.float32)
         at_BC = np.zeros(scores_BC.shape, np.int64)
         if fetch == 0:
             return scores_BC, at_BC
         # A query of nothing is as near to all, so they go by id: codes do not tell them.
-        asks_B = queries_BD.any(axis=1)
         at_BC[~asks_B] = self.places[among.mask_N[self.places]][:fetch]
         if asks_B.any():
             scores_BC[asks_B], at_BC[asks_B] = self._best(queries_BD[asks_B], fetch, among)
@@ -334,10 +336,10 @@ def fitted_on(inner: Any, kind: Kind) -> str:
 
 def floats(held: NDArray[np.floating]) -> Floats:
     """At full precision, by torch: a sixth of numpy's time; and so little at once that it calls no thread."""
-    import torch  # noqa: PLC0415  # settings name what is here, and are read without it
-
     if held.dtype == np.float32:
         return held
+    import torch  # noqa: PLC0415  # settings name what is here, and are read without it
+
     full = np.empty(held.shape, np.float32)
     source, target = (torch.from_numpy(array.reshape(-1)) for array in (held, full))
     for at in range(0, held.size, _SERIAL):

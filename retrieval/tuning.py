@@ -9,7 +9,7 @@ Legend: N vectors, B queries, K neighbors, D embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,9 @@ QUERIES = 512
 """Enough to tell recalls apart by 0.01."""
 SPARE = 0.01
 """That is asked for beside the target, since other queries find a little more or less."""
-RERANKED = (1, 2, 4, 8, 16, 32, 64)
-"""Times as many candidates as are asked for that are judged by their vectors; up to 16 where there is one
-segment. Of several each is asked for its nearest, which lies further off than the ten nearest of all.
+RERANKED, ALONE = (1, 2, 4, 8, 16, 32, 64), 5
+"""Times as many candidates as are asked for that are judged by their vectors, and how many of these one
+segment alone tries. Of several each is asked for its nearest, further off than the ten nearest of all.
 """
 GAIN = 0.001
 """Of recall, by visiting twice the lists; with less the codes are what hides the rest."""
@@ -98,8 +98,7 @@ def tuned(
             return opened.trying(effort).search(queries_BD, exact_BK.shape[1]).ids
         return part_of_one(one.trying(effort), queries_BD, K, pieces)
 
-    judged = RERANKED if pieces > 1 else tuple(most for most in RERANKED if most <= 16)
-    effort, found = cheapest(one, search, exact_BK, config, judged, pieces)
+    effort, found = cheapest(one, search, exact_BK, config, pieces)
     if found < config.recall:
         raise GateRefused(
             f"retrieval.index: {one.kind} with {one.lists} lists, {effort.probes} of them visited, finds "
@@ -118,16 +117,12 @@ def tuned(
 
 
 def cheapest(
-    segment: Segment,
-    search: Callable[[Effort], Ids],
-    exact_BK: Ids,
-    config: IndexConfig,
-    judged: Sequence[int],
-    pieces: int,
+    segment: Segment, search: Callable[[Effort], Ids], exact_BK: Ids, config: IndexConfig, pieces: int
 ) -> tuple[Effort, float]:
     """The effort that finds enough for the least work, or the greatest, and what it finds."""
     wanted = min(1.0, config.recall + SPARE)
     probes = [min(config.probes, segment.lists)] if config.probes else powers(segment.lists)
+    judged = RERANKED if pieces > 1 else RERANKED[:ALONE]
     enough: list[tuple[float, Effort, float]] = []
     effort, found = Effort(probes=0), 0.0
     for reranked in judged if segment.kind == "ivf_pq" else judged[:1]:

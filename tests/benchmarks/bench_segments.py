@@ -2,8 +2,8 @@
 
 Members and queries are ``clustered``'s. All three have the same segments, probes, and candidates judged for
 each neighbor asked for: as one that is of all segments, for the others of each. They ask for as many
-neighbors as the choice of them does. One thread, 256 queries at a time, in
-turns, ROUNDS times; recall@10 is against all vectors as they are stored.
+neighbors as the choice of them does. One thread, 256 queries at a time, in turns, ROUNDS times; recall@10 is
+against all vectors before any code.
 
 PARDALIS_VECTORS sets the number (400,000), PARDALIS_SEGMENTS into how many segments (4, 16, 64).
 """
